@@ -1,0 +1,1 @@
+"""Words: requests, outcomes, records.  Standard library only, no I/O."""

@@ -1,0 +1,146 @@
+"""The facts of one request, written once, by ending; everything else reads them.
+
+The measures' definitions live here and nowhere else (see `docs/glossary.md`):
+
+- *TTFT*: first non-empty delta made - received; includes queue, tokenizing, prefill.
+- *TPOT*: (last token - first token) / (output tokens - 1); undefined below two tokens.
+- *ITL*: each gap between consecutive deltas of a stream; a delta of k tokens is one gap.
+- *queue time*: admitted - received.  *e2e*: ended - received.
+- *overhead*: e2e - queue time - the engine's own time.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from forebay.core.errors import Outcome
+from forebay.core.request import (
+    Admitted,
+    Delta,
+    EngineTiming,
+    Event,
+    Finished,
+    Request,
+    RequestId,
+    Route,
+    Scheduled,
+    Usage,
+)
+
+GAP_BOUNDS_S: Final = (
+    *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
+    *(0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+"""Upper bounds of the inter-token histogram, seconds: 1 ms (small models in batches) to 5 s."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Timeline:
+    """When a request passed each station; monotonic seconds of this process, None if never."""
+
+    received: float
+    admitted: float | None = None
+    scheduled: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+    ended: float | None = None
+    engine: EngineTiming | None = None
+    gaps: list[int] = field(default_factory=list)
+    """Counts of inter-token gaps per bucket of `GAP_BOUNDS_S`, the last for longer ones."""
+    gaps_sum_s: float = 0.0
+
+    def saw(self, event: Event, now: float) -> None:
+        """Note an event that leaves the pipeline at `now`."""
+        match event:
+            case Delta():
+                if not event.tokens:
+                    return
+                if self.last_token is None:
+                    self.first_token = now
+                else:
+                    self._note_gap(now - self.last_token)
+                self.last_token = now
+            case Admitted():
+                self.admitted = now
+            case Scheduled():
+                self.scheduled = now
+            case Finished():
+                self.engine = event.timing
+
+    def _note_gap(self, gap_s: float) -> None:
+        if not self.gaps:
+            self.gaps = [0] * (len(GAP_BOUNDS_S) + 1)
+        self.gaps[bisect_left(GAP_BOUNDS_S, gap_s)] += 1
+        self.gaps_sum_s += gap_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request from the door to its ending.  Written once; never changed."""
+
+    id: RequestId
+    route: Route
+    model: str
+    outcome: Outcome
+    status: int
+    timeline: Timeline
+    request: Request | None = None
+    """None when it ended before it could be understood."""
+    usage: Usage | None = None
+    error: str | None = None
+    """The message that the client was given."""
+
+    @property
+    def e2e_s(self) -> float:
+        """Seconds from receipt to ending."""
+        assert self.timeline.ended is not None, "a record is written by ending"
+        return self.timeline.ended - self.timeline.received
+
+    @property
+    def queue_s(self) -> float | None:
+        """Seconds spent waiting for a place; None if it never got one."""
+        admitted = self.timeline.admitted
+        return None if admitted is None else admitted - self.timeline.received
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time to first token, seconds; None if no token was made.
+
+        Of a completion that is sent whole, the first delta leaves with the last; the engine's
+        own measure, added to the moment of admission, says when the first token was made.
+        """
+        timeline = self.timeline
+        if timeline.first_token is None:
+            return None
+        if self.request is not None and not self.request.stream:
+            engine_s = timeline.engine.first_token_s if timeline.engine else None
+            if engine_s is not None and timeline.admitted is not None:
+                return timeline.admitted + engine_s - timeline.received
+        return timeline.first_token - timeline.received
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first, seconds; None below two tokens."""
+        usage, timeline = self.usage, self.timeline
+        if usage is None or usage.completion_tokens < 2:  # noqa: PLR2004 - a gap needs two
+            return None
+        if self.request is not None and not self.request.stream:
+            decode_s = timeline.engine.decode_s if timeline.engine else None
+        elif timeline.last_token is None or timeline.first_token is None:
+            decode_s = None
+        else:
+            decode_s = timeline.last_token - timeline.first_token
+        return None if decode_s is None else decode_s / (usage.completion_tokens - 1)
+
+    @property
+    def overhead_s(self) -> float | None:
+        """Seconds that were neither queue nor engine; None where the engine's are unknown."""
+        engine, queue_s = self.timeline.engine, self.queue_s
+        if engine is None or engine.first_token_s is None or queue_s is None:
+            return None
+        return self.e2e_s - queue_s - engine.first_token_s - (engine.decode_s or 0.0)
+
+
+Hook = Callable[[RequestRecord], None]
+"""A reader of records.  It must not raise and must not block."""

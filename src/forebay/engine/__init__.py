@@ -1,0 +1,1 @@
+"""What an engine is, and how a local one is kept alive."""
