@@ -12,7 +12,7 @@ The measures' definitions live here and nowhere else (see `docs/glossary.md`):
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from forebay.core.errors import Outcome
 from forebay.core.request import (
@@ -144,3 +144,10 @@ class RequestRecord:
 
 Hook = Callable[[RequestRecord], None]
 """A reader of records.  It must not raise and must not block."""
+
+
+class EventLog(Protocol):
+    """Takes state changes as events with fields: `log("worker.restarted", reason="exited")`."""
+
+    def __call__(self, event: str, /, **fields: str | float | bool | None) -> None:
+        """Note an event; must not raise and must not block."""
