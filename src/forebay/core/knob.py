@@ -20,7 +20,7 @@ class Knob:
 
 def knob(  # noqa: PLR0913 - it is the one place where a knob's facts are listed
     default: Any,  # noqa: ANN401 - a field's default has the field's type
-    help: str,  # noqa: A002 - the field's own word
+    help: str,
     *,
     minimum: float | None = None,
     maximum: float | None = None,

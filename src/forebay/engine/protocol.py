@@ -87,7 +87,7 @@ class Engine(Protocol):
         """End what runs and give everything back."""
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not a failure
+class Refused(Exception):
     """A step engine cannot honour a request; `param` names what.  The text goes to the client."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
@@ -173,11 +173,11 @@ class StepEngine(Protocol):
         """The model's text rules."""
 
     def submit(
-        self, id: SequenceId, prompt_token_ids: Sequence[TokenId], sampling: Sampling  # noqa: A002
+        self, id: SequenceId, prompt_token_ids: Sequence[TokenId], sampling: Sampling
     ) -> None:
         """Queue a sequence; `sampling.tokens_max` and `sampling.seed` are set by now."""
 
-    def abort(self, id: SequenceId) -> None:  # noqa: A002 - the protocol's word
+    def abort(self, id: SequenceId) -> None:
         """Forget a sequence; an unknown id is no error."""
 
     def step(self) -> Sequence[StepOutput]:
