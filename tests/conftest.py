@@ -1,0 +1,36 @@
+"""What every run of the tests prints at its end: counts and time per folder."""
+
+from collections import Counter, defaultdict
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one row per folder of tests; the reasons for skips are pytest's own `-r` lines."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for kind in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(kind, []):
+            counts[folder_of(report.nodeid)][kind] += 1
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[folder_of(report.nodeid)] += report.duration
+    terminalreporter.write_sep("=", "tests per folder")
+    terminalreporter.write_line(row("folder", "passed", "failed", "skipped", "seconds"))
+    for folder in sorted(counts):
+        found = counts[folder]
+        failed = found["failed"] + found["error"]
+        cells = (found["passed"], failed, found["skipped"], f"{seconds[folder]:.1f}")
+        terminalreporter.write_line(row(folder, *map(str, cells)))
+
+
+def folder_of(nodeid: str) -> str:
+    """Return the first folder under tests/ of a test's name."""
+    parts = nodeid.partition("::")[0].split("/")
+    return parts[1] if len(parts) > 2 else parts[0]
+
+
+def row(folder: str, *cells: str) -> str:
+    """Lay out one line of the table."""
+    return f"{folder:<14}" + "".join(f"{cell:>10}" for cell in cells)
