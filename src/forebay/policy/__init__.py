@@ -1,0 +1,1 @@
+"""Decisions about traffic.  Pure: time is an argument, nothing is awaited."""

@@ -1,0 +1,1 @@
+"""A request's life, from the door to its last token."""

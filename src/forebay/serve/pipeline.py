@@ -1,0 +1,66 @@
+"""One request, from the door to its last token: the straight line."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from forebay.core.clock import Clock
+from forebay.core.errors import OUTCOMES, EngineError, Outcome, ServingError
+from forebay.core.record import Hook, RequestRecord, Timeline
+from forebay.core.request import Admitted, Events, Finished, Request, Usage
+from forebay.serve.deadline import until
+from forebay.serve.lanes import Lanes
+from forebay.serve.lifecycle import Lifecycle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """Admission, engine, record: in that order, for every request."""
+
+    lifecycle: Lifecycle
+    lanes: Lanes
+    hooks: tuple[Hook, ...]
+    now: Clock
+
+    async def complete(self, request: Request) -> Events:
+        """Yield a completion's events; however it ends, give all back and write one record."""
+        timeline = Timeline(received=request.received)
+        outcome = Outcome.INTERNAL_ERROR  # our defect, until something better is known
+        usage: Usage | None = None
+        failure: ServingError | None = None
+        try:
+            with self.lifecycle.presence():
+                lane = self.lanes.find(request.model)
+                async with lane.admission.admit(request):
+                    timeline.saw(Admitted(), self.now())
+                    made = until(request.deadline, lane.engine.generate(request))
+                    async with aclosing(made) as events:
+                        async for event in events:
+                            timeline.saw(event, self.now())
+                            if isinstance(event, Finished):
+                                usage = event.usage
+                            yield event
+            if usage is None:
+                raise EngineError("The engine ended the stream without finishing it.")
+            outcome = Outcome.OK
+        except ServingError as error:
+            outcome, failure = error.outcome, error
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = Outcome.CANCELLED
+            raise
+        finally:
+            timeline.ended = self.now()
+            record = RequestRecord(
+                id=request.id,
+                route=request.route,
+                model=request.model,
+                outcome=outcome,
+                status=failure.status if failure else OUTCOMES[outcome].status,
+                timeline=timeline,
+                request=request,
+                usage=usage,
+                error=failure.message if failure else None,
+            )
+            for hook in self.hooks:
+                hook(record)

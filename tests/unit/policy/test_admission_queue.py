@@ -1,0 +1,129 @@
+from typing import Any
+
+import pytest
+
+from forebay.core.errors import Overloaded
+from forebay.core.request import Priority
+from forebay.policy.admission_queue import AdmissionQueue, Place, Ticket
+from tests.support.requests import a_request
+
+
+def nobody() -> None:
+    """A wake-up that nobody hears."""
+
+
+def a_queue(places_max: int = 1, waiting_max: int = 2, wait_s_max: float = 10.0) -> AdmissionQueue:
+    return AdmissionQueue(places_max=places_max, waiting_max=waiting_max, wait_s_max=wait_s_max)
+
+
+def enter(queue: AdmissionQueue, now: float = 0.0, **facts: Any) -> Ticket:  # noqa: ANN401
+    ticket = queue.offer(a_request(**facts), now, nobody)
+    queue.settle(now)
+    return ticket
+
+
+def test_the_first_runs_and_the_next_waits() -> None:
+    queue = a_queue()
+    first, second = enter(queue), enter(queue)
+    assert (first.place, second.place) == (Place.RUNNING, Place.WAITING)
+
+
+def test_who_leaves_makes_room_for_who_waits() -> None:
+    queue = a_queue()
+    first, second = enter(queue), enter(queue)
+    queue.leave(first, 1.0)
+    assert queue.settle(1.0) == [second]
+    assert second.place is Place.RUNNING
+
+
+def test_a_full_queue_turns_away_and_says_when_to_return() -> None:
+    queue = a_queue(places_max=1, waiting_max=1)
+    enter(queue)
+    enter(queue)
+    with pytest.raises(Overloaded) as turned_away:
+        enter(queue)
+    assert turned_away.value.retry_after_s is not None
+    assert turned_away.value.retry_after_s > 0.0
+
+
+def test_with_no_waiting_allowed_a_free_place_still_takes_one() -> None:
+    queue = a_queue(places_max=1, waiting_max=0)
+    assert enter(queue).place is Place.RUNNING
+    with pytest.raises(Overloaded):
+        enter(queue)
+
+
+def test_a_ticket_past_its_deadline_never_runs() -> None:
+    queue = a_queue(wait_s_max=10.0)
+    first = enter(queue)
+    late = enter(queue, deadline=5.0)
+    queue.leave(first, 6.0)
+    assert queue.settle(6.0) == [late]
+    assert late.place is Place.GONE
+
+
+def test_the_longest_wait_bounds_a_later_deadline() -> None:
+    queue = a_queue(wait_s_max=3.0)
+    enter(queue)
+    assert enter(queue, deadline=100.0).expires == 3.0
+
+
+def test_interactive_runs_before_batch_that_came_first() -> None:
+    queue = a_queue()
+    first = enter(queue)
+    batch = enter(queue, priority=Priority.BATCH)
+    interactive = enter(queue, priority=Priority.INTERACTIVE)
+    queue.leave(first, 1.0)
+    queue.settle(1.0)
+    assert (interactive.place, batch.place) == (Place.RUNNING, Place.WAITING)
+
+
+def test_a_request_takes_a_place_for_each_choice() -> None:
+    queue = a_queue(places_max=4)
+    enter(queue, choices=3)
+    assert enter(queue, choices=2).place is Place.WAITING
+    assert queue.load.places_taken == 3
+
+
+def test_a_small_request_does_not_overtake_a_big_one() -> None:
+    queue = a_queue(places_max=4)
+    enter(queue, choices=3)
+    big, small = enter(queue, choices=4), enter(queue, choices=1)
+    assert (big.place, small.place) == (Place.WAITING, Place.WAITING)
+
+
+def test_a_request_larger_than_the_limit_runs_alone() -> None:
+    queue = a_queue(places_max=2)
+    first = enter(queue)
+    huge = enter(queue, choices=5)
+    queue.leave(first, 1.0)
+    queue.settle(1.0)
+    assert huge.place is Place.RUNNING
+    assert enter(queue).place is Place.WAITING
+
+
+def test_leaving_twice_gives_back_once() -> None:
+    queue = a_queue()
+    ticket = enter(queue)
+    queue.leave(ticket, 1.0)
+    queue.leave(ticket, 1.0)
+    assert (queue.load.running, queue.load.places_taken) == (0, 0)
+
+
+def test_the_time_to_return_follows_the_pace_of_departures() -> None:
+    queue = a_queue(places_max=2, waiting_max=4, wait_s_max=30.0)
+    tickets = [enter(queue) for _ in range(6)]
+    for second, ticket in enumerate(tickets[:4]):
+        queue.leave(ticket, float(second))
+        queue.settle(float(second))
+    # One departs each second, and two still run: with nobody waiting, one departure is awaited.
+    assert queue.retry_after_s() == pytest.approx(1.0)
+
+
+def test_idle_time_does_not_slow_the_pace() -> None:
+    queue = a_queue(places_max=2)
+    for start in (0.0, 1000.0):
+        first, second = enter(queue, start), enter(queue, start)
+        queue.leave(first, start + 1.0)
+        queue.leave(second, start + 2.0)
+    assert queue.retry_after_s() == pytest.approx(1.0)
