@@ -26,5 +26,5 @@ class Pace:
         self._last = now if busy else None
 
     def until_departures(self, count: int, *, unknown_s: float) -> float:
-        """Expected seconds until `count` more have departed; `unknown_s` before any was seen."""
+        """Return the expected seconds until `count` have departed; `unknown_s` if none has yet."""
         return unknown_s if self._gap_s is None else self._gap_s * count
