@@ -1,0 +1,160 @@
+"""Rule 1: imports go down only, and what is heavy is imported where it is used."""
+
+import ast
+import functools
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import packages_distributions
+from typing import Final
+
+from tests.tidy.source import STDLIB, Module, example, functions, imports, read, report, source
+
+LEVELS: Final = {
+    "core": 0,
+    "policy": 1,
+    "engine": 2,
+    "engines": 3,
+    "telemetry": 3,
+    "accounts": 3,
+    "bench": 3,
+    "testing": 3,
+    "models": 4,
+    "serve": 5,
+    "gateway": 6,
+    "drill": 6,
+    "settings": 7,
+    "app": 8,
+    "doctor": 8,
+    "cli": 9,
+    "__main__": 10,
+}
+# They cost megabytes and seconds, or are optional: a gateway process must start without them.
+# fmt: off
+HEAVY: Final = frozenset({
+    "gguf", "huggingface_hub", "jinja2", "nncf", "numpy", "onnxruntime_genai", "openvino",
+    "openvino_genai", "openvino_tokenizers", "ray", "safetensors", "tokenizers", "torch",
+    "transformers", "vllm", "xllamacpp",
+})
+# fmt: on
+HEAVY_IN: Final = frozenset({"engine", "engines", "models"})
+# Imported though pyproject.toml does not name it: FastAPI's own configuration language.
+THROUGH_ANOTHER: Final = {"pydantic": "fastapi"}
+
+
+def upward(module: Module) -> Iterator[str]:
+    """Imports that do not go strictly down."""
+    own = module.package
+    for node, name in imports(module.tree):
+        parts = f"{name}.__version__".split(".")
+        if parts[0] != "forebay" or parts[1] in {"__version__", own}:
+            continue
+        if parts[1] not in LEVELS:
+            yield f"{module.at(node)}: {parts[1]} has no level in tests/tidy/test_layers.py"
+        elif not own or LEVELS[parts[1]] >= LEVELS.get(own, -1):
+            yield f"{module.at(node)}: {own or 'forebay'} may not import {parts[1]}"
+
+
+def misplaced_heavy(module: Module) -> Iterator[str]:
+    """Heavy imports outside functions, or outside the packages that may use them."""
+    inside = {id(node) for function in functions(module) for node, _ in imports(function)}
+    for_types = {id(node) for guard in _type_guards(module) for node, _ in imports(guard)}
+    for node, name in imports(module.tree):
+        if name.split(".")[0] not in HEAVY or id(node) in for_types:
+            continue
+        if module.package not in HEAVY_IN:
+            yield f"{module.at(node)}: {name} belongs in {', '.join(sorted(HEAVY_IN))}"
+        elif id(node) not in inside:
+            yield f"{module.at(node)}: import {name} inside the function that uses it"
+
+
+def foreign(module: Module, allowed: frozenset[str]) -> Iterator[str]:
+    """Imports of neither the standard library, nor us, nor a distribution in `allowed`."""
+    known = installed()
+    for node, name in imports(module.tree):
+        top = name.split(".")[0]
+        if top in STDLIB or top == "forebay":
+            continue
+        distributions = {_normal(found) for found in known.get(top, [top])}
+        if not distributions & allowed:
+            yield f"{module.at(node)}: {top} is not a dependency in pyproject.toml"
+
+
+@functools.cache
+def installed() -> Mapping[str, list[str]]:
+    """Importable name -> distributions that bring it (a slow look at the environment)."""
+    return packages_distributions()
+
+
+@functools.cache
+def declared() -> frozenset[str]:
+    """The distributions that pyproject.toml names, extras for the tests left out."""
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"]]
+    lines += [line for extra, found in extras.items() if extra != "dev" for line in found]
+    names = {_normal(re.split(r"[^\w.-]", line)[0]) for line in lines}
+    reached = {through for through, giver in THROUGH_ANOTHER.items() if giver in names}
+    # The engine library is several distributions with one version; we name the outermost.
+    return frozenset(names | reached | {"openvino", "openvino-tokenizers"})
+
+
+def _type_guards(module: Module) -> Iterator[ast.If]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield node
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_imports_go_strictly_down() -> None:
+    report(offence for module in source() for offence in upward(module))
+
+
+def test_every_package_has_a_level() -> None:
+    report(
+        f"{module.path}: {module.package} has no level"
+        for module in source()
+        if module.package and module.package not in LEVELS
+    )
+
+
+def test_heavy_libraries_are_imported_inside_the_functions_that_use_them() -> None:
+    report(offence for module in source() for offence in misplaced_heavy(module))
+
+
+def test_core_and_policy_need_the_standard_library_only() -> None:
+    pure = [module for module in source() if module.package in {"core", "policy"}]
+    assert pure
+    report(offence for module in pure for offence in foreign(module, frozenset()))
+
+
+def test_every_imported_library_is_a_declared_dependency() -> None:
+    allowed = declared()
+    report(offence for module in source() for offence in foreign(module, allowed))
+
+
+def test_the_rule_sees_an_import_that_goes_up_or_sideways() -> None:
+    text = "def f():\n    from forebay.telemetry.metrics import Metrics"
+    assert list(upward(example(text, "forebay.core.clock")))
+    assert list(upward(example(text, "forebay.engines.scripted")))
+    assert not list(upward(example("import forebay", "forebay.core.clock")))
+    assert list(upward(example("import forebay.nowhere", "forebay.core.clock")))
+    assert not list(upward(example(text, "forebay.gateway.ops")))
+
+
+def test_the_rule_sees_a_heavy_import_in_the_wrong_place() -> None:
+    inside = "def f():\n    import numpy"
+    assert list(misplaced_heavy(example("import numpy", "forebay.engines.x")))
+    assert list(misplaced_heavy(example(inside, "forebay.gateway.x")))
+    assert not list(misplaced_heavy(example(inside, "forebay.engines.x")))
+    guarded = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy"
+    assert not list(misplaced_heavy(example(guarded, "forebay.engines.x")))
+
+
+def test_the_rule_sees_a_library_that_nobody_declared() -> None:
+    assert list(foreign(example("import hypothesis"), declared()))
+    assert list(foreign(example("import msgspec"), frozenset()))
+    assert not list(foreign(example("import yaml, os"), declared()))
