@@ -58,10 +58,9 @@ async def test_what_outlasts_the_drain_ends_with_an_error_frame(tmp_path: Path) 
 
 def test_a_server_that_is_still_starting_stops_when_asked(tmp_path: Path) -> None:
     with serving(tmp_path, *PACE, "--set", "scripted.prefill_s=20", ready=False) as server:
-        while b"" == (server.log.read_bytes() + b""):
-            time.sleep(0.05)
-            if server.process.poll() is not None or server.worker_pids():
-                break
+        while not server.worker_pids():
+            assert server.process.poll() is None, server.log.read_text()
+            time.sleep(0.02)
         assert server.stop() == 0
 
 
