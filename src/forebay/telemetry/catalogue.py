@@ -1,0 +1,253 @@
+"""The metric catalogue: every name at `/metrics`, as data.
+
+`metrics.py` fills it, `docs/metrics.md` is generated from it, dashboards and alerts are tested
+against it.  Measures are defined in `core/record.py`.  Labels are closed sets: a value outside
+its set becomes `unknown`, and a tenant, key, path or prompt is never a label.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from forebay.core.record import GAP_BOUNDS_S
+
+UNKNOWN: Final = "unknown"
+"""What a label says of a value outside its closed set."""
+
+RESTART_REASONS: Final = ("exited", "stalled", "start_failed", UNKNOWN)
+"""Why a supervisor replaced its worker."""
+
+
+class Kind(enum.StrEnum):
+    """How a metric's values behave."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Label(enum.StrEnum):
+    """The names of labels; each has a closed set of values."""
+
+    ROUTE = "route"
+    MODEL = "model"
+    OUTCOME = "outcome"
+    OBJECTIVE = "objective"
+    REASON = "reason"
+    VERSION = "version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buckets:
+    """Upper bounds of a histogram in seconds, inclusive, and where they come from."""
+
+    bounds_s: tuple[float, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One name: what it counts, and what to do when it moves."""
+
+    name: str
+    kind: Kind
+    help: str
+    action: str
+    labels: tuple[Label, ...] = ()
+    buckets: Buckets | None = None
+
+
+_FIRST_TOKEN: Final = Buckets(
+    bounds_s=(
+        *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5),
+        *(0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+    ),
+    source="OpenTelemetry's gen_ai.server.time_to_first_token, and 20, 40, 80 s for overload",
+)
+_DURATION: Final = Buckets(
+    bounds_s=(
+        *(0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
+        *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68),
+    ),
+    source="OpenTelemetry's gen_ai.server.request.duration, widened at both ends",
+)
+_GAP: Final = Buckets(
+    bounds_s=GAP_BOUNDS_S,
+    source="core/record.py: 1 ms (small models in batches) to 5 s (a stall)",
+)
+_OVERHEAD: Final = Buckets(
+    bounds_s=(
+        *(0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.005),
+        *(0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
+    ),
+    source="the goals: p50 of 0.5 ms one at a time and 1.5 ms at ten",
+)
+
+REQUESTS: Final = Metric(
+    name="llm_requests_total",
+    kind=Kind.COUNTER,
+    help="Requests that ended, by outcome; docs/errors.md explains each outcome.",
+    action="Rising overloaded, expired: add capacity. engine_error, internal_error: read the log.",
+    labels=(Label.ROUTE, Label.MODEL, Label.OUTCOME),
+)
+DURATION: Final = Metric(
+    name="llm_request_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Receipt to ending of every request, by how the availability objective counts it.",
+    action="Compare queue, prefill and decode time to see which part grew.",
+    labels=(Label.MODEL, Label.OBJECTIVE),
+    buckets=_DURATION,
+)
+TTFT: Final = Metric(
+    name="llm_time_to_first_token_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Receipt to first token, with queue, tokenizing and prefill; none without a token.",
+    action="With queue time: too few places. With prefill time: longer prompts or a busy machine.",
+    labels=(Label.MODEL,),
+    buckets=_FIRST_TOKEN,
+)
+TPOT: Final = Metric(
+    name="llm_time_per_output_token_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Mean time per output token after the first, per request of two tokens or more.",
+    action="Grows with the batch; lower the limit if readers need more speed each.",
+    labels=(Label.MODEL,),
+    buckets=_GAP,
+)
+ITL: Final = Metric(
+    name="llm_inter_token_latency_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Each gap between consecutive deltas of a stream; a delta of k tokens is one gap.",
+    action="A long tail beside a steady median: prefills or another process interrupt decoding.",
+    labels=(Label.MODEL,),
+    buckets=_GAP,
+)
+QUEUE_TIME: Final = Metric(
+    name="llm_queue_time_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Receipt to a place at the door; requests that never got one are not in it.",
+    action="Above a second for minutes: demand exceeds capacity; add capacity or shed earlier.",
+    labels=(Label.MODEL,),
+    buckets=_DURATION,
+)
+PREFILL_TIME: Final = Metric(
+    name="llm_prefill_time_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Engine's receipt to first token, measured in the worker.",
+    action="Check prompt lengths and llm_engine_sequences_waiting.",
+    labels=(Label.MODEL,),
+    buckets=_FIRST_TOKEN,
+)
+DECODE_TIME: Final = Metric(
+    name="llm_decode_time_seconds",
+    kind=Kind.HISTOGRAM,
+    help="First token to last, measured in the worker.",
+    action="Longer completions, or a larger batch: compare llm_time_per_output_token_seconds.",
+    labels=(Label.MODEL,),
+    buckets=_DURATION,
+)
+OVERHEAD: Final = Metric(
+    name="llm_gateway_overhead_seconds",
+    kind=Kind.HISTOGRAM,
+    help="What was neither queue nor engine: parsing, the worker's socket, encoding, the client.",
+    action="Rising: the gateway lacks CPU, or clients read slowly; see llm_event_loop_lag_seconds.",
+    labels=(Label.MODEL,),
+    buckets=_OVERHEAD,
+)
+PROMPT_TOKENS: Final = Metric(
+    name="llm_prompt_tokens_total",
+    kind=Kind.COUNTER,
+    help="Prompt tokens of requests that finished, cached ones included.",
+    action="Its rate is the prefill demand.",
+    labels=(Label.MODEL,),
+)
+GENERATION_TOKENS: Final = Metric(
+    name="llm_generation_tokens_total",
+    kind=Kind.COUNTER,
+    help="Completion tokens of requests that finished.",
+    action="Its rate is the throughput; flat while requests run means a stall.",
+    labels=(Label.MODEL,),
+)
+PREFIX_CACHE_HITS: Final = Metric(
+    name="llm_prefix_cache_hits_total",
+    kind=Kind.COUNTER,
+    help="Prompt tokens that were not computed because the prefix cache had them.",
+    action="Divide by llm_prompt_tokens_total; a fall means prompts stopped sharing beginnings.",
+    labels=(Label.MODEL,),
+)
+RESTARTS: Final = Metric(
+    name="llm_worker_restarts_total",
+    kind=Kind.COUNTER,
+    help="Workers replaced, by reason.",
+    action="Any: read the worker.* log lines. exited: memory? stalled: the machine or the engine.",
+    labels=(Label.MODEL, Label.REASON),
+)
+RUNNING: Final = Metric(
+    name="llm_requests_running",
+    kind=Kind.GAUGE,
+    help="Requests that hold a place now.",
+    action="At the limit for long: the model is saturated.",
+    labels=(Label.MODEL,),
+)
+WAITING: Final = Metric(
+    name="llm_requests_waiting",
+    kind=Kind.GAUGE,
+    help="Requests that wait for a place now.",
+    action="Above zero for minutes: scale out on this.",
+    labels=(Label.MODEL,),
+)
+SATURATION: Final = Metric(
+    name="llm_saturation_ratio",
+    kind=Kind.GAUGE,
+    help="Running and waiting requests divided by the places there are; above 1 some wait.",
+    action="Keep it below 0.8 on average.",
+    labels=(Label.MODEL,),
+)
+KV_USED: Final = Metric(
+    name="llm_kv_blocks_used_ratio",
+    kind=Kind.GAUGE,
+    help="Share of the KV cache's blocks that is in use, as the engine counts it.",
+    action="Near 1: sequences are preempted; give more KV memory or lower the limit.",
+    labels=(Label.MODEL,),
+)
+ENGINE_RUNNING: Final = Metric(
+    name="llm_engine_sequences_running",
+    kind=Kind.GAUGE,
+    help="Sequences in the engine's batch, as the engine counts them.",
+    action="Above zero with llm_requests_running at zero: something was not freed; report it.",
+    labels=(Label.MODEL,),
+)
+ENGINE_WAITING: Final = Metric(
+    name="llm_engine_sequences_waiting",
+    kind=Kind.GAUGE,
+    help="Sequences that wait inside the engine, as the engine counts them.",
+    action="Above zero for long: the door admits more than the engine runs; lower the limit.",
+    labels=(Label.MODEL,),
+)
+LOOP_LAG: Final = Metric(
+    name="llm_event_loop_lag_seconds",
+    kind=Kind.GAUGE,
+    help="The latest that the gateway's event loop woke since the last scrape.",
+    action="Above 0.05: the gateway lacks CPU, or something computes in its loop.",
+)
+LINES_DROPPED: Final = Metric(
+    name="llm_log_lines_dropped_total",
+    kind=Kind.COUNTER,
+    help="Log lines dropped because the reader of the log was too slow or gone.",
+    action="Any: the log has holes; look at where it is written to.",
+)
+BUILD: Final = Metric(
+    name="forebay_build_info",
+    kind=Kind.GAUGE,
+    help="Always 1; the label says which version runs.",
+    action="Several values at once: a rollout is under way.",
+    labels=(Label.VERSION,),
+)
+
+CATALOGUE: Final = (
+    *(REQUESTS, DURATION, TTFT, TPOT, ITL, QUEUE_TIME, PREFILL_TIME, DECODE_TIME, OVERHEAD),
+    *(PROMPT_TOKENS, GENERATION_TOKENS, PREFIX_CACHE_HITS, RESTARTS),
+    *(RUNNING, WAITING, SATURATION, KV_USED, ENGINE_RUNNING, ENGINE_WAITING),
+    *(LOOP_LAG, LINES_DROPPED, BUILD),
+)
+"""Everything at `/metrics` but `process_*`, which prometheus_client adds."""

@@ -1,0 +1,230 @@
+"""The log: one line per request and one per change of state.  It never blocks.
+
+Lines are JSON objects with the Elastic Common Schema's core names, or one-liners for a
+terminal.  No prompt, completion or secret is in them.  What a client sent (an id, a model's
+name) is bounded, and its unprintable characters are escaped, so that it can neither start a
+line of its own nor steer a terminal.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self
+
+import msgspec
+
+from forebay.core.clock import Clock
+from forebay.core.errors import OUTCOMES, Blame, Outcome
+from forebay.core.knob import knob
+from forebay.core.record import RequestRecord
+from forebay.telemetry.sink import LineSink
+
+FIELD_CHARS_MAX: Final = 8_192
+"""Longest text in one field; a stack trace is the longest that is useful."""
+
+STOP_S_MAX: Final = 2.0
+"""How long the end of the program waits for the reader of the log."""
+
+LogLevel = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """What is logged, how, and to where."""
+
+    format: str = knob(
+        "auto",
+        "How lines look: json for machines, text for people; auto is text on a terminal.",
+        choices=("auto", "json", "text"),
+    )
+    destination: str = knob("stdout", "Where lines go: stdout, stderr, or a file to append to.")
+    requests: bool = knob(default=True, help="Write a line for each request.")
+    lines_max: int = knob(
+        10_000,
+        "Most lines held for a slow reader; more are dropped and counted.",
+        minimum=100,
+        maximum=1_000_000,
+    )
+
+
+class RequestLog:
+    """A hook that writes a line per record; its `event` is the EventLog of everybody else."""
+
+    def __init__(
+        self, config: LogConfig, *, wall: Callable[[], float] = time.time, service: str = "forebay"
+    ) -> None:
+        """Open the destination; `wall` is Unix seconds.  Raises OSError."""
+        self._requests = config.requests
+        self._sink = LineSink(config.destination, config.lines_max)
+        self._stamp = _Stamp(wall)
+        self._service = service
+        human = config.format == "text" or (config.format == "auto" and self._sink.terminal)
+        self._encode = _text if human else _json
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def dropped(self) -> int:
+        """Lines lost since the start."""
+        return self._sink.dropped
+
+    def __call__(self, record: RequestRecord) -> None:
+        """Write a request's line."""
+        if self._requests:
+            self._put("request", _LEVELS[record.outcome], _request_fields(record))
+
+    def event(self, event: str, /, **fields: str | float | bool | None) -> None:
+        """Write a change of state; a field named `level` is the line's level."""
+        level = str(fields.pop("level", "info"))
+        cleaned = {
+            name: _clean(value) if isinstance(value, str) else value
+            for name, value in fields.items()
+        }
+        self._put(event, level, cleaned)
+
+    def handler(self) -> logging.Handler:
+        """Return a handler that brings what libraries log into this log."""
+        return _Handler(self)
+
+    def stop(self) -> None:
+        """Write what is left, and say how many lines were lost."""
+        if self.dropped:
+            self.event("log.lines_dropped", level="warning", lines=self.dropped)
+        self._sink.stop(STOP_S_MAX)
+
+    def _put(self, message: str, level: str, fields: dict[str, Any]) -> None:
+        head = {"@timestamp": self._stamp(), "log.level": level, "message": message}
+        head["service.name"] = self._service
+        self._sink.put(self._encode(head | fields))
+
+
+class _Stamp:
+    """ISO 8601 in UTC with milliseconds; the seconds are formatted once each."""
+
+    def __init__(self, wall: Clock) -> None:
+        self._wall = wall
+        self._second = -1
+        self._text = ""
+
+    def __call__(self) -> str:
+        now = self._wall()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int((now - second) * 1000):03d}Z"
+
+
+class _Handler(logging.Handler):
+    """The standard library's records as events."""
+
+    def __init__(self, log: RequestLog) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a library's record; it is the library's own words."""
+        trace = record.exc_info and "".join(traceback.format_exception(*record.exc_info))
+        self._log.event(
+            "library.logged",
+            level="error" if record.levelno >= logging.ERROR else "warning",
+            logger=record.name,
+            text=record.getMessage(),
+            stack_trace=trace or None,
+        )
+
+
+def _level(outcome: Outcome) -> LogLevel:
+    ending = OUTCOMES[outcome]
+    if ending.blame is not Blame.US:
+        return "info"
+    return "warning" if ending.status == 503 else "error"  # noqa: PLR2004 - Unavailable
+
+
+_LEVELS: Final = {outcome: _level(outcome) for outcome in Outcome}
+
+
+def _request_fields(record: RequestRecord) -> dict[str, Any]:
+    request, usage = record.request, record.usage
+    latency_ms = _ms(record.e2e_s)
+    fields: dict[str, Any] = {
+        "request_id": _clean(record.id),
+        "route": record.route,
+        "model": _clean(record.model),
+        "outcome": record.outcome,
+        "status": record.status,
+        "latency_ms": latency_ms,
+    }
+    if request is not None:
+        fields["stream"] = request.stream
+        fields["tenant"] = _clean(request.tenant)
+    for name, value_s in (
+        ("queue_ms", record.queue_s),
+        ("ttft_ms", record.ttft_s),
+        ("tpot_ms", record.tpot_s),
+        ("overhead_ms", record.overhead_s),
+    ):
+        if value_s is not None:
+            fields[name] = _ms(value_s)
+    if usage is not None:
+        fields["prompt_tokens"] = usage.prompt_tokens
+        fields["cached_prompt_tokens"] = usage.cached_prompt_tokens
+        fields["tokens_generated"] = usage.completion_tokens
+        if latency_ms:
+            per_second = usage.completion_tokens * 1000 / latency_ms
+            fields["throughput_tokens_per_sec"] = round(per_second, 1)
+    if record.error is not None:
+        fields["error"] = _clean(record.error)
+    return fields
+
+
+def _ms(value_s: float) -> float:
+    return round(value_s * 1000, 3)
+
+
+def _clean(text: str) -> str:
+    """Bound a text and escape what could break a line or steer a terminal.
+
+    Lone surrogates count as unprintable too, so that encoding cannot fail.
+    """
+    if len(text) > FIELD_CHARS_MAX:
+        text = text[:FIELD_CHARS_MAX] + "…"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+_json_lines: Final = msgspec.json.Encoder()
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    return _json_lines.encode(fields) + b"\n"
+
+
+_SHOWN_FIRST: Final = ("@timestamp", "log.level", "message", "service.name")
+
+
+def _text(fields: dict[str, Any]) -> bytes:
+    clock = fields["@timestamp"][11:-1]
+    level = "" if fields["log.level"] == "info" else f" {fields['log.level'].upper()}"
+    rest = " ".join(
+        f"{name}={_quoted(value)}"
+        for name, value in fields.items()
+        if name not in _SHOWN_FIRST and value is not None
+    )
+    return f"{clock}{level} {fields['message']} {rest}\n".encode()
+
+
+def _quoted(value: Any) -> str:  # noqa: ANN401 - a field's value
+    text = str(value)
+    return f'"{text.replace(chr(34), chr(39))}"' if " " in text else text

@@ -1,0 +1,98 @@
+"""What is counted of one model's records, in plain lists and numbers.
+
+prometheus_client renders them when scraped.  Its own Counter and Histogram lock and search on
+each call, several times per request, and have no way to take a request's inter-token gaps at
+once.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
+
+from forebay.core.errors import OUTCOMES, Objective, Outcome
+from forebay.core.record import RequestRecord
+from forebay.core.request import Route
+from forebay.telemetry import catalogue
+from forebay.telemetry.catalogue import Metric
+
+_OBJECTIVES: Final = {outcome: ending.objective for outcome, ending in OUTCOMES.items()}
+
+
+class Histogram:
+    """Counts per bucket; the last is for what exceeds every bound."""
+
+    __slots__ = ("_bounds_s", "_counts", "sum_s")
+
+    def __init__(self, metric: Metric) -> None:
+        """Take the buckets of a catalogued metric."""
+        assert metric.buckets is not None
+        self._bounds_s = metric.buckets.bounds_s
+        self._counts = [0] * (len(self._bounds_s) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, value_s: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(self._bounds_s, value_s)] += 1
+        self.sum_s += value_s
+
+    def add(self, counts: Sequence[int], sum_s: float) -> None:
+        """Count many at once: counts per bucket of the same bounds, and their sum."""
+        assert len(counts) == len(self._counts), "counted with other bounds"
+        self._counts = [mine + more for mine, more in zip(self._counts, counts, strict=True)]
+        self.sum_s += sum_s
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Return (upper bound, count up to it), as Prometheus wants them."""
+        bounds = [*map(str, self._bounds_s), "+Inf"]
+        return list(zip(bounds, accumulate(self._counts), strict=True))
+
+
+class Tally:
+    """Everything counted of one model's records."""
+
+    def __init__(self) -> None:
+        """Start every count at zero."""
+        self.requests = {(route, outcome): 0 for route in Route for outcome in Outcome}
+        self.durations = {objective: Histogram(catalogue.DURATION) for objective in Objective}
+        self.ttft = Histogram(catalogue.TTFT)
+        self.tpot = Histogram(catalogue.TPOT)
+        self.itl = Histogram(catalogue.ITL)
+        self.queue = Histogram(catalogue.QUEUE_TIME)
+        self.prefill = Histogram(catalogue.PREFILL_TIME)
+        self.decode = Histogram(catalogue.DECODE_TIME)
+        self.overhead = Histogram(catalogue.OVERHEAD)
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+        self.prefix_cache_hits = 0
+
+    def count(self, record: RequestRecord) -> None:
+        """Count one record: each measure where it is defined."""
+        self.requests[record.route, record.outcome] += 1
+        self.durations[_OBJECTIVES[record.outcome]].observe(record.e2e_s)
+        timeline = record.timeline
+        if timeline.admitted is None:
+            return  # it never got a place, so nothing else was measured
+        for histogram, value_s in (
+            (self.queue, record.queue_s),
+            (self.ttft, record.ttft_s),
+            (self.tpot, record.tpot_s),
+            (self.overhead, record.overhead_s),
+        ):
+            if value_s is not None:
+                histogram.observe(value_s)
+        if timeline.gaps and record.request is not None and record.request.stream:
+            self.itl.add(timeline.gaps, timeline.gaps_sum_s)
+        self._count_engine(record)
+
+    def _count_engine(self, record: RequestRecord) -> None:
+        if record.usage is not None:
+            self.prompt_tokens += record.usage.prompt_tokens
+            self.generation_tokens += record.usage.completion_tokens
+            self.prefix_cache_hits += record.usage.cached_prompt_tokens
+        engine = record.timeline.engine
+        if engine is not None:
+            if engine.first_token_s is not None:
+                self.prefill.observe(engine.first_token_s)
+            if engine.decode_s is not None:
+                self.decode.observe(engine.decode_s)

@@ -1,0 +1,227 @@
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.core.errors import Outcome
+from forebay.core.record import RequestRecord
+from forebay.core.request import Route
+from forebay.telemetry.logs import FIELD_CHARS_MAX, LogConfig, RequestLog
+from tests.support.records import a_completed, a_refused
+
+NOON = 1_800_000_000.25  # 2027-01-15T08:00:00.250Z
+
+
+class Written:
+    """A log into a file, and what is in the file once the log has ended."""
+
+    def __init__(self, folder: Path, **config: Any) -> None:  # noqa: ANN401 - any knob
+        self.path = folder / "log"
+        config = {"format": "json", "destination": str(self.path)} | config
+        self.log = RequestLog(LogConfig(**config), wall=lambda: NOON)
+
+    def text(self) -> str:
+        self.log.stop()
+        return self.path.read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text().splitlines()]
+
+
+def hostile(model: str) -> RequestRecord:
+    record = a_refused(Outcome.UNKNOWN_MODEL, model=model)
+    assert record.route is Route.UNMATCHED
+    return record
+
+
+def test_a_request_makes_one_line_with_its_facts(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    written.log(a_completed())
+    (line,) = written.lines()
+    assert line == {
+        "@timestamp": "2027-01-15T08:00:00.250Z",
+        "log.level": "info",
+        "message": "request",
+        "service.name": "forebay",
+        "request_id": "req-1",
+        "route": "chat_completions",
+        "model": "m",
+        "outcome": "ok",
+        "status": 200,
+        "latency_ms": 500.0,
+        "stream": True,
+        "tenant": "anonymous",
+        "queue_ms": 100.0,
+        "ttft_ms": 300.0,
+        "tpot_ms": 20.0,
+        "overhead_ms": 170.0,
+        "prompt_tokens": 5,
+        "cached_prompt_tokens": 2,
+        "tokens_generated": 3,
+        "throughput_tokens_per_sec": 6.0,
+    }
+
+
+def test_a_measure_that_was_not_taken_is_absent(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    written.log(a_refused())
+    (line,) = written.lines()
+    assert line["error"] == "A fixed text."
+    assert not {"ttft_ms", "queue_ms", "tokens_generated", "stream"} & line.keys()
+
+
+def test_no_prompt_is_in_the_log(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    written.log(a_completed())
+    assert "hello there" not in written.text()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"),
+    [
+        (Outcome.OK, "info"),
+        (Outcome.INVALID, "info"),
+        (Outcome.CANCELLED, "info"),
+        (Outcome.OVERLOADED, "warning"),
+        (Outcome.DRAINING, "warning"),
+        (Outcome.TIMED_OUT, "error"),
+        (Outcome.INTERNAL_ERROR, "error"),
+    ],
+)
+def test_the_level_says_whose_fault_it_was(tmp_path: Path, outcome: Outcome, level: str) -> None:
+    written = Written(tmp_path)
+    written.log(a_refused(outcome))
+    assert written.lines()[0]["log.level"] == level
+
+
+@pytest.mark.parametrize("format_", ["json", "text"])
+@pytest.mark.parametrize(
+    "model", ["a\nb", "a\r\n{}", "\x1b[2J", "\x9b2J", "a\u2028b", "\ud800", "\x00"]
+)
+def test_what_a_client_sent_can_neither_start_a_line_nor_steer_a_terminal(
+    tmp_path: Path, model: str, format_: str
+) -> None:
+    written = Written(tmp_path, format=format_)
+    written.log(hostile(model))
+    text = written.text()
+    assert text.endswith("\n")
+    assert text[:-1].isprintable()
+
+
+def test_a_text_longer_than_a_field_is_cut(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    written.log(hostile("x" * 100_000))
+    assert len(written.lines()[0]["model"]) == FIELD_CHARS_MAX + 1
+
+
+def test_an_event_is_a_line_with_its_fields_and_level(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    written.log.event("worker.restarted", level="warning", reason="exited", after_s=1.5)
+    (line,) = written.lines()
+    assert line["message"] == "worker.restarted"
+    assert (line["log.level"], line["reason"], line["after_s"]) == ("warning", "exited", 1.5)
+
+
+def test_what_a_library_logs_comes_into_the_log_with_its_trace(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    library, handler = logging.getLogger("a.library"), written.log.handler()
+    library.addHandler(handler)
+    try:
+        int("no number")
+    except ValueError:
+        library.exception("it broke")
+    finally:
+        library.removeHandler(handler)
+    (line,) = written.lines()
+    assert (line["logger"], line["text"], line["log.level"]) == ("a.library", "it broke", "error")
+    assert "ValueError" in line["stack_trace"]
+
+
+def test_text_is_one_line_that_a_person_can_read(tmp_path: Path) -> None:
+    written = Written(tmp_path, format="text")
+    written.log.event("server.ready", model="m", note="two words")
+    assert written.text() == '08:00:00.250 server.ready model=m note="two words"\n'
+
+
+def test_a_file_is_not_a_terminal_so_auto_writes_json(tmp_path: Path) -> None:
+    written = Written(tmp_path, format="auto")
+    written.log.event("server.ready")
+    assert written.lines()[0]["message"] == "server.ready"
+
+
+def test_requests_can_be_left_out_while_events_stay(tmp_path: Path) -> None:
+    written = Written(tmp_path, requests=False)
+    written.log(a_completed())
+    written.log.event("server.ready")
+    assert [line["message"] for line in written.lines()] == ["server.ready"]
+
+
+def test_lines_keep_their_order_and_none_is_lost_at_the_end(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    for number in range(5_000):
+        written.log.event("tick", number=number)
+    assert [line["number"] for line in written.lines()] == list(range(5_000))
+
+
+def test_a_file_is_appended_to_and_read_by_its_owner_and_group_only(tmp_path: Path) -> None:
+    for _ in range(2):
+        with RequestLog(LogConfig(destination=str(tmp_path / "log"))) as log:
+            log.event("server.ready")
+    assert len((tmp_path / "log").read_text().splitlines()) == 2
+    assert (tmp_path / "log").stat().st_mode & 0o007 == 0
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> Iterator[Path]:
+    """A pipe that is full and whose reader does not read."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        while True:
+            os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        pass
+    yield path
+    os.close(reader)  # whoever writes now gets EPIPE and ends
+    os.close(writer)
+
+
+def test_a_reader_that_is_stuck_costs_lines_and_never_time(
+    stuck: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay.telemetry.logs.STOP_S_MAX", 0.01)
+    log = RequestLog(LogConfig(destination=str(stuck), lines_max=100))
+    began = time.perf_counter()
+    for _ in range(5_000):
+        log(a_completed())
+    log.stop()
+    assert time.perf_counter() - began < 5
+    assert log.dropped >= 5_000 - 100 - 1_000  # one batch may be in the writer's hands
+
+
+def test_a_reader_that_has_gone_costs_lines_that_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = RequestLog(LogConfig(destination=str(path)))
+    os.close(reader)
+    log(a_completed())
+    log.stop()
+    assert log.dropped == 1
+
+
+def test_the_hook_is_cheap(tmp_path: Path) -> None:
+    # Ten times the budget of 10 us: a guard against a slip of the pen, not a benchmark.
+    written, record = Written(tmp_path), a_completed()
+    began = time.perf_counter()
+    for _ in range(1_000):
+        written.log(record)
+    assert (time.perf_counter() - began) / 1_000 < 100e-6
+    written.log.stop()
