@@ -50,7 +50,7 @@ def source() -> tuple[Module, ...]:
 
 
 @functools.cache
-def tests() -> tuple[Module, ...]:
+def suites() -> tuple[Module, ...]:
     """Every module of the tests, scripts and benchmarks."""
     found = (path for folder in ("tests", "scripts", "benchmarks") for path in _files(folder))
     return tuple(_read(path, ROOT) for path in found)

@@ -1,0 +1,173 @@
+"""Rule 4, calls: what is never called, and what is caught in two places only."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
+
+from tests.tidy.source import Module, example, imports, report, source, suites
+
+NEVER_IMPORTED: Final = {
+    "dill": "it runs what it reads",
+    "marshal": "it runs what it reads",
+    "pickle": "it runs what it reads",
+    "shelve": "it runs what it reads",
+}
+NEVER_CALLED: Final = {
+    "eval": "it runs what it reads",
+    "exec": "it runs what it reads",
+    "print": "write an event to the log, or use the cli's console",
+    "os.system": "name the program and its arguments",
+    "torch.load": "it runs what it reads; load safetensors",
+    "yaml.load": "use yaml.safe_load",
+    "yaml.unsafe_load": "use yaml.safe_load",
+}
+# The HTTP edge, the worker's main loop.
+CATCH_ALL_IN: Final = frozenset({"forebay.gateway.edge", "forebay.engine.worker"})
+BROAD: Final = frozenset({"Exception", "BaseException"})
+REASON: Final = re.compile(r": [A-Z0-9, ]+ - \S|\[[a-z, -]+\] +# \S")
+SQL: Final = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER)\s", re.IGNORECASE)
+
+
+def unsafe(module: Module) -> Iterator[str]:
+    """Imports and calls that are never right here."""
+    for statement, name in imports(module.tree):
+        top = name.split(".")[0]
+        if top in NEVER_IMPORTED:
+            yield f"{module.at(statement)}: no {top}: {NEVER_IMPORTED[top]}"
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name in NEVER_CALLED:
+            yield f"{module.at(node)}: no {name}: {NEVER_CALLED[name]}"
+        if any(word.arg == "shell" and _is_true(word.value) for word in node.keywords):
+            yield f"{module.at(node)}: no shell: name the program and its arguments"
+
+
+def dropped_tasks(module: Module) -> Iterator[str]:
+    """Tasks that nobody holds: they vanish when collected, and their errors with them."""
+    for node in ast.walk(module.tree):
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+            continue
+        called = ast.unparse(node.value.func)
+        if re.fullmatch(r"((asyncio|.*loop(\(\))?)\.)?(create_task|ensure_future)", called):
+            yield f"{module.at(node)}: keep the task's handle, or use a TaskGroup"
+
+
+def broad_catches(module: Module) -> Iterator[str]:
+    """`except Exception` outside its two places."""
+    if module.name in CATCH_ALL_IN:
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler):
+            kinds = {"BaseException"} if node.type is None else _names(node.type)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+            kinds = {name for argument in node.args for name in _names(argument)}
+        else:
+            continue
+        if kinds & BROAD:
+            yield f"{module.at(node)}: catch what you expect, by name"
+
+
+def built_sql(module: Module) -> Iterator[str]:
+    """SQL put together from strings."""
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
+                head = text
+            case ast.BinOp(left=ast.Constant(value=str(text)), op=ast.Mod() | ast.Add()):
+                head = text
+            case _:
+                continue
+        if SQL.match(head):
+            yield f"{module.at(node)}: pass values as parameters of the statement"
+
+
+def unexplained(module: Module) -> Iterator[str]:
+    """Checks switched off without a code and a reason on the line."""
+    for number, line in enumerate(module.text.splitlines(), start=1):
+        for found in re.finditer(r"# (noqa|type: ignore)(.*)", line):
+            if not REASON.match(found.group(2)):
+                yield f"{module.path}:{number}: say which check is off, and why, on its line"
+
+
+def _names(node: ast.expr) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _is_true(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is True
+
+
+@pytest.mark.parametrize("rule", [unsafe, dropped_tasks, broad_catches, built_sql, unexplained])
+def test_the_source_keeps(rule: Callable[[Module], Iterator[str]]) -> None:
+    report(offence for module in source() for offence in rule(module))
+
+
+def test_the_tests_explain_what_they_switch_off() -> None:
+    report(offence for module in suites() for offence in unexplained(module))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "from marshal import loads",
+        "print(1)",
+        "eval('1')",
+        "yaml.load(x)",
+        "torch.load(x)",
+        "subprocess.run(x, shell=True)",
+    ],
+)
+def test_the_rule_sees_an_unsafe_call(text: str) -> None:
+    assert list(unsafe(example(text)))
+    assert not list(unsafe(example("yaml.safe_load(x)\nconsole.print(x)")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "asyncio.create_task(f())",
+        "loop.create_task(f())",
+        "asyncio.get_running_loop().create_task(f())",
+    ],
+)
+def test_the_rule_sees_a_dropped_task(text: str) -> None:
+    assert list(dropped_tasks(example(text)))
+    assert not list(
+        dropped_tasks(example("task = asyncio.create_task(f())\ngroup.create_task(g())"))
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try: f()\nexcept Exception: ...",
+        "try: f()\nexcept (ValueError, BaseException) as e: ...",
+        "try: f()\nexcept: ...",
+        "contextlib.suppress(Exception)",
+    ],
+)
+def test_the_rule_sees_a_broad_catch(text: str) -> None:
+    assert list(broad_catches(example(text)))
+    assert not list(broad_catches(example(text, "forebay.engine.worker")))
+    assert not list(broad_catches(example("try: f()\nexcept OSError: ...")))
+
+
+def test_the_rule_sees_sql_made_of_strings() -> None:
+    assert list(built_sql(example("f'SELECT * FROM {table}'")))
+    assert list(built_sql(example("'DELETE FROM keys WHERE id = ' + id")))
+    assert not list(built_sql(example("'SELECT 1'")))
+
+
+def test_the_rule_sees_a_check_switched_off_without_a_reason() -> None:
+    off = "# " + "noqa"
+    assert list(unexplained(example(f"x = 1  {off}")))
+    assert list(unexplained(example(f"x = 1  {off}: E501")))
+    assert list(unexplained(example("x = 1  # type" + ": ignore[attr-defined]")))
+    assert not list(unexplained(example(f"x = 1  {off}: E501 - an address")))
+    assert not list(unexplained(example("x = 1  # type" + ": ignore[misc]  # untyped library")))
