@@ -1,0 +1,100 @@
+"""Rules 6 and 7: pages read from the code are fresh, metrics are sane, outcomes are tested."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import pytest
+
+from forebay.core.errors import Outcome
+from forebay.telemetry.catalogue import CATALOGUE, Kind, Label, Metric
+from scripts.generate_docs import PAGES, render
+from tests.tidy.source import ROOT, example, read, report, source, suites
+
+FORBIDDEN_LABELS: Final = frozenset({"key", "path", "prompt", "tenant", "user"})
+BASE_UNITS: Final = ("_bytes", "_info", "_ratio", "_running", "_seconds", "_total", "_waiting")
+
+
+def badly_named(metric: Metric) -> Iterator[str]:
+    """Metrics whose name, labels or buckets break a convention that readers rely on."""
+    if not re.fullmatch(r"(llm|forebay)_[a-z_]+", metric.name):
+        yield f"{metric.name}: names are llm_... or forebay_..., lower case"
+    if not metric.name.endswith(BASE_UNITS):
+        yield f"{metric.name}: a name ends in its base unit: {BASE_UNITS}"
+    if metric.name.endswith("_total") != (metric.kind is Kind.COUNTER):
+        yield f"{metric.name}: _total is for counters, and counters have it"
+    if (metric.buckets is not None) != (metric.kind is Kind.HISTOGRAM):
+        yield f"{metric.name}: histograms have buckets, others none"
+    if not (metric.help.endswith(".") and metric.action.endswith(".")):
+        yield f"{metric.name}: help and action are sentences"
+
+
+def uncatalogued(text: str, where: str) -> Iterator[str]:
+    """Metric names in a text that the catalogue does not have."""
+    known = {metric.name for metric in CATALOGUE}
+    for name in set(re.findall(r"\bllm_[a-z_]+[a-z]\b", text)):
+        stem = re.sub(r"_(bucket|count|sum|created)$", "", name)
+        if not {name, stem} & known:
+            yield f"{where}: {name} is not in telemetry/catalogue.py"
+
+
+def untested(outcomes: Iterable[Outcome], texts: Iterable[str]) -> Iterator[str]:
+    """Outcomes that no HTTP test names."""
+    joined = "\n".join(texts)
+    for outcome in outcomes:
+        if not re.search(rf"\bOutcome\.{outcome.name}\b|[\"']{outcome}[\"']", joined):
+            yield f"{outcome}: no test in tests/http or tests/e2e names it"
+
+
+def reachable() -> Iterator[Outcome]:
+    """Outcomes that the code can end with: those named outside the table itself."""
+    others = [module.text for module in source() if module.name != "forebay.core.errors"]
+    table = read("src/forebay/core/errors.py")
+    for outcome in Outcome:
+        raised = re.search(rf"^    outcome(: Outcome)? = Outcome\.{outcome.name}$", table, re.MULTILINE)
+        if raised or any(re.search(rf"Outcome\.{outcome.name}\b", text) for text in others):
+            yield outcome
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_a_generated_page_is_fresh(name: str) -> None:
+    assert read(f"docs/{name}") == render(PAGES[name]), f"docs/{name} is stale: run `make docs`"
+
+
+def test_metrics_keep_the_conventions() -> None:
+    report(offence for metric in CATALOGUE for offence in badly_named(metric))
+    assert not {str(label) for label in Label} & FORBIDDEN_LABELS
+    assert len({metric.name for metric in CATALOGUE}) == len(CATALOGUE)
+
+
+def test_metrics_named_anywhere_are_in_the_catalogue() -> None:
+    texts = {module.path: module.text for module in source()}
+    pages = [path for folder in ("docs", "deploy") for path in (ROOT / folder).rglob("*.*")]
+    kept = [path for path in pages if path.suffix in {".md", ".yaml", ".yml", ".json", ".conf"}]
+    texts |= {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in kept}
+    texts["README.md"] = read("README.md")
+    report(offence for where, text in texts.items() for offence in uncatalogued(text, where))
+
+
+def test_every_outcome_has_a_test_over_http() -> None:
+    folders = ("tests/http", "tests/e2e")
+    texts = [module.text for module in suites() if module.path.startswith(folders)]
+    report(untested(reachable(), texts))
+
+
+def test_the_rule_sees_a_badly_named_metric() -> None:
+    bad = Metric(name="latency", kind=Kind.COUNTER, help="what", action="do")
+    assert len(list(badly_named(bad))) == 4
+    assert not list(badly_named(CATALOGUE[0]))
+
+
+def test_the_rule_sees_a_metric_that_is_not_in_the_catalogue() -> None:
+    assert list(uncatalogued("rate(llm_wishes_total[5m])", "x"))
+    assert not list(uncatalogued("llm_request_duration_seconds_bucket", "x"))
+
+
+def test_the_rule_sees_an_outcome_without_a_test() -> None:
+    text = example("assert outcome is Outcome.OK").text
+    assert list(untested([Outcome.OK, Outcome.EXPIRED], [text])) == [
+        "expired: no test in tests/http or tests/e2e names it"
+    ]
