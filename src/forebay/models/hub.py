@@ -1,0 +1,185 @@
+"""Model files from the Hugging Face hub, or from a server that speaks its API."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from forebay.engine.manifest import file_sha256
+from forebay.models.sources import HubSource
+from forebay.models.stages import PreparationError, Progress, Report, Stage, Unit
+
+_IR_FILES: Final = re.compile(
+    r"openvino_(?:model|tokenizer|detokenizer)\.(?:xml|bin)"
+    r"|(?:tokenizer|config|generation_config|tokenizer_config)\.json|chat_template\.jinja"
+)
+_FILES_MAX: Final = 10_000
+_SHOWN_MAX: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """A file to be fetched; `sha256` is None where the hub keeps none (small text files)."""
+
+    name: str
+    size_bytes: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubListing:
+    """What is to be fetched of a repository, at the commit that was found."""
+
+    repository: str
+    commit: str
+    files: tuple[HubFile, ...]
+
+    @property
+    def gguf(self) -> str | None:
+        """Name of the GGUF; None for an OpenVINO IR."""
+        return next((file.name for file in self.files if file.name.endswith(".gguf")), None)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes to be fetched."""
+        return sum(file.size_bytes for file in self.files)
+
+
+def list_files(source: HubSource, *, endpoint: str | None) -> HubListing:
+    """Ask the hub which files the model consists of, or raise `PreparationError`."""
+    import huggingface_hub  # noqa: PLC0415 - heavy
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    api = huggingface_hub.HfApi(endpoint=endpoint, library_name="forebay")
+    try:
+        info = api.model_info(source.repository, revision=source.revision, files_metadata=True)
+    except (HTTPError, OSError, ValueError) as error:
+        raise _unreachable(source, error) from error
+    found = [
+        HubFile(
+            name=entry.rfilename,
+            size_bytes=entry.size or 0,
+            sha256=entry.lfs.sha256 if entry.lfs else None,
+        )
+        for entry in (info.siblings or [])[:_FILES_MAX]
+    ]
+    if info.sha is None:
+        raise _unreachable(source, ValueError("it names no commit"))
+    return HubListing(repository=source.repository, commit=info.sha, files=_choose(source, found))
+
+
+def fetch(listing: HubListing, *, endpoint: str | None, folder: Path, report: Report) -> None:
+    """Download the files into `folder`, resuming what was begun, and check their digests."""
+    import huggingface_hub  # noqa: PLC0415 - heavy
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    source = HubSource(repository=listing.repository, revision=listing.commit)
+    before = 0
+    for file in listing.files:
+        try:
+            huggingface_hub.hf_hub_download(
+                listing.repository,
+                file.name,
+                revision=listing.commit,
+                local_dir=folder,
+                endpoint=endpoint,
+                library_name="forebay",
+                tqdm_class=_bar(report, before=before, total=listing.size_bytes),
+            )
+        except (HTTPError, OSError, ValueError) as error:
+            raise _unreachable(source, error) from error
+        _check(folder / file.name, file)
+        before += file.size_bytes
+
+
+def _check(path: Path, file: HubFile) -> None:
+    size = path.stat().st_size
+    if size != file.size_bytes or (file.sha256 and file_sha256(path) != file.sha256):
+        path.unlink()
+        raise PreparationError(
+            f"{file.name[:80]} arrived damaged: {size} of {file.size_bytes} bytes, or another "
+            "sha256 than the hub says. Run the command again to fetch it anew."
+        )
+
+
+def _choose(source: HubSource, found: list[HubFile]) -> tuple[HubFile, ...]:
+    ggufs = [file for file in found if file.name.endswith(".gguf")]
+    if source.path is not None:
+        wanted = [file for file in ggufs if file.name == source.path]
+        if not wanted:
+            raise PreparationError(
+                f"{source.repository} has no file {source.path[:80]!r}. {_offer(ggufs)}"
+            )
+        return tuple(wanted)
+    graph = [file for file in found if _IR_FILES.fullmatch(file.name)]
+    if any(file.name == "openvino_model.xml" for file in graph):
+        return tuple(graph)
+    if len(ggufs) == 1:
+        return tuple(ggufs)
+    if ggufs:
+        raise PreparationError(
+            f"{source.repository} has {len(ggufs)} GGUF files, so one must be named. "
+            f"{_offer(ggufs)}"
+        )
+    raise PreparationError(
+        f"{source.repository} has neither a GGUF nor an OpenVINO IR (openvino_model.xml), which "
+        "is what this version of Forebay prepares. Name a repository that has: many models have "
+        "a twin whose name ends in -GGUF, or -ov."
+    )
+
+
+def _offer(ggufs: list[HubFile]) -> str:
+    shown = ", ".join(file.name[:80] for file in ggufs[:_SHOWN_MAX])
+    return f"Add #FILE to the source; there are: {shown or 'none'}."
+
+
+def _unreachable(source: HubSource, error: Exception) -> PreparationError:
+    from huggingface_hub import errors  # noqa: PLC0415 - heavy
+
+    where = f"{source.repository} at {source.revision}" if source.revision else source.repository
+    match error:
+        case errors.GatedRepoError():
+            why = "access to it must be granted first. Ask on its page, then set HF_TOKEN"
+        case errors.RepositoryNotFoundError():
+            why = "the hub knows no such repository, or it is private. Check it, or set HF_TOKEN"
+        case errors.RevisionNotFoundError():
+            why = "the hub knows no such revision. Name a branch, a tag or a commit"
+        case _:
+            why = f"{type(error).__name__}. Check the network, and the hub's address if one is set"
+    return PreparationError(f"{where} could not be fetched: {why}.")
+
+
+def _bar(report: Report, *, before: int, total: int) -> Any:  # noqa: ANN401 - tqdm is untyped
+    """Return a class that the hub's downloader takes for a progress bar."""
+    from tqdm import tqdm  # type: ignore[import-untyped]  # noqa: PLC0415 - the hub brings it
+
+    class Bar(tqdm):  # type: ignore[misc]
+        """Draws nothing; passes on how far one file has come."""
+
+        def __init__(self, *arguments: object, **options: object) -> None:
+            options.pop("name", None)
+            options.update(disable=True)
+            super().__init__(*arguments, **options)
+            self._done = int(str(options.get("initial") or 0))
+            self._tell()
+
+        def update(self, n: float | None = 1) -> bool | None:
+            """Note `n` more bytes."""
+            self._done += int(n or 0)
+            self._tell()
+            return None
+
+        def _tell(self) -> None:
+            done = min(before + self._done, total)
+            report(Progress(stage=Stage.FETCH, done=done, total=total, unit=Unit.BYTES))
+
+    return Bar
+
+
+def folder_digest(listing: HubListing, folder: Path) -> str:
+    """Return one sha256 over the fetched files' names and digests."""
+    whole = hashlib.sha256()
+    for file in sorted(listing.files, key=lambda file: file.name):
+        whole.update(f"{file_sha256(folder / file.name)}  {file.name}\n".encode())
+    return whole.hexdigest()
