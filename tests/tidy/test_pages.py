@@ -51,7 +51,7 @@ def reachable() -> Iterator[Outcome]:
     others = [module.text for module in source() if module.name != "forebay.core.errors"]
     table = read("src/forebay/core/errors.py")
     for outcome in Outcome:
-        raised = re.search(rf"^    outcome(: Outcome)? = Outcome\.{outcome.name}$", table, re.MULTILINE)
+        raised = re.search(rf"\n    outcome(: Outcome)? = Outcome\.{outcome.name}\n", table)
         if raised or any(re.search(rf"Outcome\.{outcome.name}\b", text) for text in others):
             yield outcome
 
