@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from forebay.core.clock import Clock
-from forebay.core.errors import UnknownModel
+from forebay.core.errors import Overloaded, UnknownModel
 from forebay.engine.protocol import Engine
 from forebay.policy.admission_queue import AdmissionQueue
 from forebay.serve.admission import Admission, AdmissionConfig
+
+_LOADING_RETRY_S: Final = 2.0
+"""Told while a model loads; the default one takes about as long (benchmarks/README.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +40,11 @@ def open_lane(
 class Lanes:
     """The served models by name."""
 
-    def __init__(self, lanes: Sequence[Lane] = ()) -> None:
-        """Serve these; more may be added while others are in use."""
+    def __init__(self, lanes: Sequence[Lane] = (), *, coming: Sequence[str] = ()) -> None:
+        """Serve these; `coming` names models whose lanes are added once they are loaded."""
+        # The whole mutable state.
         self._lanes = {lane.name: lane for lane in lanes}
+        self._coming = set(coming)
 
     def __iter__(self) -> Iterator[Lane]:
         """Yield each lane, in the order in which it was added."""
@@ -48,12 +54,19 @@ class Lanes:
         """Serve one more."""
         assert lane.name not in self._lanes, f"{lane.name} is served already"
         self._lanes[lane.name] = lane
+        self._coming.discard(lane.name)
 
     def find(self, model: str) -> Lane:
-        """Return the lane of a model, or raise UnknownModel with the names there are."""
-        try:
-            return self._lanes[model]
-        except KeyError:
-            known = ", ".join(sorted(self._lanes)) or "none yet"
-            message = f"No model of that name is served here. Served: {known}."
-            raise UnknownModel(message, param="model") from None
+        """Return the lane of a model.
+
+        Raises UnknownModel with the names there are, or Overloaded while it is being loaded.
+        """
+        lane = self._lanes.get(model)
+        if lane is not None:
+            return lane
+        if model in self._coming:
+            message = "The model is still being loaded. Try again after the time in Retry-After."
+            raise Overloaded(message, retry_after_s=_LOADING_RETRY_S)
+        known = ", ".join(sorted({*self._lanes, *self._coming}))
+        message = f"No model of that name is served here. Served: {known}."
+        raise UnknownModel(message, param="model")
