@@ -34,7 +34,7 @@ def knob(  # noqa: PLR0913 - it is the one place where a knob's facts are listed
     assert help, "a knob explains itself"
     assert isinstance(default, bool | str | None) or (minimum is not None and maximum is not None)
     facts = Knob(help=help, minimum=minimum, maximum=maximum, choices=choices, secret=secret)
-    return dataclasses.field(default=default, metadata={_KNOB: facts})
+    return dataclasses.field(default=default, repr=not secret, metadata={_KNOB: facts})
 
 
 def knobs(config: type) -> Iterator[tuple[dataclasses.Field[Any], Knob]]:

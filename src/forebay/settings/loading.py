@@ -1,0 +1,238 @@
+"""From sources to settings: every name known, every value in bounds, or no start."""
+
+import difflib
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+import msgspec
+
+from forebay.engine import registry
+from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
+from forebay.settings.sources import Assignment, Problem, Sources, read, variable
+
+BY_DEFAULT: Final = "default"
+FOUND_CHARS_MAX: Final = 60
+
+
+class ConfigurationError(Exception):
+    """The configuration is wrong: every problem with its place and its fix."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        """Take all of them, so that a person mends them in one go."""
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """One setting's value, and where it came from."""
+
+    setting: Setting
+    value: object
+    set_by: str
+
+    @property
+    def shown(self) -> str:
+        """The value as it may be shown to anybody."""
+        return shown(self.setting, self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The settings, and how each came about."""
+
+    settings: Settings
+    effective: tuple[Effective, ...]
+
+
+def sections() -> dict[str, type]:
+    """Return every section's class: the fixed ones, and one per engine that can be imported."""
+    found = dict(FIXED_SECTIONS)
+    for name in registry.names():
+        assert name not in found, f"an engine must not be called {name}"
+        try:
+            found[name] = registry.find(name).config
+        except ImportError:
+            continue  # it cannot be chosen either, and says why when it is
+    return found
+
+
+def load(sources: Sources) -> Loaded:
+    """Read, check and compose; raises ConfigurationError with everything that is wrong."""
+    assignments, problems = read(sources)
+    classes = sections()
+    known = {setting.key: setting for setting in settings_of(classes)}
+    values: dict[str, object] = {}
+    setters: dict[str, str] = {}
+    for assignment in assignments:
+        setting = known.get(assignment.key)
+        if setting is None:
+            if not _empty_section(assignment, classes):
+                problems.append(_unknown(assignment, known, classes))
+            continue
+        try:
+            values[setting.key] = _converted(setting, assignment)
+            setters[setting.key] = assignment.set_by
+        except ValueError:
+            problems.append(_misfit(setting, assignment))
+    settings = _composed(values, classes)
+    problems += _refusals(settings, setters)
+    if problems:
+        raise ConfigurationError(problems)
+    effective = tuple(
+        Effective(
+            setting=setting,
+            value=values.get(key, setting.default),
+            set_by=setters.get(key, BY_DEFAULT),
+        )
+        for key, setting in known.items()
+    )
+    return Loaded(settings=settings, effective=effective)
+
+
+def shown(setting: Setting, value: object) -> str:
+    """Return a value as a person would write it; a secret is `***`."""
+    if setting.knob.secret and value:
+        return "***"
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case None:
+            return "null"
+        case str():
+            return value or '""'
+        case _:
+            return str(value)
+
+
+def allowed(setting: Setting) -> str:
+    """Return what a setting takes, in words: `a whole number from 0 to 65535`."""
+    facts = setting.knob
+    types = set(get_args(setting.type)) or {setting.type}
+    if facts.choices:
+        words = "one of " + ", ".join(facts.choices)
+    elif bool in types:
+        words = "true or false"
+    elif int in types or float in types:
+        number = "a number" if float in types else "a whole number"
+        words = f"{number} from {_number(facts.minimum)} to {_number(facts.maximum)}"
+    else:
+        words = "text"
+    return f"{words}, or null" if type(None) in types else words
+
+
+def _number(bound: float | None) -> str:
+    assert bound is not None, "a number has both bounds"
+    return f"{bound:g}" if bound != int(bound) else f"{int(bound)}"
+
+
+def _converted(setting: Setting, assignment: Assignment) -> object:
+    """Return the value in the setting's type and bounds, or raise ValueError."""
+    value: Any = assignment.value
+    # JSON spells infinity and NaN in no way, but float() does; the bounds refuse both.
+    value = msgspec.convert(value, setting.type, strict=not assignment.text)
+    facts = setting.knob
+    if facts.choices and value not in facts.choices:
+        raise ValueError(setting.key)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        assert facts.minimum is not None
+        assert facts.maximum is not None
+        if not facts.minimum <= value <= facts.maximum:
+            raise ValueError(setting.key)
+    return value
+
+
+def _misfit(setting: Setting, assignment: Assignment) -> Problem:
+    found = "***" if setting.knob.secret else _found(assignment.value)
+    text = f"{setting.key} must be {allowed(setting)}; found {found}."
+    return Problem(set_by=assignment.set_by, text=text)
+
+
+def _found(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case None:
+            return "nothing"
+        case str():
+            cut = value[:FOUND_CHARS_MAX]
+            return f"'{cut}…'" if len(value) > FOUND_CHARS_MAX else f"'{cut}'"
+        case int() | float():
+            return str(value)[:FOUND_CHARS_MAX]
+        case _:
+            return "a list" if isinstance(value, list) else "something else"
+
+
+def _empty_section(assignment: Assignment, classes: Mapping[str, type]) -> bool:
+    return assignment.key in classes and assignment.value is None
+
+
+def _unknown(
+    assignment: Assignment, known: Mapping[str, Setting], classes: Mapping[str, type]
+) -> Problem:
+    key = assignment.key
+    if key in classes:
+        example = next(name for name in known if name.startswith(f"{key}."))
+        text = f"{key} is a section. Set one of its values, as in {assignment.spell(example)}."
+        return Problem(set_by=assignment.set_by, text=text)
+    nearest = _nearest(key, known)
+    if nearest is None:
+        advice = "`forebay config` lists every setting."
+    else:
+        advice = f"Did you mean {assignment.spell(nearest)}?"
+    subject = "This variable" if assignment.spell(key) == assignment.set_by else key[:80]
+    return Problem(set_by=assignment.set_by, text=f"{subject} is not a setting. {advice}")
+
+
+def _nearest(key: str, known: Mapping[str, Setting]) -> str | None:
+    """Return the known key that was probably meant: without its section, or misspelt."""
+    name = key.rpartition(".")[2]
+    same_name = [candidate for candidate in known if candidate.rpartition(".")[2] == name]
+    if len(same_name) == 1:
+        return same_name[0]
+    close = difflib.get_close_matches(key, same_name or known, n=1)
+    if not close:
+        by_name = {candidate.rpartition(".")[2]: candidate for candidate in known}
+        close = [by_name[match] for match in difflib.get_close_matches(name, by_name, n=1)]
+    return close[0] if close else None
+
+
+def _composed(values: Mapping[str, object], classes: Mapping[str, type]) -> Settings:
+    built: dict[str, Any] = {}
+    for section, config in classes.items():
+        prefix = f"{section}."
+        own = {
+            key.removeprefix(prefix): value
+            for key, value in values.items()
+            if key.startswith(prefix)
+        }
+        built[section] = config(**own)
+    fixed = {section: built.pop(section) for section in FIXED_SECTIONS}
+    return Settings(**fixed, engines=built)
+
+
+def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what is wrong though each value has the right form."""
+    server, engines = settings.server, ["auto", *registry.names()]
+    if not server.insecure_public and not _is_loopback(server.host):
+        text = (
+            f"Others can reach {server.host[:FOUND_CHARS_MAX]}, and this version asks nobody who "
+            "they are. Listen on 127.0.0.1 behind a proxy that does, or set "
+            f"server.insecure_public=true ({variable('server.insecure_public')}) to let all in."
+        )
+        yield Problem(set_by=setters.get("server.host", BY_DEFAULT), text=text)
+    if settings.engine.name not in engines:
+        found = _found(settings.engine.name)
+        text = f"engine.name must be one of {', '.join(engines)}; found {found}."
+        yield Problem(set_by=setters.get("engine.name", BY_DEFAULT), text=text)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

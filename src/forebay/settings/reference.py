@@ -1,0 +1,55 @@
+"""The page of every setting, read from the knobs."""
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+from forebay.settings.loading import allowed, sections, shown
+from forebay.settings.sections import Setting, settings_of
+from forebay.settings.sources import variable
+
+_HEAD = """\
+# Configuration
+
+A setting comes from the strongest of: its default, `--config forebay.yaml`, the environment,
+`--set key=value`, and flags of its own (`--port`). `forebay config` prints every effective value
+and where it came from. An unknown key or a value out of bounds stops the start, names the place,
+and says what would fit.
+
+```yaml
+# forebay.yaml
+admission:
+  wait_s_max: 2
+```
+
+is the same as `FOREBAY_ADMISSION__WAIT_S_MAX=2` and `--set admission.wait_s_max=2`.
+`FOREBAY_CONFIG` may name the file.
+"""
+
+
+def configuration_page() -> str:
+    """Return the tables of all settings, a section each."""
+    return "\n".join([_HEAD, *_tables(sections())]).rstrip()
+
+
+def _tables(classes: Mapping[str, type]) -> Iterator[str]:
+    settings = settings_of(classes)
+    for section, found in groupby(settings, lambda setting: setting.key.partition(".")[0]):
+        yield f"## {section}"
+        yield ""
+        yield (classes[section].__doc__ or "").partition("\n")[0]
+        yield ""
+        yield "| Setting | Default | Allowed | What it does | Variable |"
+        yield "| --- | --- | --- | --- | --- |"
+        yield from map(_row, found)
+        yield ""
+
+
+def _row(setting: Setting) -> str:
+    cells = (
+        f"`{setting.key}`",
+        f"`{shown(setting, setting.default)}`",
+        allowed(setting),
+        setting.knob.help,
+        f"`{variable(setting.key)}`",
+    )
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
