@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from forebay.core.errors import OUTCOMES
+from forebay.settings.reference import configuration_page
 from forebay.telemetry.catalogue import CATALOGUE, Kind, Metric
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -65,6 +66,7 @@ def metrics_page() -> str:
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "configuration.md": configuration_page,
     "errors.md": errors_page,
     "metrics.md": metrics_page,
 }
@@ -72,7 +74,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 
 def render(page: Callable[[], str]) -> str:
     """Return a page as its file holds it."""
-    return f"{NOTE}\n{page()}\n"
+    return f"{NOTE}\n{page().rstrip()}\n"
 
 
 def _with_labels(metric: Metric) -> str:
