@@ -4,7 +4,7 @@ import ast
 import functools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import packages_distributions
 from typing import Final
 
@@ -38,8 +38,12 @@ HEAVY: Final = frozenset({
 })
 # fmt: on
 HEAVY_IN: Final = frozenset({"engine", "engines", "models"})
-# Imported though pyproject.toml does not name it: FastAPI's own configuration language.
-THROUGH_ANOTHER: Final = {"pydantic": "fastapi"}
+# Ours that derive from heavy classes: they import at their top, so they count as heavy themselves.
+HEAVY_OURS: Final = frozenset({"forebay.engine.chat_template", "forebay.engine.template_sandbox"})
+# Modules of these may be heavy as a whole, if whoever starts light imports them in a function.
+MAY_WEIGH: Final = frozenset({"engine", "models"})
+# Imported though pyproject.toml does not name it, because it is part of another's interface.
+THROUGH_ANOTHER: Final = {"pydantic": "fastapi", "tqdm": "huggingface-hub"}
 
 
 def upward(module: Module) -> Iterator[str]:
@@ -56,16 +60,24 @@ def upward(module: Module) -> Iterator[str]:
 
 
 def misplaced_heavy(module: Module) -> Iterator[str]:
-    """Heavy imports outside functions, or outside the packages that may use them."""
-    inside = {id(node) for function in functions(module) for node, _ in imports(function)}
-    for_types = {id(node) for guard in _type_guards(module) for node, _ in imports(guard)}
+    """Heavy libraries in packages that have no business with them."""
     for node, name in imports(module.tree):
-        if name.split(".")[0] not in HEAVY or id(node) in for_types:
-            continue
-        if module.package not in HEAVY_IN:
+        if name.split(".")[0] in HEAVY and module.package not in HEAVY_IN:
             yield f"{module.at(node)}: {name} belongs in {', '.join(sorted(HEAVY_IN))}"
-        elif id(node) not in inside:
-            yield f"{module.at(node)}: import {name} inside the function that uses it"
+
+
+def weighty(modules: Iterable[Module]) -> Iterator[str]:
+    """Modules that load something heavy as soon as they are imported, and must not."""
+    loads = {module.name: set(_when_imported(module)) for module in modules}
+    heavy: dict[str, str] = {}
+    grew = True
+    while grew:
+        found = {name: _first_heavy(loaded, heavy) for name, loaded in loads.items()}
+        weighed = {name: reason for name, reason in found.items() if reason}
+        grew, heavy = len(weighed) > len(heavy), weighed
+    for name, reason in heavy.items():
+        if name.split(".")[1] not in MAY_WEIGH:
+            yield f"{name}: loads {reason} when imported; import it in the function that uses it"
 
 
 def foreign(module: Module, allowed: frozenset[str]) -> Iterator[str]:
@@ -99,6 +111,23 @@ def declared() -> frozenset[str]:
     return frozenset(names | reached | {"openvino", "openvino-tokenizers"})
 
 
+def _first_heavy(loaded: set[str], heavy: Mapping[str, str]) -> str:
+    for name in sorted(loaded):
+        if name.split(".")[0] in HEAVY:
+            return name
+        # `from a.b import c` may mean the module a.b.c or the name c of the module a.b.
+        for module in (name, name.rpartition(".")[0]):
+            if module in heavy:
+                return f"{heavy[module]} (by {module})"
+    return ""
+
+
+def _when_imported(module: Module) -> Iterator[str]:
+    later = {id(node) for function in functions(module) for node, _ in imports(function)}
+    later |= {id(node) for guard in _type_guards(module) for node, _ in imports(guard)}
+    yield from (name for node, name in imports(module.tree) if id(node) not in later)
+
+
 def _type_guards(module: Module) -> Iterator[ast.If]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -121,8 +150,12 @@ def test_every_package_has_a_level() -> None:
     )
 
 
-def test_heavy_libraries_are_imported_inside_the_functions_that_use_them() -> None:
+def test_heavy_libraries_stay_where_engines_and_models_are() -> None:
     report(offence for module in source() for offence in misplaced_heavy(module))
+
+
+def test_nothing_heavy_is_loaded_before_it_is_used() -> None:
+    report(weighty(source()))
 
 
 def test_core_and_policy_need_the_standard_library_only() -> None:
@@ -145,13 +178,22 @@ def test_the_rule_sees_an_import_that_goes_up_or_sideways() -> None:
     assert not list(upward(example(text, "forebay.gateway.ops")))
 
 
-def test_the_rule_sees_a_heavy_import_in_the_wrong_place() -> None:
-    inside = "def f():\n    import numpy"
-    assert list(misplaced_heavy(example("import numpy", "forebay.engines.x")))
-    assert list(misplaced_heavy(example(inside, "forebay.gateway.x")))
-    assert not list(misplaced_heavy(example(inside, "forebay.engines.x")))
+def test_the_rule_sees_a_heavy_import_in_the_wrong_package() -> None:
+    assert list(misplaced_heavy(example("def f():\n    import numpy", "forebay.gateway.x")))
+    assert not list(misplaced_heavy(example("import numpy", "forebay.engines.x")))
+
+
+def test_the_rule_sees_what_is_loaded_too_early_also_through_others() -> None:
+    heavy = example("import jinja2.sandbox", "forebay.engine.template")
+    between = example("from forebay.engine.template import render", "forebay.engine.text")
+    early = example("from forebay.engine import text", "forebay.gateway.x")
+    late = example("def f():\n    from forebay.engine import text", "forebay.gateway.x")
+    assert not list(weighty([heavy, between]))
+    assert list(weighty([heavy, between, early]))
+    assert not list(weighty([heavy, between, late]))
+    assert list(weighty([example("import numpy", "forebay.engines.x")]))
     guarded = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy"
-    assert not list(misplaced_heavy(example(guarded, "forebay.engines.x")))
+    assert not list(weighty([example(guarded, "forebay.engines.x")]))
 
 
 def test_the_rule_sees_a_library_that_nobody_declared() -> None:
