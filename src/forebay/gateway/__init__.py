@@ -1,0 +1,1 @@
+"""HTTP: bytes to typed calls, events to bytes.  No policy here."""

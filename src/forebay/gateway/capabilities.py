@@ -1,0 +1,81 @@
+"""What a model's API can do, as data: each parameter honoured, refused or without effect."""
+
+from typing import Any
+
+import msgspec
+
+from forebay.engine.protocol import EngineInfo, Feature
+from forebay.gateway import parameters
+from forebay.gateway.config import GatewayConfig
+from forebay.gateway.parameters import Parameter, Verdict
+from forebay.gateway.schemas import Call, ChatCall, TextCall
+
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+
+def capabilities(info: EngineInfo, config: GatewayConfig) -> dict[str, Any]:
+    """Return what a model's engine honours, with the bounds that apply to it here."""
+    return {
+        "engine": info.name,
+        "deterministic": info.deterministic,
+        "context_tokens_max": info.context_tokens_max,
+        "features": sorted(feature.value for feature in info.supports),
+        "endpoints": {
+            "/v1/chat/completions": _dialect(ChatCall, parameters.CHAT, info, config),
+            "/v1/completions": _dialect(TextCall, parameters.TEXT, info, config),
+        },
+    }
+
+
+def _dialect(
+    call: type[Call], table: tuple[Parameter, ...], info: EngineInfo, config: GatewayConfig
+) -> dict[str, Any]:
+    typed = msgspec.json.schema_components((call,))[1][call.__name__]["properties"]
+    bounds = {name: _typed_bounds(schema) for name, schema in typed.items()}
+    for name, more in _configured(info, config).items():
+        bounds.get(name, {}).update(more)
+    rows: dict[str, dict[str, Any]] = {}
+    for parameter in sorted(table, key=lambda p: p.name):
+        verdict = parameter.on(info.supports)
+        rows[parameter.name] = {"verdict": verdict.value, "note": parameter.note}
+        if verdict is Verdict.HONOURED and bounds[parameter.name]:
+            rows[parameter.name]["bounds"] = bounds[parameter.name]
+        if parameter.neutral:
+            rows[parameter.name]["neutral"] = list(parameter.neutral)
+    return rows
+
+
+def _typed_bounds(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the bounds of the one number in `number | null`."""
+    return {
+        name: option[name]
+        for option in schema.get("anyOf", [schema])
+        for name in _BOUNDS
+        if name in option
+    }
+
+
+def _configured(info: EngineInfo, config: GatewayConfig) -> dict[str, dict[str, Any]]:
+    """Return the bounds that depend on this server or on the engine."""
+    tokens = {"maximum": info.context_tokens_max}
+    forms = ["text"]
+    forms += ["json_object"] if Feature.JSON_OBJECT in info.supports else []
+    forms += ["json_schema"] if Feature.JSON_SCHEMA in info.supports else []
+    return {
+        "max_tokens": tokens,
+        "max_completion_tokens": tokens,
+        "min_tokens": tokens,
+        "n": {"maximum": config.n_max},
+        "stop": {"texts_max": config.stops_max, "bytes_max": config.stop_bytes_max},
+        "messages": {
+            "messages_max": config.messages_max,
+            "bytes_max": config.prompt_bytes_max,
+            "roles": ["system", "developer", "user", "assistant", "tool"],
+            "content_types": ["text"],
+        },
+        "prompt": {
+            "bytes_max": config.prompt_bytes_max,
+            "token_ids": Feature.TOKEN_IDS in info.supports,
+        },
+        "response_format": {"types": forms, "schema_bytes_max": config.schema_bytes_max},
+    }

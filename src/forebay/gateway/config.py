@@ -1,0 +1,83 @@
+"""What the gateway takes from a client, and how long it waits for one."""
+
+from dataclasses import dataclass
+
+from forebay.core.knob import knob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Bounds of one HTTP request."""
+
+    body_bytes_max: int = knob(
+        1_048_576,
+        "Largest request body, in bytes; a larger one is refused with 413.",
+        minimum=1_024,
+        maximum=67_108_864,
+    )
+    body_s_max: float = knob(
+        30.0,
+        "Longest time for a request body to arrive, in seconds; then 408.",
+        minimum=0.1,
+        maximum=600.0,
+    )
+    messages_max: int = knob(
+        512,
+        "Most messages in one chat request.",
+        minimum=1,
+        maximum=100_000,
+    )
+    parts_max: int = knob(
+        64,
+        "Most content parts in one message.",
+        minimum=1,
+        maximum=10_000,
+    )
+    prompt_bytes_max: int = knob(
+        524_288,
+        "Largest prompt (all its texts together), in bytes of UTF-8.",
+        minimum=1,
+        maximum=67_108_864,
+    )
+    n_max: int = knob(
+        16,
+        "Most choices (n) in one request.",
+        minimum=1,
+        maximum=1_024,
+    )
+    stops_max: int = knob(
+        16,
+        "Most stop strings in one request.",
+        minimum=1,
+        maximum=1_024,
+    )
+    stop_bytes_max: int = knob(
+        256,
+        "Longest stop string, in bytes of UTF-8.",
+        minimum=1,
+        maximum=65_536,
+    )
+    schema_bytes_max: int = knob(
+        65_536,
+        "Largest JSON schema in response_format, in bytes.",
+        minimum=2,
+        maximum=16_777_216,
+    )
+    request_s_max: float = knob(
+        600.0,
+        "Longest time from a request's receipt to its end, in seconds; then 504.",
+        minimum=0.1,
+        maximum=86_400.0,
+    )
+    send_s_max: float = knob(
+        30.0,
+        "Longest time for a client to take what was written to it, in seconds; then it is cut.",
+        minimum=0.1,
+        maximum=3_600.0,
+    )
+    flush_bytes_max: int = knob(
+        65_536,
+        "Most bytes of a stream that are joined before they are written.",
+        minimum=1,
+        maximum=16_777_216,
+    )

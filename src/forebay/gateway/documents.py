@@ -1,0 +1,185 @@
+"""The pages for people: `/docs` and the OpenAPI document, which is made from the schemas.
+
+Swagger UI comes from a package on this machine, so `/docs` works without the internet.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import fastapi_offline
+import msgspec
+
+from forebay import __version__
+from forebay.gateway import answers, ops, parameters, problems, schemas
+from forebay.gateway.exchange import Receive, Scope, Send
+from forebay.serve.lanes import Lanes
+
+_STATIC_PATH: Final = "/docs/static"
+_REF: Final = "#/components/schemas/"
+_SCHEMAS: Final = (
+    schemas.ChatCall,
+    schemas.TextCall,
+    answers.ChatCompletion,
+    answers.ChatChunk,
+    answers.TextCompletion,
+    answers.Model,
+    answers.ModelList,
+    ops.Probe,
+    ops.Health,
+    problems.ErrorBody,
+    problems.ProblemBody,
+)
+_TABLES: Final = {"ChatCall": parameters.CHAT, "TextCall": parameters.TEXT}
+_ERRORS: Final = (400, 404, 405, 408, 413, 415, 500, 503, 504)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documents:
+    """The application behind these pages, and the paths that it serves by GET."""
+
+    paths: frozenset[str]
+    app: Any
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one of the pages."""
+        await self.app(scope, receive, send)
+
+
+def documents(lanes: Lanes) -> Documents:
+    """Make the pages; the examples in them ask for the first model of `lanes`."""
+    app = fastapi_offline.FastAPIOffline(
+        title="Forebay",
+        redoc_url=None,
+        static_url=_STATIC_PATH,
+        # The page must not ask a validator on the internet about our document.
+        swagger_ui_parameters={"validatorUrl": None, "displayRequestDuration": True},
+    )
+    # FastAPI's own way to another document is to assign this method.
+    app.openapi = lambda: openapi([lane.name for lane in lanes])  # type: ignore[method-assign]
+    folder = Path(fastapi_offline.__file__).parent / "static"
+    files = {f"{_STATIC_PATH}/{file.name}" for file in folder.iterdir()}
+    return Documents(paths=frozenset({"/docs", "/openapi.json"} | files), app=app)
+
+
+def openapi(models: Iterable[str] = ()) -> Json:
+    """Return the OpenAPI document; its examples ask for the first of `models`."""
+    _, components = msgspec.json.schema_components(_SCHEMAS, ref_template=_REF + "{name}")
+    for name, table in _TABLES.items():
+        for parameter in table:
+            field = components[name]["properties"][parameter.name]
+            if parameter.verdict is parameters.Verdict.HONOURED:
+                field["description"] = parameter.note
+            else:
+                field["description"] = f"{parameter.verdict.value.capitalize()}. {parameter.note}"
+            field["x-forebay-verdict"] = parameter.verdict.value
+    model = next(iter(models), "default")
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Forebay", "version": __version__, "description": _ABOUT},
+        "paths": {
+            "/v1/chat/completions": {"post": _completion("chat", model)},
+            "/v1/completions": {"post": _completion("text", model)},
+            "/v1/models": {"get": _read("The models that are served.", "ModelList")},
+            "/v1/models/{id}": {
+                "get": _read("One model.", "Model")
+                | {"parameters": [{"name": "id", "in": "path", "required": True, **_STRING}]}
+            },
+            "/v1/capabilities": {"get": _read("What each model's API honours, refuses, warns of.")},
+            "/livez": {"get": _read("Does the event loop turn?", "Probe")},
+            "/readyz": {"get": _read("Should new requests come here?", "Probe", 503)},
+            "/startupz": {"get": _read("Has the first token been made?", "Probe", 503)},
+            "/health": {"get": _read("The server at a glance.", "Health", 503)},
+            "/metrics": {"get": _read("Every metric, as Prometheus reads them.")},
+        },
+        "components": {"schemas": components},
+    }
+
+
+_ABOUT: Final = (
+    "An LLM serving system with OpenAI's API. Every parameter is honoured, refused with a 400"
+    " that names it, or named in the `x-forebay-warning` header."
+)
+_STRING: Final = {"schema": {"type": "string"}}
+_CALLS: Final[dict[str, Json]] = {
+    "chat": {
+        "summary": "Answer a conversation.",
+        "call": "ChatCall",
+        "answer": "ChatCompletion",
+        "chunk": "ChatChunk",
+        "example": {
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "max_tokens": 64,
+        },
+    },
+    "text": {
+        "summary": "Continue a text.",
+        "call": "TextCall",
+        "answer": "TextCompletion",
+        "chunk": "TextCompletion",
+        "example": {"prompt": "The capital of France is", "max_tokens": 16},
+    },
+}
+_REQUEST_ID: Final = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "description": "1 to 128 of A-Z a-z 0-9 . _ -; it is given back, and stands in the log.",
+    **_STRING,
+}
+_HEADERS: Final = {
+    "x-request-id": {"description": "The request's id.", **_STRING},
+    "x-forebay-warning": {"description": "Parameters without effect, by name.", **_STRING},
+}
+_RETRY_HEADERS: Final = {
+    "retry-after": {"description": "Seconds until a retry helps.", **_STRING},
+    "retry-after-ms": {"description": "The same in milliseconds.", **_STRING},
+    "x-should-retry": {"description": "true or false.", **_STRING},
+}
+
+
+def _completion(dialect: str, model: str) -> Json:
+    facts = _CALLS[dialect]
+    answered = _content(facts["answer"]) | {
+        "text/event-stream": {
+            "schema": {"$ref": _REF + facts["chunk"]},
+            "description": "With stream: true; each event's data, then [DONE].",
+        }
+    }
+    body = _content(facts["call"])
+    body["application/json"]["example"] = {"model": model} | facts["example"]
+    return {
+        "summary": facts["summary"],
+        "parameters": [_REQUEST_ID],
+        "requestBody": {"required": True, "content": body},
+        "responses": {
+            "200": {"description": "The answer.", "headers": _HEADERS, "content": answered},
+            **{str(status): _error(status) for status in _ERRORS},
+        },
+    }
+
+
+def _error(status: int) -> Json:
+    problem: Json = {
+        "description": HTTPStatus(status).phrase,
+        "content": _content("ErrorBody"),
+    }
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        problem["headers"] = _RETRY_HEADERS
+    return problem
+
+
+def _read(summary: str, schema: str | None = None, failing: int | None = None) -> Json:
+    content = _content(schema) if schema else {}
+    responses: Json = {"200": {"description": "The answer.", "content": content}}
+    if failing is not None:
+        responses[str(failing)] = {"description": "Not now; why.", "content": content}
+    return {"summary": summary, "responses": responses}
+
+
+def _content(schema: str) -> Json:
+    return {"application/json": {"schema": {"$ref": _REF + schema}}}

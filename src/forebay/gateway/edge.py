@@ -1,0 +1,175 @@
+"""The HTTP edge: one plain ASGI application.
+
+A request is dispatched by an exact look-up of its path before anything else; only the pages
+for people go through FastAPI.  Whatever goes wrong becomes an answer here, and a request
+that ends before the pipeline has it gets its record here, so that each has exactly one.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from forebay.core.clock import Clock
+from forebay.core.errors import Invalid, Outcome, ServingError
+from forebay.core.record import EventLog, Hook, RequestRecord, Timeline
+from forebay.core.request import Route
+from forebay.gateway import problems
+from forebay.gateway.config import GatewayConfig
+from forebay.gateway.documents import documents
+from forebay.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
+from forebay.gateway.openai import MODELS_PATH, Completes, OpenAI
+from forebay.gateway.ops import Exposition, Operations, Reply
+from forebay.gateway.problems import WrongMethod
+from forebay.serve.lanes import Lanes
+from forebay.serve.lifecycle import Lifecycle
+
+Handler = Callable[[Exchange], Awaitable[None]]
+Page = Callable[[Exchange], Reply]
+
+_ROUTES: Final = {
+    "/v1/chat/completions": Route.CHAT_COMPLETIONS,
+    "/v1/completions": Route.COMPLETIONS,
+}
+_READS: Final = ("GET", "HEAD")
+_TRACE_CHARACTERS_MAX: Final = 8_000
+
+
+class Defect(ServingError):
+    """Something of ours is broken; the client is told no more than that."""
+
+    outcome = Outcome.INTERNAL_ERROR
+
+
+@dataclass(kw_only=True)
+class Gateway:
+    """The server's HTTP application."""
+
+    pipeline: Completes
+    lanes: Lanes
+    lifecycle: Lifecycle
+    metrics: Exposition
+    hooks: tuple[Hook, ...]
+    log: EventLog
+    now: Clock
+    config: GatewayConfig = field(default_factory=GatewayConfig)
+
+    def __post_init__(self) -> None:
+        """Draw up the routes."""
+        openai = OpenAI(pipeline=self.pipeline, lanes=self.lanes, now=self.now, config=self.config)
+        ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
+        self._completions: dict[tuple[str, str], Handler] = {
+            ("POST", "/v1/chat/completions"): openai.chat,
+            ("POST", "/v1/completions"): openai.text,
+        }
+        self._pages: dict[str, Page] = {
+            "/livez": ops.live,
+            "/readyz": ops.ready,
+            "/startupz": ops.started,
+            "/health": ops.health,
+            "/metrics": ops.scrape,
+            "/prometheus": ops.scrape,
+            "/v1/models": openai.models,
+            "/v1/capabilities": openai.capabilities,
+        }
+        self._model_page: Page = openai.model
+        self._documents = documents(self.lanes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI call."""
+        if scope["type"] != "http":
+            await _not_http(scope, receive, send)
+            return
+        handler = self._completions.get((scope["method"], scope["path"]))
+        if handler is None:
+            if scope["method"] == "GET" and scope["path"] in self._documents.paths:
+                await self._documents(scope, receive, send)
+                return
+            handler = self._look_up
+        exchange = Exchange(scope, receive, send, config=self.config, now=self.now)
+        try:
+            await handler(exchange)
+        except ServingError as error:
+            await self._fail(exchange, error)
+        except Exception as error:  # noqa: BLE001 - the HTTP edge: every defect is answered
+            self._note(exchange, error)
+            await self._fail(exchange, Defect("The server failed; the fault is its own."))
+
+    async def _look_up(self, exchange: Exchange) -> None:
+        """Answer one of the pages; they are made without waiting."""
+        page = self._pages.get(exchange.path)
+        if page is None and exchange.path.startswith(MODELS_PATH):
+            page = self._model_page
+        if page is None:
+            if exchange.path in _ROUTES:
+                raise WrongMethod("POST")
+            if exchange.path in self._documents.paths:
+                raise WrongMethod("GET")
+            raise Invalid("There is nothing at this path; GET /docs lists what is.", status=404)
+        if exchange.method not in _READS:
+            raise WrongMethod("GET, HEAD")
+        reply = page(exchange)
+        await exchange.answer(reply.status, reply.body, reply.content_type, reply.headers)
+
+    async def _fail(self, exchange: Exchange, error: ServingError) -> None:
+        """Tell the client, in the way that is left, and write the record that is missing."""
+        if not exchange.piped:
+            self._record(exchange, error)
+        if isinstance(error, ClientGone):
+            return
+        try:
+            async with asyncio.timeout(self.config.send_s_max):
+                if exchange.started:
+                    await exchange.finish(problems.frame(error))
+                else:
+                    await _tell(exchange, error)
+        except (ClientGone, TimeoutError):
+            return  # it cannot be told; the record says how the request ended
+
+    def _record(self, exchange: Exchange, error: ServingError) -> None:
+        record = RequestRecord(
+            id=exchange.id,
+            route=self._route(exchange.path),
+            model=exchange.model,
+            outcome=error.outcome,
+            status=error.status,
+            timeline=Timeline(received=exchange.received, ended=self.now()),
+            error=error.message,
+        )
+        for hook in self.hooks:
+            hook(record)
+
+    def _route(self, path: str) -> Route:
+        return _ROUTES.get(path, Route.PROBE if path in self._pages else Route.UNMATCHED)
+
+    def _note(self, exchange: Exchange, error: Exception) -> None:
+        """Log where a defect showed itself; not its message, which may hold what a client sent."""
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        self.log(
+            "gateway.defect",
+            request_id=exchange.id,
+            error=type(error).__name__,
+            trace=frames[-_TRACE_CHARACTERS_MAX:],
+        )
+
+
+async def _tell(exchange: Exchange, error: ServingError) -> None:
+    """Answer with an error, in the shape that is read under this path."""
+    if exchange.path.startswith("/v1/"):
+        body, kind = problems.openai_body(error), problems.JSON
+    else:
+        body, kind = problems.problem_body(error, exchange.id), problems.PROBLEM
+    await exchange.answer(error.status, body, kind, problems.headers(error))
+
+
+async def _not_http(scope: Scope, receive: Receive, send: Send) -> None:
+    """Go along with the server's lifespan; turn WebSockets away."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,245 @@
+"""One HTTP exchange: its headers, its body within bounds, its answer, and its client.
+
+The client may leave or stop reading at any moment.  `watching` notices both and cancels
+whoever serves it, so that cancellation is closing the iterator, all the way down.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from forebay.core.clock import Clock
+from forebay.core.errors import Invalid, Outcome, ServingError
+from forebay.core.request import RequestId
+from forebay.gateway.config import GatewayConfig
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_JSON: Final = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+
+
+class ClientGone(ServingError):
+    """The client closed the connection, or stopped reading, before the answer's end."""
+
+    outcome = Outcome.CANCELLED
+
+
+class Exchange:
+    """What one client sent and what it is given."""
+
+    __slots__ = (
+        "_config",
+        "_held",
+        "_held_bytes",
+        "_now",
+        "_receive",
+        "_send",
+        "closing",
+        "headers",
+        "id",
+        "method",
+        "model",
+        "path",
+        "piped",
+        "received",
+        "sending_since",
+        "started",
+    )
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, config: GatewayConfig, now: Clock
+    ) -> None:
+        """Take an ASGI call; `now` stamps its receipt."""
+        self.received = now()
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id", b"")
+        self.id = RequestId(
+            given.decode("ascii") if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+        )
+        self._receive = receive
+        self._send = send
+        self._config = config
+        self._now = now
+        # The whole mutable state.  `model`: the served name, once it is known.  `piped`: the
+        # pipeline has the request and will write its record.  `started`: the status line is
+        # sent.  `closing`: the connection ends with this answer.  `sending_since`: a write has
+        # waited for the client since then.  `_held`: bytes that go out with the next write.
+        self.model = ""
+        self.piped = False
+        self.closing = False
+        self.started = False
+        self.sending_since: float | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    async def body(self) -> bytes:
+        """Return the request's body; raises Invalid with 408, 413 or 415, or ClientGone."""
+        self._check_type()
+        length = self.headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > self._config.body_bytes_max:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self._config.body_s_max):
+                return await self._read()
+        except TimeoutError:
+            self.closing = True
+            message = f"The body did not arrive within {self._config.body_s_max:g} seconds."
+            raise Invalid(message, status=408) from None
+
+    async def _read(self) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("The client went away before its request was complete.")
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > self._config.body_bytes_max:
+                # It was sent without a length: how much is still to come is unknown.
+                self.closing = True
+                raise self._too_large()
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    def _check_type(self) -> None:
+        given = self.headers.get(b"content-type", b"")
+        if given and not _JSON.fullmatch(given):
+            raise Invalid(
+                "The body must be JSON: send the header 'Content-Type: application/json'.",
+                status=415,
+            )
+        if self.headers.get(b"content-encoding", b"identity") != b"identity":
+            raise Invalid("The body must not be compressed: no Content-Encoding.", status=415)
+
+    def _too_large(self) -> Invalid:
+        limit = self._config.body_bytes_max
+        return Invalid(f"The body is larger than {limit} bytes, the most taken here.", status=413)
+
+    async def start(self, status: int, headers: Iterable[Header]) -> None:
+        """Send the status line and the headers, the request's id among them."""
+        self.started = True
+        head = [*headers, (b"x-request-id", self.id.encode())]
+        if self.closing:
+            head.append((b"connection", b"close"))
+        await self._deliver({"type": "http.response.start", "status": status, "headers": head})
+
+    async def push(self, chunk: bytes, *, hold: bool = False) -> None:
+        """Write a piece of the body, now or, with `hold`, together with the next piece."""
+        self._held.append(chunk)
+        self._held_bytes += len(chunk)
+        if not hold or self._held_bytes >= self._config.flush_bytes_max:
+            await self._flush(more=True)
+
+    async def finish(self, chunk: bytes) -> None:
+        """Write the last piece of the body, after whatever is still held."""
+        self._held.append(chunk)
+        await self._flush(more=False)
+
+    async def answer(
+        self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header] = ()
+    ) -> None:
+        """Send a whole answer; of a HEAD request only its head."""
+        length = str(len(body)).encode()
+        head = ((b"content-type", content_type), (b"content-length", length), *headers)
+        await self.start(status, head)
+        await self.finish(b"" if self.method == "HEAD" else body)
+
+    async def _flush(self, *, more: bool) -> None:
+        body = b"".join(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+        if more and not body:
+            return
+        await self._deliver({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _deliver(self, message: Message) -> None:
+        self.sending_since = self._now()
+        try:
+            await self._send(message)
+        except OSError:
+            raise ClientGone("The client closed the connection.") from None
+        self.sending_since = None
+
+    def watching(self) -> "Watch":
+        """Return the scope in which a client that leaves, or stops reading, ends its service."""
+        return Watch(self, self._receive, self._now, self._config.send_s_max)
+
+
+class Watch:
+    """Cancels the task that entered it when the client has left or stopped reading.
+
+    Leaving the scope turns that cancellation into ClientGone.  It costs one task and one
+    timer per request, nothing per chunk.
+    """
+
+    __slots__ = (
+        "_exchange",
+        "_gone",
+        "_listener",
+        "_now",
+        "_receive",
+        "_send_s",
+        "_task",
+        "_timer",
+    )
+
+    def __init__(self, exchange: Exchange, receive: Receive, now: Clock, send_s: float) -> None:
+        """Listen on `receive`; `send_s` is the longest that a write may wait."""
+        self._exchange = exchange
+        self._receive = receive
+        self._now = now
+        self._send_s = send_s
+        self._gone = False
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None, "a request is served inside a task"
+        loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[Any] = task
+        self._listener = loop.create_task(self._listen())
+        self._timer = loop.call_later(self._send_s, self._look)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._listener.cancel()
+        self._timer.cancel()
+        # `uncancel` takes back our own cancellation; if somebody else wants the task to end
+        # too (the server stops), theirs stands.
+        ours = self._gone and self._task.uncancel() == 0
+        if ours and isinstance(error, asyncio.CancelledError):
+            raise ClientGone("The client went away before the answer's end.") from None
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._cut()
+
+    def _look(self) -> None:
+        since = self._exchange.sending_since
+        if since is not None and self._now() - since >= self._send_s:
+            self._cut()
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._send_s, self._look)
+
+    def _cut(self) -> None:
+        if not self._gone:
+            self._gone = True
+            self._task.cancel()

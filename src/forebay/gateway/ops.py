@@ -1,0 +1,104 @@
+"""What operators and orchestrators ask: is it alive, is it ready, how is it doing."""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from forebay import __version__
+from forebay.gateway.exchange import Exchange, Header
+from forebay.gateway.problems import JSON
+from forebay.serve.lanes import Lanes
+from forebay.serve.lifecycle import Lifecycle
+
+_NO_STORE: Final[Header] = (b"cache-control", b"no-store")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole answer, made without waiting."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: tuple[Header, ...] = (_NO_STORE,)
+
+
+class Probe(Struct, kw_only=True):
+    """What a probe says."""
+
+    status: str
+
+
+class ModelLoad(Struct, kw_only=True):
+    """How full a model's lane is."""
+
+    id: str
+    running: int
+    waiting: int
+
+
+class Health(Struct, kw_only=True):
+    """The server at a glance."""
+
+    status: str
+    version: str
+    present: int
+    """Requests between the door and their record."""
+    models: list[ModelLoad]
+
+
+class Exposition(Protocol):
+    """What writes the metrics out."""
+
+    def exposition(self, accept: str) -> tuple[str, bytes]:
+        """Return content type and body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operations:
+    """Answers probes and scrapes."""
+
+    lifecycle: Lifecycle
+    lanes: Lanes
+    metrics: Exposition
+
+    def live(self, _: Exchange) -> Reply:
+        """Say that the event loop turns, or nobody would answer; true while draining too."""
+        return _probe(well=True, status="live")
+
+    def ready(self, _: Exchange) -> Reply:
+        """Whether new requests should come here, and why not."""
+        well, reason = self.lifecycle.readiness()
+        return _probe(well=well, status=reason)
+
+    def started(self, _: Exchange) -> Reply:
+        """Whether the first real token has been made."""
+        well = self.lifecycle.started()
+        return _probe(well=well, status="started" if well else "starting")
+
+    def health(self, _: Exchange) -> Reply:
+        """Readiness, with the load of every model."""
+        well, reason = self.lifecycle.readiness()
+        health = Health(
+            status=reason,
+            version=__version__,
+            present=self.lifecycle.present,
+            models=[
+                ModelLoad(id=lane.name, running=load.running, waiting=load.waiting)
+                for lane in self.lanes
+                for load in (lane.admission.load,)
+            ],
+        )
+        return Reply(status=200 if well else 503, body=msgspec.json.encode(health))
+
+    def scrape(self, exchange: Exchange) -> Reply:
+        """Every metric, as text or as OpenMetrics."""
+        accept = exchange.headers.get(b"accept", b"").decode("latin-1")
+        content_type, body = self.metrics.exposition(accept)
+        return Reply(body=body, content_type=content_type.encode("latin-1"))
+
+
+def _probe(*, well: bool, status: str) -> Reply:
+    return Reply(status=200 if well else 503, body=msgspec.json.encode(Probe(status=status)))

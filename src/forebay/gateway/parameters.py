@@ -1,0 +1,263 @@
+"""The one table of OpenAI's parameters: honoured, refused, or accepted without effect.
+
+`check` applies it, `/v1/capabilities` shows it, and the OpenAPI document describes by it.
+Nothing is dropped in silence: a parameter that would change the answer and cannot be
+honoured is refused by name, unless its value asks for what happens anyway.
+"""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from forebay.core.errors import Invalid
+from forebay.engine.protocol import Feature
+from forebay.gateway.schemas import NULL, Call, ChatMessage, Part
+
+_NEUTRAL_BYTES_MAX: Final = 64
+"""A skipped value longer than this is no neutral value, and is not parsed to find out."""
+
+
+class Verdict(enum.StrEnum):
+    """What happens to a parameter."""
+
+    HONOURED = "honoured"
+    REFUSED = "refused"
+    WARNED = "warned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One row: what happens to a parameter, and what to do about it."""
+
+    name: str
+    verdict: Verdict
+    note: str
+    needs: frozenset[Feature] = frozenset()
+    """Honoured where the engine has one of these; refused elsewhere.  Empty: everywhere."""
+    neutral: tuple[object, ...] = ()
+    """Values that ask for what happens anyway; they always pass."""
+
+    def on(self, supports: frozenset[Feature]) -> Verdict:
+        """Return what happens to it on an engine that has these features."""
+        lacking = bool(self.needs) and not self.needs & supports
+        return Verdict.REFUSED if lacking else self.verdict
+
+
+def _honoured(name: str, note: str, *needs: Feature, neutral: tuple[object, ...] = ()) -> Parameter:
+    return Parameter(
+        name=name,
+        verdict=Verdict.HONOURED,
+        note=note,
+        needs=frozenset(needs),
+        neutral=neutral,
+    )
+
+
+def _refused(name: str, note: str, *neutral: object) -> Parameter:
+    return Parameter(name=name, verdict=Verdict.REFUSED, note=note, neutral=neutral)
+
+
+def _warned(name: str, note: str, *neutral: object) -> Parameter:
+    return Parameter(name=name, verdict=Verdict.WARNED, note=note, neutral=neutral)
+
+
+_SHARED: Final = (
+    _honoured("model", "A name from GET /v1/models."),
+    _honoured(
+        "frequency_penalty",
+        "Lowers the odds of tokens by how often they were used.",
+        Feature.FREQUENCY_PENALTY,
+        neutral=(0,),
+    ),
+    _honoured(
+        "ignore_eos",
+        "An extension: do not stop at the end-of-sequence token, so that lengths are exact.",
+        Feature.IGNORE_EOS,
+        neutral=(False,),
+    ),
+    _refused("logit_bias", "Biases on single tokens are not applied; leave it out.", {}),
+    _honoured(
+        "min_p",
+        "An extension: drop tokens less likely than this share of the likeliest.",
+        Feature.MIN_P,
+        neutral=(0,),
+    ),
+    _honoured(
+        "min_tokens",
+        "An extension: make at least so many tokens before stopping.",
+        Feature.TOKENS_MIN,
+        neutral=(0,),
+    ),
+    _honoured("n", "How many answers to make.", Feature.CHOICES, neutral=(1,)),
+    _honoured(
+        "presence_penalty",
+        "Lowers the odds of tokens that were used at all.",
+        Feature.PRESENCE_PENALTY,
+        neutral=(0,),
+    ),
+    _honoured(
+        "response_format",
+        "text, json_object or json_schema; the last two where the engine can.",
+    ),
+    _honoured("seed", "Makes sampling repeatable.", Feature.SEED),
+    _honoured("stop", "Texts that end the answer and are not in it.", Feature.STOP, neutral=([],)),
+    _honoured("stream", "Send the answer as it is made, as server-sent events."),
+    _honoured("stream_options", "include_usage: end the stream with the token counts."),
+    _honoured(
+        "temperature",
+        "0 takes the likeliest token each time; 1 samples as the model was trained.",
+        Feature.TEMPERATURE,
+        neutral=(1,),
+    ),
+    _honoured(
+        "top_k",
+        "An extension: sample from the k likeliest tokens; 0 or -1 is off.",
+        Feature.TOP_K,
+        neutral=(0, -1),
+    ),
+    _honoured(
+        "top_p",
+        "Sample from the likeliest tokens whose odds add up to this.",
+        Feature.TOP_P,
+        neutral=(1,),
+    ),
+    _warned("user", "Nobody reads it."),
+)
+
+_LACKING: Final = "The engine of this model cannot do it; leave it out."
+_TOOLS: Final = "Tools are not offered; leave it out and ask in words."
+
+CHAT: Final = (
+    *_SHARED,
+    _honoured("messages", "The conversation; contents are text.", Feature.CHAT),
+    _refused("audio", "Answers are text only; leave it out."),
+    _refused("function_call", _TOOLS, "none", "auto"),
+    _refused("functions", _TOOLS, []),
+    _honoured(
+        "logprobs",
+        "Report the log-probability of each token of the answer.",
+        Feature.LOGPROBS,
+        neutral=(False,),
+    ),
+    _honoured("max_completion_tokens", "Most tokens to make per choice."),
+    _honoured("max_tokens", "The older name of max_completion_tokens."),
+    _warned("metadata", "Nothing is stored, so there is nothing to attach it to.", {}),
+    _refused("modalities", 'Answers are text only; leave it out, or send ["text"].', ["text"]),
+    _refused("moderation", "Answers are not moderated here; leave it out."),
+    _warned("parallel_tool_calls", "Without tools it has no effect."),
+    _warned("prediction", "It only hints at speed; the text is the same without it."),
+    _warned("prompt_cache_key", "The prefix cache finds shared prompts by itself."),
+    _warned("prompt_cache_options", "The prefix cache decides by itself."),
+    _warned("prompt_cache_retention", "The prefix cache decides by itself."),
+    _refused(
+        "reasoning_effort", 'The model does not reason first; send "none" or nothing.', "none"
+    ),
+    _warned("safety_identifier", "Nobody reads it."),
+    _refused("service_tier", 'There is one tier; send "auto" or "default".', "auto", "default"),
+    _refused("store", "Nothing is stored; send false or nothing.", False),  # noqa: FBT003
+    _refused("tool_choice", _TOOLS, "none", "auto"),
+    _refused("tools", _TOOLS, []),
+    _refused("top_logprobs", "Only the chosen tokens' odds are known; send 0 or nothing.", 0),
+    _refused("verbosity", 'Ask for brevity in words; send "medium" or nothing.', "medium"),
+    _refused("web_search_options", "The web is not searched; leave it out."),
+)
+
+TEXT: Final = (
+    *_SHARED,
+    _honoured("prompt", "One text, or one array of token ids.", Feature.TEXT, Feature.TOKEN_IDS),
+    _honoured("best_of", "Only the value of n: every answer that is made is returned."),
+    _refused("echo", "The prompt is not repeated; send false or nothing.", False),  # noqa: FBT003
+    _honoured(
+        "logprobs",
+        "0 reports the log-probability of each token of the answer; more is refused.",
+        Feature.LOGPROBS,
+    ),
+    _honoured("max_tokens", "Most tokens to make per choice; 16 where it is not given."),
+    _refused("suffix", "Nothing can be put behind the answer; leave it out.", ""),
+)
+
+
+class Surface:
+    """One dialect's parameters on one engine."""
+
+    def __init__(self, table: tuple[Parameter, ...], supports: frozenset[Feature]) -> None:
+        """Judge calls by `table` for an engine that has these features."""
+        verdicts = [(parameter, parameter.on(supports)) for parameter in table]
+        self._judged = [(p.name, p, v) for p, v in verdicts if v is not Verdict.HONOURED]
+
+    def check(self, call: Call) -> list[str]:
+        """Return the names that have no effect; raises Invalid for what cannot be honoured."""
+        warnings = []
+        for name, parameter, verdict in self._judged:
+            value = getattr(call, name)
+            if value is None or value is NULL or _passes(value, parameter.neutral):
+                continue
+            if verdict is Verdict.REFUSED:
+                note = _LACKING if parameter.verdict is Verdict.HONOURED else parameter.note
+                raise Invalid(f"{name}: not supported. {note}", param=name)
+            warnings.append(name)
+        if call.stream_options is not None:
+            if not call.stream:
+                message = "stream_options: only together with stream: true."
+                raise Invalid(message, param="stream_options")
+            if call.stream_options.include_obfuscation:
+                warnings.append("stream_options.include_obfuscation")
+        form = call.response_format
+        if form is not None and form.json_schema is not None and form.json_schema.description:
+            warnings.append("response_format.json_schema.description")
+        return warnings
+
+
+def message_warnings(messages: list[ChatMessage]) -> list[str]:
+    """Return which fields of messages have no effect; raises Invalid for what must have one."""
+    names: set[str] = set()
+    for index, message in enumerate(messages):
+        for name, neutral in _MESSAGE_REFUSED:
+            if is_given(value := getattr(message, name)) and not _passes(value, neutral):
+                param = f"messages[{index}].{name}"
+                raise Invalid(f"{param}: not supported. Put it into the text.", param=param)
+        names.update(f"messages[].{n}" for n in _MESSAGE_WARNED if is_given(getattr(message, n)))
+    return sorted(names)
+
+
+def part_extras(part: Part) -> Iterator[str]:
+    """Yield the fields of a text part that only other kinds of part have."""
+    return (name for name in _PART_EXTRAS if is_given(getattr(part, name)))
+
+
+def is_given(value: object) -> bool:
+    """Whether a client sent a value; null is as good as nothing."""
+    return value is not None and value is not NULL and value != NULL
+
+
+def _passes(value: object, neutral: tuple[object, ...]) -> bool:
+    """Whether a value asks for what happens anyway."""
+    if isinstance(value, Raw):
+        if value == NULL:
+            return True
+        if memoryview(value).nbytes > _NEUTRAL_BYTES_MAX:
+            return False
+        try:
+            value = msgspec.json.decode(value)
+        except msgspec.DecodeError:  # a number that fits nowhere
+            return False
+    return any(value == wanted and _alike(value, wanted) for wanted in neutral)
+
+
+def _alike(value: object, wanted: object) -> bool:
+    # In Python False == 0; a client that sends 0 for a switch has made a mistake.
+    return isinstance(value, bool) == isinstance(wanted, bool)
+
+
+_MESSAGE_REFUSED: Final[tuple[tuple[str, tuple[object, ...]], ...]] = (
+    ("audio", ()),
+    ("function_call", ()),
+    ("refusal", ("",)),
+    ("tool_calls", ([],)),
+)
+_MESSAGE_WARNED: Final = ("annotations", "name", "tool_call_id")
+_PART_EXTRAS: Final = ("file", "image_url", "input_audio", "refusal")

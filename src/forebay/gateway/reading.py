@@ -1,0 +1,156 @@
+"""Bytes -> a typed call, or an error that names the field, what was found and what is taken.
+
+`msgspec` parses, checks and is quick; its words are for programmers.  When it refuses, its
+verdict is put into a client's words here, off the hot path.
+"""
+
+import difflib
+import re
+from typing import Final, Generic, NoReturn, TypeVar
+
+import msgspec
+
+from forebay.core.errors import Invalid
+from forebay.gateway import schemas
+
+T = TypeVar("T", bound=schemas.Shared)
+
+_NAME_CHARACTERS_MAX: Final = 64
+_EXPLAINED_BYTES_MAX: Final = 65_536
+"""A refused body up to this size is parsed again to say what was found."""
+
+_AT: Final = re.compile(r"^(?P<verdict>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(?P<name>.*)`$")
+_TYPE: Final = re.compile(r"Expected `(?P<types>[^`]+)`(?: (?P<bound>[<>]=? \S+))?")
+_STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+_WORDS: Final = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "a string",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+_ENUMERATED: Final = frozenset({"role", "type", "name"})
+"""Fields whose text may be shown again in an error; the text of others may be a prompt."""
+
+_NESTED: Final[dict[str, type[msgspec.Struct]]] = {
+    "stream_options": schemas.StreamOptions,
+    "response_format": schemas.ResponseFormat,
+    "response_format.json_schema": schemas.SchemaFormat,
+    "messages[]": schemas.ChatMessage,
+    "messages[].content[]": schemas.Part,
+}
+_ELSEWHERE: Final[dict[type[schemas.Shared], tuple[type[schemas.Shared], str]]] = {
+    schemas.ChatCall: (schemas.TextCall, "/v1/completions"),
+    schemas.TextCall: (schemas.ChatCall, "/v1/chat/completions"),
+}
+
+
+class Reader(Generic[T]):
+    """Reads the calls of one dialect."""
+
+    def __init__(self, call: type[T]) -> None:
+        """Read bodies as `call`."""
+        self._call = call
+        self._decoder = msgspec.json.Decoder(call)
+
+    def read(self, body: bytes) -> T:
+        """Return the call that a body states; raises Invalid."""
+        if not body.strip():
+            raise Invalid("The body is empty; send a JSON object.")
+        try:
+            body.decode()  # what the parser skips, it does not check
+            return self._decoder.decode(body)
+        except UnicodeDecodeError as error:
+            message = f"The body is not valid UTF-8 (at byte {error.start})."
+            raise Invalid(message) from None
+        except RecursionError:
+            raise Invalid("The body is nested too deeply.") from None
+        except msgspec.ValidationError as error:
+            self._explain(str(error), body)
+        except msgspec.DecodeError as error:
+            raise Invalid(f"The body is not valid JSON: {_malformed(str(error))}.") from None
+
+    def _explain(self, words: str, body: bytes) -> NoReturn:
+        found = _AT.match(words)
+        assert found is not None, "the pattern takes any text"
+        verdict, path = str(found["verdict"]), str(found["path"] or "")
+        if unknown := _UNKNOWN.match(verdict):
+            raise self._unknown(unknown["name"], path) from None
+        if missing := _MISSING.match(verdict):
+            param = _join(path, missing["name"])
+            raise Invalid(f"{param}: missing; it is required.", param=param) from None
+        message = f"{path or 'The body'}: expected {_expected(verdict, path)}{_found(body, path)}."
+        raise Invalid(message, param=path or None) from None
+
+    def _unknown(self, name: str, path: str) -> Invalid:
+        """Name the field and the nearest known one."""
+        shown = "".join(c if c.isprintable() else "?" for c in name[:_NAME_CHARACTERS_MAX])
+        param = _join(path, shown)
+        struct = _NESTED.get(re.sub(r"\[\d+\]", "[]", path)) if path else self._call
+        known = struct.__struct_fields__ if struct else ()
+        near = difflib.get_close_matches(shown, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        if not path:
+            other, route = _ELSEWHERE[self._call]
+            if name in other.__struct_fields__:
+                hint = f" It belongs to {route}."
+        return Invalid(f"{param}: there is no such parameter.{hint}", param=param)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _malformed(words: str) -> str:
+    return words.removeprefix("JSON is malformed: ").rstrip(".")
+
+
+def _expected(verdict: str, path: str) -> str:
+    """Put the parser's demand into words."""
+    if verdict.startswith("Invalid enum value"):
+        return "one of system, developer, user, assistant, tool"
+    if "matching regex" in verdict:
+        return "1 to 64 letters, digits, '_' or '-'"
+    if verdict.startswith("Number out of range"):
+        return "a finite number"
+    if "of length" in verdict:
+        return "a name of 1 to 256 characters" if path == "model" else "another length"
+    if kind := _TYPE.match(verdict):
+        words = " or ".join(_WORDS.get(t, t) for t in kind["types"].split(" | ") if t != "null")
+        return f"{words} {kind['bound']}" if kind["bound"] else words
+    return "something else"
+
+
+def _found(body: bytes, path: str) -> str:
+    """Say what stood at `path`, without repeating what may be a prompt."""
+    if len(body) > _EXPLAINED_BYTES_MAX:
+        return ""
+    try:
+        value = msgspec.json.decode(body)
+        for name, index in _STEP.findall(path):
+            value = value[name] if name else value[int(index)]
+    except (msgspec.DecodeError, RecursionError, LookupError, TypeError):
+        return ""
+    match value:
+        case str():
+            last = path.rpartition(".")[2]
+            return (
+                f", found '{value[:_NAME_CHARACTERS_MAX]}'" if last in _ENUMERATED else _kind(value)
+            )
+        case bool() | None | int() | float():
+            return f", found {msgspec.json.encode(value).decode()[:_NAME_CHARACTERS_MAX]}"
+    return _kind(value)
+
+
+def _kind(value: object) -> str:
+    match value:
+        case str():
+            return ", found a string" if value else ", found an empty string"
+        case list():
+            return f", found an array of {len(value)}"
+    return ", found an object"

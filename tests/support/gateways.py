@@ -1,0 +1,165 @@
+"""A gateway over an engine that plays what a test tells it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from forebay.core.clock import MONOTONIC, Clock
+from forebay.core.record import RequestRecord
+from forebay.core.request import (
+    Delta,
+    Event,
+    Events,
+    Finished,
+    FinishReason,
+    Request,
+    Scheduled,
+    Usage,
+)
+from forebay.engine.protocol import EngineInfo, Feature
+from forebay.gateway.config import GatewayConfig
+from forebay.gateway.edge import Gateway
+from forebay.serve.admission import AdmissionConfig
+from forebay.serve.lanes import Lanes, open_lane
+from forebay.serve.lifecycle import Lifecycle, State
+from forebay.serve.pipeline import Pipeline
+from tests.support.asgi import Exchange, ask
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+
+
+class ActingEngine:
+    """Plays acts: an event is yielded, an exception raised, a function called and awaited."""
+
+    def __init__(self, acts: Sequence[object], supports: frozenset[Feature]) -> None:
+        self.info = EngineInfo(
+            name="acting",
+            context_tokens_max=1_000,
+            running_max=4,
+            supports=supports,
+            vocabulary_size=500,
+        )
+        self.acts = acts
+        self.asked: list[Request] = []
+        self.held = 0
+        self.closed = 0
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def stop(self) -> None:
+        """Nothing to give back."""
+
+    def progress(self) -> int:
+        return 0
+
+    async def generate(self, request: Request) -> Events:
+        self.asked.append(request)
+        self.held += 1
+        try:
+            for act in self.acts:
+                if isinstance(act, Exception):
+                    raise act
+                if isinstance(act, Event):
+                    yield act
+                else:
+                    assert callable(act), "an act is an event, an exception or a function"
+                    await act()
+        finally:
+            self.held -= 1
+            self.closed += 1
+
+
+def said(*texts: str, prompt_tokens: int = 5) -> list[object]:
+    """Return the acts of an answer that is given in these pieces."""
+    last = len(texts) - 1
+    return [
+        Scheduled(prompt_tokens),
+        *(
+            Delta(text, finish_reason=FinishReason.STOP if index == last else None)
+            for index, text in enumerate(texts)
+        ),
+        Finished(Usage(prompt_tokens, len(texts))),
+    ]
+
+
+async def hang() -> None:
+    """Wait until the request is closed."""
+    await asyncio.Event().wait()
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """A gateway with everything behind it, and what came of each request."""
+
+    gateway: Gateway
+    engine: ActingEngine
+    lifecycle: Lifecycle
+    records: list[RequestRecord]
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    async def chat(self, text: str = "hello", **fields: Any) -> Exchange:  # noqa: ANN401 - JSON
+        """Ask for a chat completion; `messages` and all else may be replaced."""
+        return await ask(self.gateway, "POST", CHAT, chat(text, **fields))
+
+    async def text(self, prompt: Any = "hello", **fields: Any) -> Exchange:  # noqa: ANN401 - JSON
+        """Ask for a completion."""
+        return await ask(self.gateway, "POST", TEXT, {"model": "m", "prompt": prompt} | fields)
+
+    async def get(self, path: str, **headers: str) -> Exchange:
+        """Read a page."""
+        return await ask(self.gateway, "GET", path, **headers)
+
+    @property
+    def record(self) -> RequestRecord:
+        """The one record that was written."""
+        assert len(self.records) == 1, f"{len(self.records)} records were written"
+        return self.records[0]
+
+
+def chat(text: str = "hello", **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return the body of a chat request of one user turn."""
+    return {"model": "m", "messages": [{"role": "user", "content": text}]} | fields
+
+
+class NoMetrics:
+    """Exposes one line."""
+
+    def exposition(self, accept: str) -> tuple[str, bytes]:
+        return "text/plain; version=0.0.4", f"# accept {accept}\n".encode()
+
+
+def a_stage(  # noqa: PLR0913 - everything that a test may turn
+    acts: Sequence[object] | None = None,
+    *,
+    supports: frozenset[Feature] = frozenset(Feature),
+    config: GatewayConfig | None = None,
+    admission: AdmissionConfig | None = None,
+    state: State = State.READY,
+    now: Clock = MONOTONIC,
+    model: str = "m",
+) -> Stage:
+    """Set up a gateway that serves `model` by `acts`."""
+    engine = ActingEngine(said("Hello", " world") if acts is None else acts, supports)
+    lane = open_lane(
+        model, engine, config=admission or AdmissionConfig(), created=1_700_000_000, now=now
+    )
+    lanes = Lanes([lane])
+    lifecycle = Lifecycle(lambda: True, retry_after_s=2.0)
+    lifecycle.move(state)
+    records: list[RequestRecord] = []
+    events: list[tuple[str, dict[str, Any]]] = []
+    gateway = Gateway(
+        pipeline=Pipeline(lifecycle=lifecycle, lanes=lanes, hooks=(records.append,), now=now),
+        lanes=lanes,
+        lifecycle=lifecycle,
+        metrics=NoMetrics(),
+        hooks=(records.append,),
+        log=lambda event, /, **fields: events.append((event, fields)),
+        now=now,
+        config=config or GatewayConfig(),
+    )
+    return Stage(
+        gateway=gateway, engine=engine, lifecycle=lifecycle, records=records, events=events
+    )
