@@ -1,7 +1,6 @@
 """Seeded hours of traffic through the queue, with its invariants checked after each decision."""
 
 import itertools
-import os
 import random
 
 import pytest
@@ -10,8 +9,8 @@ from forebay.core.errors import Overloaded
 from forebay.core.request import Priority, Request
 from forebay.policy.admission_queue import AdmissionQueue, Place, Ticket
 from tests.support.requests import a_request
+from tests.support.seeds import SEEDS_MIN, seeds
 
-SEEDS = int(os.environ.get("SIM_SEEDS", "200"))
 DECISIONS = 1_000
 PLACES_MAX, WAITING_MAX, WAIT_S_MAX = 4, 8, 5.0
 
@@ -98,8 +97,7 @@ def a_queue(kind: type[AdmissionQueue] = AdmissionQueue) -> AdmissionQueue:
 
 
 def test_every_invariant_holds_over_the_seeds() -> None:
-    first = int(os.environ.get("SIM_SEED", "0"))
-    for seed in range(first, first + SEEDS):
+    for seed in seeds():
         run(seed, a_queue())
 
 
@@ -123,7 +121,7 @@ class RunsTheLate(AdmissionQueue):
 @pytest.mark.parametrize("kind", [ForgetsPlaces, RunsTheLate])
 def test_a_planted_defect_is_caught(kind: type[AdmissionQueue]) -> None:
     def all_seeds() -> None:
-        for seed in range(SEEDS):
+        for seed in range(SEEDS_MIN):
             run(seed, a_queue(kind))
 
     with pytest.raises(AssertionError):

@@ -20,6 +20,7 @@ from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
 from tests.support.engines import PuppetEngine
 from tests.support.requests import a_request
+from tests.support.seeds import seeds
 
 STORMS, REQUESTS = 20, 80
 SCRIPTS = ("ddf", "dpdpdf", "pppdf", "f", "e", "dpe", "b", "h", "dh", "dd", "ppdddddf")
@@ -101,7 +102,7 @@ def test_every_request_of_a_storm_ends_once_and_holds_nothing(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     outcomes: Counter[Outcome] = Counter()
-    for seed in range(STORMS):
+    for seed in seeds(STORMS):
         with asyncio.Runner(loop_factory=new_loop) as runner:
             storm = Storm(seed)
             runner.run(storm.blow())

@@ -30,6 +30,7 @@ class Exchange:
         self.sent: list[Message] = []
         self.writable = asyncio.Event()
         self.writable.set()
+        self.stuck = False
         self.task: asyncio.Task[None] | None = None
 
     def body(self, body: bytes, *, more: bool = False) -> "Exchange":
@@ -51,6 +52,7 @@ class Exchange:
         await self._app(self._scope, self._inbox.get, self._send)
 
     async def _send(self, message: Message) -> None:
+        self.stuck = not self.writable.is_set()
         await self.writable.wait()
         self.sent.append(message)
 

@@ -1,18 +1,18 @@
-"""Which seeds a simulation runs: `make sim SEED=n SECONDS=60` or, by itself, the first 200."""
+"""Which seeds a simulation runs: 200, or as many as fit into `make sim SEED=n SECONDS=s`."""
 
 import os
 import time
 from collections.abc import Iterator
 
+SEEDS_MIN = 200
 
-def seeds(count: int = 200) -> Iterator[int]:
-    """Yield `count` seeds from SIM_SEED on, or as many as fit into SIM_SECONDS if that is set."""
+
+def seeds(count: int = SEEDS_MIN) -> Iterator[int]:
+    """Yield `count` seeds from SIM_SEED on, and more until SIM_SECONDS have passed."""
     first = int(os.environ.get("SIM_SEED", "0"))
     seconds = float(os.environ.get("SIM_SECONDS", "0"))
-    if not seconds:
-        yield from range(first, first + count)
-        return
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        yield first
-        first += 1
+    started = time.monotonic()
+    seed = first
+    while seed < first + count or time.monotonic() - started < seconds:
+        yield seed
+        seed += 1
