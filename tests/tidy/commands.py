@@ -6,4 +6,12 @@ this list, and on an entry whose test is gone.
 
 from typing import Final
 
-RUN_BY: Final[dict[str, str]] = {}
+_README: Final = "tests/e2e/test_readme.py::test_make_serve_and_the_curl_example_answer"
+
+RUN_BY: Final[dict[str, str]] = {
+    "make serve": _README,
+    "make test": ".ci/run",
+    "curl -s http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' "
+    """-d '{"model": "smollm2-135m-instruct", "max_tokens": 32, "messages": """
+    """[{"role": "user", "content": "What is the capital of France?"}]}'""": _README,
+}

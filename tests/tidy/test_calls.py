@@ -89,7 +89,7 @@ def built_sql(module: Module) -> Iterator[str]:
 def unexplained(module: Module) -> Iterator[str]:
     """Lint checks switched off without a code and a reason; mypy asks for its codes itself."""
     for number, line in enumerate(module.text.splitlines(), start=1):
-        for off in re.finditer(r"# noqa(.*)", line):
+        for off in re.finditer(r"#\s*noqa(.*)", line):
             if not REASON.match(off.group(1)):
                 yield f"{module.path}:{number}: say which check is off, and why, on its line"
 

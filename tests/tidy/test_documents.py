@@ -46,14 +46,18 @@ def unlisted(named: set[str], existing: set[str]) -> Iterator[str]:
 
 
 def commands(text: str) -> Iterator[str]:
-    """Command lines in the fenced shell blocks of a document, continuations joined."""
+    """Commands in the fenced shell blocks of a document, each on one line."""
     for language, body in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         if language not in SHELLS:
             continue
+        command = ""
         for line in body.replace("\\\n", " ").splitlines():
-            command = re.sub(r"\s+", " ", line).strip().removeprefix("$ ")
+            command = f"{command} {line}".strip().removeprefix("$ ")
+            if command.count("'") % 2:
+                continue  # a quoted text goes on in the next line
             if command and not command.startswith("#"):
-                yield command
+                yield re.sub(r"\s+", " ", command)
+            command = ""
 
 
 def unproven(found: Iterator[str], run_by: Mapping[str, str]) -> Iterator[str]:
