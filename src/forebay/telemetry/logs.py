@@ -62,11 +62,15 @@ class RequestLog:
         self._service = service
         human = config.format == "text" or (config.format == "auto" and self._sink.terminal)
         self._encode = _text if human else _json
+        self._handler = _Handler(self)
 
     def __enter__(self) -> Self:
+        """Bring what libraries warn of into this log too."""
+        logging.getLogger().addHandler(self._handler)
         return self
 
     def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeHandler(self._handler)
         self.stop()
 
     @property
@@ -87,10 +91,6 @@ class RequestLog:
             for name, value in fields.items()
         }
         self._put(event, level, cleaned)
-
-    def handler(self) -> logging.Handler:
-        """Return a handler that brings what libraries log into this log."""
-        return _Handler(self)
 
     def stop(self) -> None:
         """Write what is left, and say how many lines were lost."""

@@ -129,14 +129,14 @@ def test_an_event_is_a_line_with_its_fields_and_level(tmp_path: Path) -> None:
 
 def test_what_a_library_logs_comes_into_the_log_with_its_trace(tmp_path: Path) -> None:
     written = Written(tmp_path)
-    library, handler = logging.getLogger("a.library"), written.log.handler()
-    library.addHandler(handler)
-    try:
-        int("no number")
-    except ValueError:
-        library.exception("it broke")
-    finally:
-        library.removeHandler(handler)
+    library = logging.getLogger("a.library")
+    with written.log:
+        try:
+            int("no number")
+        except ValueError:
+            library.exception("it broke")
+        library.info("chatter")
+    library.error("after the end")
     (line,) = written.lines()
     assert (line["logger"], line["text"], line["log.level"]) == ("a.library", "it broke", "error")
     assert "ValueError" in line["stack_trace"]
