@@ -71,7 +71,7 @@ class Ending:
 _INVALID, _SERVER = "invalid_request_error", "server_error"
 
 
-def _caller(status: int, code: str, meaning: str, type_: str = _INVALID) -> Ending:
+def _caller(status: int, code: str, meaning: str, *, type_: str = _INVALID) -> Ending:
     return Ending(
         status=status,
         code=code,
@@ -83,7 +83,7 @@ def _caller(status: int, code: str, meaning: str, type_: str = _INVALID) -> Endi
     )
 
 
-def _ours(status: int, code: str, meaning: str, retry: Retry = Retry.NO) -> Ending:
+def _ours(status: int, code: str, meaning: str, *, retry: Retry = Retry.NO) -> Ending:
     return Ending(
         status=status,
         code=code,
@@ -110,10 +110,10 @@ OUTCOMES: Final[dict[Outcome, Ending]] = {
     ),
     Outcome.REFUSED: _caller(400, "content_refused", "A content rule refused the request."),
     Outcome.UNAUTHENTICATED: _caller(
-        401, "invalid_api_key", "No valid credential was presented.", "authentication_error"
+        401, "invalid_api_key", "No valid credential was presented.", type_="authentication_error"
     ),
     Outcome.FORBIDDEN: _caller(
-        403, "forbidden", "The credential does not allow this.", "permission_error"
+        403, "forbidden", "The credential does not allow this.", type_="permission_error"
     ),
     Outcome.UNKNOWN_MODEL: _caller(404, "model_not_found", "No such model is served here."),
     Outcome.CONFLICT: _caller(
@@ -129,13 +129,13 @@ OUTCOMES: Final[dict[Outcome, Ending]] = {
         meaning="The caller is over its own rate.",
     ),
     Outcome.OVER_BUDGET: _caller(
-        429, "insufficient_quota", "The caller's budget is spent.", "insufficient_quota"
+        429, "insufficient_quota", "The caller's budget is spent.", type_="insufficient_quota"
     ),
     Outcome.OVERLOADED: _ours(
-        503, "overloaded", "The queue is full; nothing was started.", Retry.LATER
+        503, "overloaded", "The queue is full; nothing was started.", retry=Retry.LATER
     ),
     Outcome.EXPIRED: _ours(
-        503, "queue_timeout", "The request waited too long for a place.", Retry.LATER
+        503, "queue_timeout", "The request waited too long for a place.", retry=Retry.LATER
     ),
     Outcome.DRAINING: Ending(
         status=503,
