@@ -158,7 +158,7 @@ class ModelTokenizer:
         library.encode_special_tokens = as_text
         try:
             return library.encode(text, add_special_tokens=False).ids
-        except UnicodeEncodeError as error:
+        except (TypeError, UnicodeEncodeError) as error:  # the library says: not a str
             raise Refused(
                 f"{param}: it holds half of a surrogate pair, which no text can.", param=param
             ) from error
