@@ -11,8 +11,8 @@ for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
     if new_enough "$candidate"; then python=$candidate && break; fi
 done
 if [ -z "$python" ]; then
-    echo "Forebay needs Python 3.11 or newer; ${PYTHON:-python3} is $(
-        "${PYTHON:-python3}" --version 2>&1 || true)." >&2
+    found=$("${PYTHON:-python3}" --version 2>/dev/null || echo nothing)
+    echo "Forebay needs Python 3.11 or newer; ${PYTHON:-python3} is $found." >&2
     echo "Install one, then name it: PYTHON=python3.12 make setup" >&2
     exit 1
 fi
