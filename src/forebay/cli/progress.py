@@ -57,9 +57,9 @@ class PlainLines:
 def described(progress: Progress, elapsed_s: float) -> str:
     """Return progress in words: stage, how far, how fast."""
     parts = []
-    if progress.total:
+    if progress.total and progress.done:
         parts.append(f"{progress.done * 100 // progress.total} %")
-    if progress.unit is Unit.BYTES:
+    if progress.unit is Unit.BYTES and progress.done:
         parts.append(f"{progress.done / 1e6:.1f} MB")
         if elapsed_s > 0:
             parts.append(f"{progress.done / 1e6 / elapsed_s:.1f} MB/s")
@@ -77,6 +77,9 @@ class _Bars:
         rich = self._started()
         task = self._tasks.get(progress.stage)
         if task is None:
+            for earlier in self._tasks.values():
+                rich.update(earlier, completed=rich.tasks[earlier].total or 0)
+                rich.stop_task(earlier)
             task = self._tasks[progress.stage] = rich.add_task(progress.stage, words="")
         elapsed_s = rich.get_time() - (rich.tasks[task].start_time or 0.0)
         words = described(progress, elapsed_s).removeprefix(progress.stage).lstrip(": ")
