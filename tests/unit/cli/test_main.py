@@ -2,19 +2,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import NoReturn, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from forebay import __version__, app
-from forebay.app import ServedModel, StartRefused
+from forebay.app import ServedModel, Service, StartRefused
 from forebay.cli.main import app as command_line
 from forebay.cli.reference import cli_page
+from forebay.engine.protocol import EngineInfo
 from forebay.models.catalogue import DEFAULT
 from forebay.models.stages import PreparationError
-from forebay.settings import Settings
+from forebay.settings import ServerConfig, Settings
 
 Started = list[tuple[Settings, ServedModel]]
 
@@ -173,3 +176,51 @@ def test_the_page_has_every_command_and_option() -> None:
     page = cli_page()
     for word in ("forebay serve [MODEL]", "forebay pull MODEL", "--json", "--engine NAME"):
         assert word in page
+
+
+def announced(monkeypatch: pytest.MonkeyPatch, server: ServerConfig, info: EngineInfo) -> str:
+    """Return what is said once a server of these facts is ready."""
+
+    def run(settings: Settings, model: ServedModel, announce: Callable[[Service], None]) -> int:
+        service = SimpleNamespace(
+            settings=replace(settings, server=server),
+            model=model,
+            supervisor=SimpleNamespace(info=info),
+        )
+        announce(cast("Service", service))
+        return 0
+
+    monkeypatch.setattr(app, "run", run)
+    return typed("serve", "--engine", "scripted")[1]
+
+
+def test_a_ready_server_says_what_where_and_how_to_try_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = EngineInfo(
+        name="openvino",
+        context_tokens_max=8192,
+        running_max=32,
+        supports=frozenset(),
+        kv_bytes=512 * 2**20,
+        kv_tokens_max=23_301,
+        detail="int8, 2 threads",
+    )
+    told = announced(monkeypatch, ServerConfig(port=9), info)
+    for words in (
+        "Serving scripted at http://127.0.0.1:9",
+        "openvino: int8, 2 threads",
+        "32 sequences at once, 8,192 tokens each",
+        "512 MiB for the KV cache: 23,301 tokens",
+        "curl http://127.0.0.1:9/v1/chat/completions",
+    ):
+        assert words in told
+
+
+def test_an_engine_without_a_cache_has_no_line_about_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    info = EngineInfo(
+        name="scripted", context_tokens_max=8192, running_max=32, supports=frozenset()
+    )
+    told = announced(monkeypatch, ServerConfig(host="::1", port=9), info)
+    assert "memory" not in told
+    assert "http://[::1]:9" in told
