@@ -1,11 +1,8 @@
 """The measures of docs/style.md that are printed rather than enforced."""
 
-import io
-import tokenize
-
 import pytest
 
-from tests.tidy.source import Module, functions, source, suites
+from tests.tidy.source import Module, comments, functions, source, suites
 from tests.tidy.test_sizes import length_of
 
 SHORT_LINES_MAX = 30
@@ -35,6 +32,5 @@ def lines_of(modules: tuple[Module, ...]) -> int:
 
 def comments_of(module: Module) -> int:
     """Comments of a module, those that speak to tools left out."""
-    tokens = tokenize.generate_tokens(io.StringIO(module.text).readline)
-    texts = (token.string for token in tokens if token.type == tokenize.COMMENT)
+    texts = (text for _, text in comments(module))
     return sum(not text.startswith(("# noqa", "# type:", "# fmt:")) for text in texts)

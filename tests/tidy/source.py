@@ -2,7 +2,9 @@
 
 import ast
 import functools
+import io
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +72,13 @@ def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
             yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from ((node, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def comments(module: Module) -> Iterator[tuple[int, str]]:
+    """Every comment, with its line."""
+    for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
 
 
 def read(path: str) -> str:
