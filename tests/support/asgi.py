@@ -19,10 +19,16 @@ class Exchange:
         """Prepare; header names take `_` for `-`."""
         self._app = app
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._scope: Message = {
+        self.scope: Message = {
             "type": "http",
             "method": method,
             "path": path,
+            "query_string": b"",
+            "root_path": "",
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("test", 80),
+            "client": ("127.0.0.1", 1),
             "headers": [
                 (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
             ],
@@ -49,7 +55,11 @@ class Exchange:
 
     async def run(self) -> None:
         """Run the application to its end; as uvicorn does, an error in it is a test's failure."""
-        await self._app(self._scope, self._inbox.get, self._send)
+        await self._app(self.scope, self.receive, self._send)
+
+    async def receive(self) -> Message:
+        """Return the next message from the client, when there is one."""
+        return await self._inbox.get()
 
     async def _send(self, message: Message) -> None:
         self.stuck = not self.writable.is_set()
@@ -84,7 +94,7 @@ class Exchange:
         return b"".join(message["body"] for message in self.sent[1:])
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - JSON
+    def json(self) -> Any:
         """The answer's body, parsed."""
         return json.loads(self.content)
 
@@ -97,7 +107,7 @@ class Exchange:
         return [text if text == "[DONE]" else json.loads(text) for text in data]
 
 
-async def ask(app: App, method: str, path: str, body: Any = None, **headers: str) -> Exchange:  # noqa: ANN401
+async def ask(app: App, method: str, path: str, body: Any = None, **headers: str) -> Exchange:
     """Send one request, with a JSON or raw body, and return the finished exchange."""
     raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     exchange = Exchange(app, method, path, **headers).body(raw)

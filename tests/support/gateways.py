@@ -99,11 +99,11 @@ class Stage:
     records: list[RequestRecord]
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    async def chat(self, text: str = "hello", **fields: Any) -> Exchange:  # noqa: ANN401 - JSON
+    async def chat(self, text: str = "hello", **fields: Any) -> Exchange:
         """Ask for a chat completion; `messages` and all else may be replaced."""
         return await ask(self.gateway, "POST", CHAT, chat(text, **fields))
 
-    async def text(self, prompt: Any = "hello", **fields: Any) -> Exchange:  # noqa: ANN401 - JSON
+    async def text(self, prompt: Any = "hello", **fields: Any) -> Exchange:
         """Ask for a completion."""
         return await ask(self.gateway, "POST", TEXT, {"model": "m", "prompt": prompt} | fields)
 
@@ -118,7 +118,7 @@ class Stage:
         return self.records[0]
 
 
-def chat(text: str = "hello", **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def chat(text: str = "hello", **fields: Any) -> dict[str, Any]:
     """Return the body of a chat request of one user turn."""
     return {"model": "m", "messages": [{"role": "user", "content": text}]} | fields
 
@@ -130,7 +130,7 @@ class NoMetrics:
         return "text/plain; version=0.0.4", f"# accept {accept}\n".encode()
 
 
-def a_stage(  # noqa: PLR0913 - everything that a test may turn
+def a_stage(
     acts: Sequence[object] | None = None,
     *,
     supports: frozenset[Feature] = frozenset(Feature),

@@ -7,6 +7,7 @@ change stand in `schemas.py`.
 from typing import Final
 
 import msgspec
+from msgspec import Raw
 
 from forebay.core.errors import Invalid
 from forebay.core.request import (
@@ -237,7 +238,7 @@ class Converter:
         if form is None:
             raise Invalid(f"{param}: missing; it is required.", param=param)
         param += ".schema"
-        if not is_given(form.schema):
+        if not isinstance(form.schema, Raw) or not is_given(form.schema):
             raise Invalid(f"{param}: missing; it is required.", param=param)
         text, limit = bytes(form.schema), self._config.schema_bytes_max
         if len(text) > limit:

@@ -21,14 +21,14 @@ def capabilities(info: EngineInfo, config: GatewayConfig) -> dict[str, Any]:
         "context_tokens_max": info.context_tokens_max,
         "features": sorted(feature.value for feature in info.supports),
         "endpoints": {
-            "/v1/chat/completions": _dialect(ChatCall, parameters.CHAT, info, config),
-            "/v1/completions": _dialect(TextCall, parameters.TEXT, info, config),
+            "/v1/chat/completions": _dialect(ChatCall, parameters.CHAT, info=info, config=config),
+            "/v1/completions": _dialect(TextCall, parameters.TEXT, info=info, config=config),
         },
     }
 
 
 def _dialect(
-    call: type[Call], table: tuple[Parameter, ...], info: EngineInfo, config: GatewayConfig
+    call: type[Call], table: tuple[Parameter, ...], *, info: EngineInfo, config: GatewayConfig
 ) -> dict[str, Any]:
     typed = msgspec.json.schema_components((call,))[1][call.__name__]["properties"]
     bounds = {name: _typed_bounds(schema) for name, schema in typed.items()}
@@ -37,7 +37,7 @@ def _dialect(
     rows: dict[str, dict[str, Any]] = {}
     for parameter in sorted(table, key=lambda p: p.name):
         verdict = parameter.on(info.supports)
-        rows[parameter.name] = {"verdict": verdict.value, "note": parameter.note}
+        rows[parameter.name] = {"verdict": verdict.value, "note": parameter.advice(verdict)}
         if verdict is Verdict.HONOURED and bounds[parameter.name]:
             rows[parameter.name]["bounds"] = bounds[parameter.name]
         if parameter.neutral:

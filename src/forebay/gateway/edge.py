@@ -110,7 +110,7 @@ class Gateway:
         if exchange.method not in _READS:
             raise WrongMethod("GET, HEAD")
         reply = page(exchange)
-        await exchange.answer(reply.status, reply.body, reply.content_type, reply.headers)
+        await exchange.answer(reply.status, reply.body, reply.content_type, headers=reply.headers)
 
     async def _fail(self, exchange: Exchange, error: ServingError) -> None:
         """Tell the client, in the way that is left, and write the record that is missing."""
@@ -160,7 +160,7 @@ async def _tell(exchange: Exchange, error: ServingError) -> None:
         body, kind = problems.openai_body(error), problems.JSON
     else:
         body, kind = problems.problem_body(error, exchange.id), problems.PROBLEM
-    await exchange.answer(error.status, body, kind, problems.headers(error))
+    await exchange.answer(error.status, body, kind, headers=problems.headers(error))
 
 
 async def _not_http(scope: Scope, receive: Receive, send: Send) -> None:

@@ -148,7 +148,7 @@ class Exchange:
         await self._flush(more=False)
 
     async def answer(
-        self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header] = ()
+        self, status: int, body: bytes, content_type: bytes, *, headers: Iterable[Header] = ()
     ) -> None:
         """Send a whole answer; of a HEAD request only its head."""
         length = str(len(body)).encode()
@@ -174,7 +174,7 @@ class Exchange:
 
     def watching(self) -> "Watch":
         """Return the scope in which a client that leaves, or stops reading, ends its service."""
-        return Watch(self, self._receive, self._now, self._config.send_s_max)
+        return Watch(self, self._receive, now=self._now, send_s=self._config.send_s_max)
 
 
 class Watch:
@@ -195,7 +195,7 @@ class Watch:
         "_timer",
     )
 
-    def __init__(self, exchange: Exchange, receive: Receive, now: Clock, send_s: float) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive, *, now: Clock, send_s: float) -> None:
         """Listen on `receive`; `send_s` is the longest that a write may wait."""
         self._exchange = exchange
         self._receive = receive

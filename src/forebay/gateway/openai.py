@@ -70,9 +70,9 @@ class OpenAI:
         offer = self._offer(call.model)
         warnings = [*offer.chat.check(call), *parameters.message_warnings(call.messages)]
         prompt = offer.converter.chat(call)
-        request = self._request(exchange, call, offer, prompt)
-        encoder = ChatEncoder(_label("chatcmpl-", call, request, offer))
-        await self._serve(exchange, request, encoder, warnings)
+        request = self._request(exchange, call, offer=offer, prompt=prompt)
+        encoder = ChatEncoder(_label("chatcmpl-", call, request=request, offer=offer))
+        await self._serve(exchange, request, encoder, warnings=warnings)
 
     async def text(self, exchange: Exchange) -> None:
         """Answer `POST /v1/completions`."""
@@ -81,15 +81,16 @@ class OpenAI:
         offer = self._offer(call.model)
         warnings = offer.text.check(call)
         prompt = offer.converter.prompt(call)
-        request = self._request(exchange, call, offer, prompt)
-        encoder = TextEncoder(_label("cmpl-", call, request, offer))
-        await self._serve(exchange, request, encoder, warnings)
+        request = self._request(exchange, call, offer=offer, prompt=prompt)
+        encoder = TextEncoder(_label("cmpl-", call, request=request, offer=offer))
+        await self._serve(exchange, request, encoder, warnings=warnings)
 
     async def _serve(
         self,
         exchange: Exchange,
         request: Request,
         encoder: Encoder,
+        *,
         warnings: list[str],
     ) -> None:
         if _IDEMPOTENCY in exchange.headers:
@@ -102,7 +103,7 @@ class OpenAI:
             headers=_warning_headers(warnings),
         ).serve(exchange)
 
-    def _request(self, exchange: Exchange, call: Call, offer: Offer, prompt: Prompt) -> Request:
+    def _request(self, exchange: Exchange, call: Call, *, offer: Offer, prompt: Prompt) -> Request:
         chat = isinstance(call, ChatCall)
         return Request(
             id=exchange.id,
@@ -149,7 +150,7 @@ class OpenAI:
         return Reply(body=msgspec.json.encode({"models": models}))
 
 
-def _label(prefix: str, call: Call, request: Request, offer: Offer) -> Label:
+def _label(prefix: str, call: Call, *, request: Request, offer: Offer) -> Label:
     return Label(
         id=prefix + request.id,
         created=int(time.time()),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from forebay.core.errors import Invalid
 from forebay.engine.protocol import Feature
@@ -45,6 +45,11 @@ class Parameter:
         """Return what happens to it on an engine that has these features."""
         lacking = bool(self.needs) and not self.needs & supports
         return Verdict.REFUSED if lacking else self.verdict
+
+    def advice(self, verdict: Verdict) -> str:
+        """Return the note that goes with a verdict."""
+        lacking = verdict is Verdict.REFUSED and self.verdict is not Verdict.REFUSED
+        return _LACKING if lacking else self.note
 
 
 def _honoured(name: str, note: str, *needs: Feature, neutral: tuple[object, ...] = ()) -> Parameter:
@@ -194,11 +199,11 @@ class Surface:
         warnings = []
         for name, parameter, verdict in self._judged:
             value = getattr(call, name)
-            if value is None or value is NULL or _passes(value, parameter.neutral):
+            if value is None or value is UNSET or _passes(value, parameter.neutral):
                 continue
             if verdict is Verdict.REFUSED:
-                note = _LACKING if parameter.verdict is Verdict.HONOURED else parameter.note
-                raise Invalid(f"{name}: not supported. {note}", param=name)
+                advice = parameter.advice(verdict)
+                raise Invalid(f"{name}: not supported. {advice}", param=name)
             warnings.append(name)
         if call.stream_options is not None:
             if not call.stream:
@@ -231,7 +236,7 @@ def part_extras(part: Part) -> Iterator[str]:
 
 def is_given(value: object) -> bool:
     """Whether a client sent a value; null is as good as nothing."""
-    return value is not None and value is not NULL and value != NULL
+    return value is not None and value is not UNSET and value != NULL
 
 
 def _passes(value: object, neutral: tuple[object, ...]) -> bool:

@@ -1,18 +1,19 @@
 """What the two OpenAI dialects may ask: every parameter there is, typed.
 
 Fields that are honoured have their type and bounds here; `msgspec` checks them while it
-parses.  Fields that are refused or have no effect are `Raw`: they are skipped, never built,
+parses.  Fields that are refused or have no effect are `Skipped`: they are passed over, never built,
 so that a hostile one costs nothing.  What happens to each field stands in `parameters.py`.
 A field that is not here does not exist and is refused by name.
 """
 
 from typing import Annotated, Final
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from forebay.core.request import Role
 
 NULL: Final = Raw(b"null")
+Skipped = Raw | UnsetType
 INT64_MAX: Final = 2**63 - 1
 
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -33,11 +34,11 @@ class Part(Struct, forbid_unknown_fields=True, kw_only=True):
 
     type: str
     text: str | None = None
-    file: Raw = NULL
-    image_url: Raw = NULL
-    input_audio: Raw = NULL
-    prompt_cache_breakpoint: Raw = NULL
-    refusal: Raw = NULL
+    file: Skipped = UNSET
+    image_url: Skipped = UNSET
+    input_audio: Skipped = UNSET
+    prompt_cache_breakpoint: Skipped = UNSET
+    refusal: Skipped = UNSET
 
 
 class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -45,13 +46,13 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
 
     role: Role
     content: str | list[Part] | None = None
-    annotations: Raw = NULL
-    audio: Raw = NULL
-    function_call: Raw = NULL
-    name: Raw = NULL
-    refusal: Raw = NULL
-    tool_call_id: Raw = NULL
-    tool_calls: Raw = NULL
+    annotations: Skipped = UNSET
+    audio: Skipped = UNSET
+    function_call: Skipped = UNSET
+    name: Skipped = UNSET
+    refusal: Skipped = UNSET
+    tool_call_id: Skipped = UNSET
+    tool_calls: Skipped = UNSET
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -65,7 +66,7 @@ class SchemaFormat(Struct, forbid_unknown_fields=True, kw_only=True):
     """A named JSON schema that the answer must satisfy."""
 
     name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-    schema: Raw = NULL
+    schema: Skipped = UNSET
     description: str | None = None
     strict: bool | None = None
 
@@ -83,7 +84,7 @@ class Shared(Struct, forbid_unknown_fields=True, kw_only=True):
     model: ModelName
     frequency_penalty: Penalty | None = None
     ignore_eos: bool | None = None
-    logit_bias: Raw = NULL
+    logit_bias: Skipped = UNSET
     max_tokens: Tokens | None = None
     min_p: MinP | None = None
     min_tokens: TokensMin | None = None
@@ -97,35 +98,35 @@ class Shared(Struct, forbid_unknown_fields=True, kw_only=True):
     temperature: Temperature | None = None
     top_k: TopK | None = None
     top_p: TopP | None = None
-    user: Raw = NULL
+    user: Skipped = UNSET
 
 
 class ChatCall(Shared, kw_only=True):
     """`POST /v1/chat/completions`."""
 
     messages: list[ChatMessage]
-    audio: Raw = NULL
-    function_call: Raw = NULL
-    functions: Raw = NULL
+    audio: Skipped = UNSET
+    function_call: Skipped = UNSET
+    functions: Skipped = UNSET
     logprobs: bool | None = None
     max_completion_tokens: Tokens | None = None
-    metadata: Raw = NULL
-    modalities: Raw = NULL
-    moderation: Raw = NULL
-    parallel_tool_calls: Raw = NULL
-    prediction: Raw = NULL
-    prompt_cache_key: Raw = NULL
-    prompt_cache_options: Raw = NULL
-    prompt_cache_retention: Raw = NULL
-    reasoning_effort: Raw = NULL
-    safety_identifier: Raw = NULL
-    service_tier: Raw = NULL
-    store: Raw = NULL
-    tool_choice: Raw = NULL
-    tools: Raw = NULL
+    metadata: Skipped = UNSET
+    modalities: Skipped = UNSET
+    moderation: Skipped = UNSET
+    parallel_tool_calls: Skipped = UNSET
+    prediction: Skipped = UNSET
+    prompt_cache_key: Skipped = UNSET
+    prompt_cache_options: Skipped = UNSET
+    prompt_cache_retention: Skipped = UNSET
+    reasoning_effort: Skipped = UNSET
+    safety_identifier: Skipped = UNSET
+    service_tier: Skipped = UNSET
+    store: Skipped = UNSET
+    tool_choice: Skipped = UNSET
+    tools: Skipped = UNSET
     top_logprobs: TopLogprobs | None = None
-    verbosity: Raw = NULL
-    web_search_options: Raw = NULL
+    verbosity: Skipped = UNSET
+    web_search_options: Skipped = UNSET
 
 
 class TextCall(Shared, kw_only=True):
@@ -133,9 +134,9 @@ class TextCall(Shared, kw_only=True):
 
     prompt: str | list[str | int | list[int]]
     best_of: Choices | None = None
-    echo: Raw = NULL
+    echo: Skipped = UNSET
     logprobs: TopLogprobs | None = None
-    suffix: Raw = NULL
+    suffix: Skipped = UNSET
 
 
 Call = ChatCall | TextCall

@@ -69,4 +69,5 @@ class EventStream:
             elif isinstance(event, Finished):
                 usage = event.usage
         assert usage is not None, "the pipeline does not end without Finished"
-        await exchange.answer(200, self.encoder.whole(choices, usage), JSON, self.headers)
+        body = self.encoder.whole(choices, usage)
+        await exchange.answer(200, body, JSON, headers=self.headers)
