@@ -21,7 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def chat(**fields: Any) -> bytes:  # noqa: ANN401 - JSON
+def chat(**fields: Any) -> bytes:
     return json.dumps(chat_body("scripted", "hello") | fields).encode()
 
 

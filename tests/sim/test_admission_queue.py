@@ -48,7 +48,7 @@ class Traffic:
             ticket = self.queue.offer(request, self.now, lambda: None)
         except Overloaded as refusal:
             assert before.waiting >= WAITING_MAX, "turned away while there was room to wait"
-            assert (refusal.retry_after_s or 0.0) > 0.0, "turned away for ever"  # noqa: PT017
+            assert (refusal.retry_after_s or 0.0) > 0.0, "turned away for ever"
             return
         assert self.queue.load.waiting <= max(WAITING_MAX, 1), "more wait than may"
         self.inside.append(ticket)

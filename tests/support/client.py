@@ -32,17 +32,17 @@ class Answer:
         choice = json.loads(self.body)["choices"][0]
         return str(choice["text"] if "text" in choice else choice["message"]["content"])
 
-    def json(self) -> Any:  # noqa: ANN401 - JSON
+    def json(self) -> Any:
         """Return the body as JSON."""
         return json.loads(self.body)
 
 
-def chat_body(model: str, text: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def chat_body(model: str, text: str, **fields: Any) -> dict[str, Any]:
     """Return a chat request of one user turn."""
     return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
 
 
-async def post(port: int, path: str, body: Any, bytes_max: int | None = None) -> Answer:  # noqa: ANN401
+async def post(port: int, path: str, body: Any, bytes_max: int | None = None) -> Answer:
     """POST JSON and read the answer; after `bytes_max` bytes of it, vanish."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

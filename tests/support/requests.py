@@ -10,7 +10,7 @@ def a_chat(text: str = "hello there") -> Chat:
     return Chat(messages=(Message(role=Role.USER, content=text),))
 
 
-def a_request(text: str = "hello there", /, **facts: Any) -> Request:  # noqa: ANN401 - any field
+def a_request(text: str = "hello there", /, **facts: Any) -> Request:
     """Return a request that is valid for an hour; `facts` replace any of its fields."""
     sampling = {
         name: facts.pop(name)

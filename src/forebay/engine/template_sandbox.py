@@ -184,7 +184,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
 class _Instrument(NodeTransformer):
     """Wraps what repeats or grows in filters that pay."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja's visitor names
+    def visit_For(self, node: nodes.For) -> nodes.Node:
         """Make each turn of a loop cost what stands in its body."""
         if node.recursive:
             raise TemplateSyntaxError("recursive loops are not offered", node.lineno)
@@ -195,12 +195,12 @@ class _Instrument(NodeTransformer):
         node.iter = _through(_LOOP, node.iter, nodes.Const(cost))
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         """Make `~` weigh its operands."""
         self.generic_visit(node)
         return _through(_CONCAT, nodes.List(node.nodes, lineno=node.lineno))
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         """Make a comparison pay for what it reads."""
         self.generic_visit(node)
         node.expr = _through(_SCAN, node.expr)
@@ -208,17 +208,17 @@ class _Instrument(NodeTransformer):
             operand.expr = _through(_SCAN, operand.expr)
         return node
 
-    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+    def visit_List(self, node: nodes.List) -> nodes.Node:
         """Bound a list, which may hold one twice that holds one twice."""
         self.generic_visit(node)
         return _through(_BOUNDED, node)
 
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
         """Bound it like a list."""
         self.generic_visit(node)
         return _through(_BOUNDED, node)
 
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
         """Bound it like a list, unless names are unpacked into it."""
         self.generic_visit(node)
         return _through(_BOUNDED, node) if node.ctx == "load" else node

@@ -8,7 +8,7 @@ from forebay.core.request import Admitted, Delta, EngineTiming, Finished, Schedu
 from tests.support.requests import a_request
 
 
-def a_record(timeline: Timeline, **facts: Any) -> RequestRecord:  # noqa: ANN401 - any field
+def a_record(timeline: Timeline, **facts: Any) -> RequestRecord:
     request = a_request(stream=facts.pop("stream", True))
     known: dict[str, Any] = {
         "id": request.id,

@@ -16,7 +16,7 @@ def a_queue(places_max: int = 1, waiting_max: int = 2, wait_s_max: float = 10.0)
     return AdmissionQueue(places_max=places_max, waiting_max=waiting_max, wait_s_max=wait_s_max)
 
 
-def enter(queue: AdmissionQueue, now: float = 0.0, **facts: Any) -> Ticket:  # noqa: ANN401
+def enter(queue: AdmissionQueue, now: float = 0.0, **facts: Any) -> Ticket:
     ticket = queue.offer(a_request(**facts), now, nobody)
     queue.settle(now)
     return ticket

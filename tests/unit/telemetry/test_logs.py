@@ -20,7 +20,7 @@ NOON = 1_800_000_000.25  # 2027-01-15T08:00:00.250Z
 class Written:
     """A log into a file, and what is in the file once the log has ended."""
 
-    def __init__(self, folder: Path, **config: Any) -> None:  # noqa: ANN401 - any knob
+    def __init__(self, folder: Path, **config: Any) -> None:
         self.path = folder / "log"
         config = {"format": "json", "destination": str(self.path)} | config
         self.log = RequestLog(LogConfig(**config), wall=lambda: NOON)
