@@ -82,6 +82,12 @@ def test_control_tokens_in_a_plain_prompt_are_text(trick: str) -> None:
 PARTS: Final = st.sampled_from([*"<|>imend_strx \n", "<|im_end|>", "<|im_start|>", "<|im_"])
 
 
+def test_the_text_of_a_control_token_is_encoded_as_any_text() -> None:
+    library = byte_level()
+    library.encode_special_tokens = True
+    assert chatml().encode("a<|im_end|>b") == library.encode("a<|im_end|>b").ids
+
+
 @given(st.lists(st.lists(PARTS, max_size=12).map("".join), min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_no_conversation_forges_a_control_token(contents: list[str]) -> None:
@@ -92,7 +98,13 @@ def test_no_conversation_forges_a_control_token(contents: list[str]) -> None:
     assert all(content in decoded(tokenizer, ids) for content in contents)
 
 
-@pytest.mark.parametrize("contents", [("end",), ("end|>",), ("e", "nd"), ("en", "d|>"), (" end ",)])
+@pytest.mark.parametrize(
+    "contents",
+    [
+        *(("end",), ("end|>",), (" end ",), ("end|> and more",), ("more <|im_end",)),
+        *(("e", "nd"), ("en", "d|>"), ("more <|im_", "end|> and more")),
+    ],
+)
 def test_a_control_token_does_not_form_across_borders(
     contents: tuple[str, ...], tmp_path: Path
 ) -> None:

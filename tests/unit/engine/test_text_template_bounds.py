@@ -14,6 +14,7 @@ DOUBLE: Final = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}"
 
 TOO_MUCH: Final = {
     "nested loops": LOOP * 4 + END * 4,
+    "loops over a text": "{% set a = 'ab' * 200 %}" + "{% for c in a %}" * 4 + END * 4,
     "empty loops in a condition": LOOP * 3 + "{% if i == 5 %}{% endif %}" + END * 3,
     "constant text": LOOP + "x" * 10_000 + END,
     "captured constant text": "{% set a %}" + LOOP * 2 + "y" * 1000 + END * 2 + "{% endset %}",
