@@ -38,6 +38,13 @@ def uncatalogued(text: str, where: str) -> Iterator[str]:
             yield f"{where}: {name} is not in telemetry/catalogue.py"
 
 
+def bad_quantiles(text: str, where: str) -> Iterator[str]:
+    """Quantiles that can never work: of counters without a rate, or without `le`."""
+    for expression in re.findall(r"histogram_quantile\(([^\n]*)", text):
+        if not (re.search(r"\b(i?rate|increase)\(", expression) and _has_le(expression)):
+            yield f"{where}: histogram_quantile needs rate(...) and by (le, ...)"
+
+
 def untested(outcomes: Iterable[Outcome], texts: Iterable[str]) -> Iterator[str]:
     """Outcomes that no HTTP test names."""
     joined = "\n".join(texts)
@@ -56,6 +63,18 @@ def reachable() -> Iterator[Outcome]:
             yield outcome
 
 
+def operated() -> dict[str, str]:
+    """Texts that operators run or read: documents, dashboards, alerts."""
+    found = [path for folder in ("docs", "deploy") for path in (ROOT / folder).rglob("*.*")]
+    kept = [path for path in found if path.suffix in {".md", ".yaml", ".yml", ".json", ".conf"}]
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in kept}
+    return texts | {"README.md": read("README.md")}
+
+
+def _has_le(expression: str) -> bool:
+    return bool(re.search(r"\bby ?\([^)]*\ble\b", expression))
+
+
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_a_generated_page_is_fresh(name: str) -> None:
     assert read(f"docs/{name}") == render(PAGES[name]), f"docs/{name} is stale: run `make docs`"
@@ -68,12 +87,12 @@ def test_metrics_keep_the_conventions() -> None:
 
 
 def test_metrics_named_anywhere_are_in_the_catalogue() -> None:
-    texts = {module.path: module.text for module in source()}
-    pages = [path for folder in ("docs", "deploy") for path in (ROOT / folder).rglob("*.*")]
-    kept = [path for path in pages if path.suffix in {".md", ".yaml", ".yml", ".json", ".conf"}]
-    texts |= {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in kept}
-    texts["README.md"] = read("README.md")
+    texts = operated() | {module.path: module.text for module in source()}
     report(offence for where, text in texts.items() for offence in uncatalogued(text, where))
+
+
+def test_quantiles_can_work() -> None:
+    report(offence for where, text in operated().items() for offence in bad_quantiles(text, where))
 
 
 def test_every_outcome_has_a_test_over_http() -> None:
@@ -91,6 +110,13 @@ def test_the_rule_sees_a_badly_named_metric() -> None:
 def test_the_rule_sees_a_metric_that_is_not_in_the_catalogue() -> None:
     assert list(uncatalogued("rate(llm_wishes_total[5m])", "x"))
     assert not list(uncatalogued("llm_request_duration_seconds_bucket", "x"))
+
+
+def test_the_rule_sees_a_quantile_that_cannot_work() -> None:
+    assert list(bad_quantiles("histogram_quantile(0.95, llm_x_bucket)", "x"))
+    assert list(bad_quantiles("histogram_quantile(0.95, sum(rate(llm_x_bucket[5m])))", "x"))
+    good = "histogram_quantile(0.95, sum by (le) (rate(llm_x_bucket[5m])))"
+    assert not list(bad_quantiles(good, "x"))
 
 
 def test_the_rule_sees_an_outcome_without_a_test() -> None:
