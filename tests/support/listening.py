@@ -1,0 +1,33 @@
+"""A gateway behind a real uvicorn, inside the test's own process."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+
+from tests.support.gateways import Stage
+
+
+@asynccontextmanager
+async def listening(stage: Stage) -> AsyncIterator[str]:
+    """Serve a stage on a free port of this machine; yield the base of its addresses."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        stage.gateway,
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve(sockets=[listener]))
+    try:
+        while not server.started:
+            await asyncio.sleep(0.001)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
