@@ -47,6 +47,7 @@ _METHODS: Final = frozenset(
 """Methods of str whose result is not much longer than what goes in."""
 
 _INDENT_MAX: Final = 16
+_CALL_UNITS: Final = 10  # a macro that calls itself takes ten times as long as a node
 _CONSTANTS_A_UNIT: Final = 16
 """Characters of constant text that a turn of a loop writes for one unit of work."""
 
@@ -122,6 +123,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             args = self._checked_method(owner, method.__name__, args)
         elif isinstance(owner, int | float | bytes):
             raise SecurityError("methods of numbers are not offered to templates")
+        self.meter.spend(_CALL_UNITS)
         for value in (owner, *args, *kwargs.values()):
             self.meter.scan(value)
         return self.meter.bounded(super().call(context, called, *args, **kwargs))

@@ -81,9 +81,9 @@ class ModelTokenizer:
                 "messages: this model has no chat template. Use /v1/completions.", param="messages"
             )
         marked, separator = self._rendered(self._template, messages)
-        pieces = _pieces(self._controls, marked, separator)
         clean = marked.replace(separator, "")
         self._refuse_too_long(clean, "messages")
+        pieces = _pieces(self._controls, marked, separator)
         if pieces == _pieces(self._controls, clean, separator):
             ids = self._encode(clean, "messages")
             wanted = [piece.id for piece in pieces if isinstance(piece, ControlToken)]
@@ -165,7 +165,7 @@ class ModelTokenizer:
 
     def _refuse_too_long(self, text: str, param: str) -> None:
         """Refuse what cannot fit before all of it is encoded: the loop stands still meanwhile."""
-        part = 16 * self._tokens_max
+        part = 8 * self._tokens_max
         while part < len(text):
             # Cutting a word can change a few tokens at the cut; twice is beyond doubt.
             if len(self._encode(text[:part], param, as_text=True)) > 2 * self._tokens_max:
