@@ -163,7 +163,7 @@ CHAT: Final = (
     ),
     _warned("safety_identifier", "Nobody reads it."),
     _refused("service_tier", 'There is one tier; send "auto" or "default".', "auto", "default"),
-    _refused("store", "Nothing is stored; send false or nothing.", False),  # noqa: FBT003
+    _refused("store", "Nothing is stored; send false or nothing.", False),  # noqa: FBT003 - a value that clients send
     _refused("tool_choice", _TOOLS, "none", "auto"),
     _refused("tools", _TOOLS, []),
     _refused("top_logprobs", "Only the chosen tokens' odds are known; send 0 or nothing.", 0),
@@ -175,7 +175,7 @@ TEXT: Final = (
     *_SHARED,
     _honoured("prompt", "One text, or one array of token ids.", Feature.TEXT, Feature.TOKEN_IDS),
     _honoured("best_of", "Only the value of n: every answer that is made is returned."),
-    _refused("echo", "The prompt is not repeated; send false or nothing.", False),  # noqa: FBT003
+    _refused("echo", "The prompt is not repeated; send false or nothing.", False),  # noqa: FBT003 - a value that clients send
     _honoured(
         "logprobs",
         "0 reports the log-probability of each token of the answer; more is refused.",

@@ -49,7 +49,7 @@ class HubListing:
 def list_files(source: HubSource, *, endpoint: str | None) -> HubListing:
     """Ask the hub which files the model consists of, or raise `PreparationError`."""
     import huggingface_hub  # noqa: PLC0415 - heavy
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415 - heavy
 
     api = huggingface_hub.HfApi(endpoint=endpoint, library_name="forebay")
     try:
@@ -72,7 +72,7 @@ def list_files(source: HubSource, *, endpoint: str | None) -> HubListing:
 def fetch(listing: HubListing, *, endpoint: str | None, folder: Path, report: Report) -> None:
     """Download the files into `folder`, resuming what was begun, and check their digests."""
     import huggingface_hub  # noqa: PLC0415 - heavy
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415 - heavy
 
     source = HubSource(repository=listing.repository, revision=listing.commit)
     before = 0
