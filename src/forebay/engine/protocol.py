@@ -139,6 +139,8 @@ class StepOutput:
     finish_reason: FinishReason | None = None
     logprobs: Sequence[float] = ()
     tokens_hidden: int = 0
+    failure: str | None = None
+    """Set where the sequence has failed, alone: a text for the client; nothing follows."""
 
 
 @dataclass(frozen=True, slots=True)

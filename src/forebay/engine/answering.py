@@ -1,0 +1,202 @@
+"""A worker's requests under way: what the engine makes of them becomes one frame per step.
+
+No clock, no socket: the moment is an argument, and messages are returned.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from forebay.core.errors import Outcome
+from forebay.core.request import FinishReason
+from forebay.engine.choice import Choice, ChoiceId, open_choice
+from forebay.engine.intake import Intake
+from forebay.engine.protocol import Refused, SequenceId, StepEngine, StepOutput
+from forebay.engine.stop_strings import StopTable
+from forebay.engine.wire import End, Fault, Piece, Step, Submit, Taken
+
+
+@dataclass(slots=True, kw_only=True)
+class _Answer:
+    """One request under way."""
+
+    id: int
+    received: float
+    expires: float
+    stream: bool
+    prompt_tokens: int
+    sequences: list[SequenceId]
+    pieces: list[Piece] = field(default_factory=list)
+    """Of a request that is answered whole: the choices that have ended."""
+    completion_tokens: int = 0
+    first_token: float | None = None
+    last_token: float = 0.0
+
+
+@dataclass(slots=True)
+class _Sequence:
+    answer: _Answer
+    choice: Choice
+
+
+class Answering:
+    """Takes requests in, feeds the engine, and gathers what is to be said."""
+
+    def __init__(self, engine: StepEngine, seed: Callable[[], int]) -> None:
+        """Drive `engine`; `seed` makes one for each request that brings none."""
+        self._engine = engine
+        self._intake: Final = Intake(engine.info, engine.tokenizer)
+        self._seed = seed
+        # The whole mutable state.
+        self._answers: dict[int, _Answer] = {}
+        self._sequences: dict[SequenceId, _Sequence] = {}
+        self._expiries: list[tuple[float, int]] = []
+        self._next_sequence = 0
+        self._tokens_made = 0
+        self._changed = True
+        """Whether requests came or went since the gauges were last read."""
+        self._taken: list[Taken] = []
+        self._faults: list[Fault] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether the engine has something to do: sequences, or an abort to carry out."""
+        return bool(self._sequences) or self._changed
+
+    @property
+    def tokens_made(self) -> int:
+        """Tokens since the start."""
+        return self._tokens_made
+
+    def submit(self, submit: Submit, now: float) -> None:
+        """Take a request in; what it cannot be given becomes a fault of this request alone."""
+        try:
+            taking = self._intake.take(submit, self._seed())
+            answer = _Answer(
+                id=submit.id,
+                received=now,
+                expires=now + submit.time_left_s,
+                stream=submit.stream,
+                prompt_tokens=len(taking.prompt_token_ids),
+                sequences=[],
+            )
+            self._answers[submit.id] = answer
+            stops = StopTable(submit.sampling.stop) if submit.sampling.stop else None
+            for index, sampling in enumerate(taking.choices):
+                choice = open_choice(
+                    ChoiceId(submit.id, index),
+                    self._engine.tokenizer,
+                    sampling,
+                    stops=stops,
+                    stream=submit.stream,
+                )
+                id = self._new_sequence_id()
+                self._engine.submit(id, taking.prompt_token_ids, sampling)
+                answer.sequences.append(id)
+                self._sequences[id] = _Sequence(answer, choice)
+        except Refused as error:
+            self.fail(submit.id, Fault(submit.id, Outcome.INVALID, error.message, error.param))
+            return
+        self._changed = True
+        self._taken.append(Taken(submit.id, answer.prompt_tokens))
+        self._expire_at(answer.expires, submit.id)
+
+    def abort(self, request_id: int) -> None:
+        """Forget a request; an unknown id is no error."""
+        answer = self._answers.pop(request_id, None)
+        if answer is None:
+            return
+        self._changed = True
+        for id in answer.sequences:
+            if self._sequences.pop(id, None) is not None:
+                self._engine.abort(id)
+
+    def fail(self, request_id: int, fault: Fault) -> None:
+        """End a request with a fault."""
+        self.abort(request_id)
+        self._faults.append(fault)
+
+    def expire(self, now: float) -> None:
+        """End what has used up its time."""
+        expiries = self._expiries
+        while expiries and expiries[0][0] <= now:
+            _, request_id = heapq.heappop(expiries)
+            if request_id in self._answers:
+                message = "The deadline passed while the request ran."
+                self.fail(request_id, Fault(request_id, Outcome.TIMED_OUT, message))
+
+    def answer(self, outputs: Sequence[StepOutput], now: float) -> tuple[Step | None, list[Fault]]:
+        """Return what one step has made, and what has failed since the last time."""
+        pieces: list[Piece] = []
+        ends: list[End] = []
+        sequences = self._sequences
+        for output in outputs:
+            sequence = sequences.get(output.id)
+            if sequence is None:
+                continue
+            answer = sequence.answer
+            if made := len(output.token_ids) + output.tokens_hidden:
+                self._tokens_made += made
+                answer.last_token = now
+                if answer.first_token is None:
+                    answer.first_token = now
+            if output.failure is not None:
+                fault = Fault(answer.id, Outcome.ENGINE_ERROR, output.failure)
+                self.fail(answer.id, fault)
+                continue
+            piece = sequence.choice.take(output)
+            if piece is None:
+                continue
+            answer.completion_tokens += piece.tokens
+            if answer.stream:
+                pieces.append(piece)
+            if piece.finish_reason is not None:
+                self._finish(output, sequence, piece)
+                if not answer.sequences:
+                    pieces += answer.pieces
+                    ends.append(self._end(answer))
+        return self._gather(pieces, ends)
+
+    def _finish(self, output: StepOutput, sequence: _Sequence, piece: Piece) -> None:
+        """Note the end of one choice."""
+        answer = sequence.answer
+        del self._sequences[output.id]
+        answer.sequences.remove(output.id)
+        if not answer.stream:
+            answer.pieces.append(piece)
+        if output.finish_reason is None:
+            assert piece.finish_reason is FinishReason.STOP
+            self._engine.abort(output.id)
+        self._changed = True
+
+    def _end(self, answer: _Answer) -> End:
+        del self._answers[answer.id]
+        first_token_s = decode_s = None
+        if answer.first_token is not None:
+            first_token_s = answer.first_token - answer.received
+            decode_s = answer.last_token - answer.first_token
+        return End(
+            answer.id, answer.prompt_tokens, answer.completion_tokens, first_token_s, decode_s
+        )
+
+    def _gather(self, pieces: list[Piece], ends: list[End]) -> tuple[Step | None, list[Fault]]:
+        faults, self._faults = self._faults, []
+        changed, self._changed = self._changed, False
+        if not (pieces or ends or changed):
+            return None, faults
+        taken, self._taken = self._taken, []
+        stats = self._engine.stats() if changed else None
+        return Step(taken, pieces, ends, self._tokens_made, stats), faults
+
+    def _expire_at(self, moment: float, request_id: int) -> None:
+        expiries = self._expiries
+        heapq.heappush(expiries, (moment, request_id))
+        # What has ended stays in the heap; when it is most of the heap, the heap is made anew.
+        if len(expiries) > 2 * len(self._answers) + 64:
+            expiries[:] = [(answer.expires, answer.id) for answer in self._answers.values()]
+            heapq.heapify(expiries)
+
+    def _new_sequence_id(self) -> SequenceId:
+        self._next_sequence += 1
+        return SequenceId(self._next_sequence)

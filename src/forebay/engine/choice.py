@@ -1,0 +1,193 @@
+"""One choice of a request: its tokens in, pieces of text out.
+
+`PlainChoice` is the usual case and cheap.  `CarefulChoice` looks at each token: for stop texts
+and log-probabilities.  `WholeChoice` keeps what either makes until the choice has ended.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from forebay.core.request import FinishReason, Sampling, TokenId, TokenLogprob
+from forebay.engine.protocol import StepOutput, Tokenizer
+from forebay.engine.stop_strings import StopFilter, StopTable
+from forebay.engine.wire import Piece
+
+
+class Choice(Protocol):
+    """Turns what an engine makes of one sequence into pieces."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop text has ended it, so that the engine need not go on."""
+
+    def take(self, output: StepOutput) -> Piece | None:
+        """Return the text that has become certain, if any; the last piece says why it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceId:
+    """Which choice of which request."""
+
+    request: int
+    index: int
+
+
+def open_choice(
+    id: ChoiceId, tokenizer: Tokenizer, sampling: Sampling, *, stops: StopTable | None, stream: bool
+) -> Choice:
+    """Return what the request needs, and no more."""
+    choice: Choice
+    if stops is None and not sampling.logprobs:
+        choice = PlainChoice(id, tokenizer)
+    else:
+        choice = CarefulChoice(id, tokenizer, sampling, stops=stops)
+    return choice if stream else WholeChoice(choice)
+
+
+class PlainChoice:
+    """Text as it comes.  Mutable state: tokens whose text is not yet a whole character."""
+
+    __slots__ = ("_flush", "_id", "_index", "_push", "_tokens", "stopped")
+
+    def __init__(self, id: ChoiceId, tokenizer: Tokenizer) -> None:
+        """Start with nothing made."""
+        detokenizer = tokenizer.detokenizer()
+        self._push, self._flush = detokenizer.push, detokenizer.flush
+        self._id, self._index = id.request, id.index
+        self._tokens = 0
+        self.stopped = False
+
+    def take(self, output: StepOutput) -> Piece | None:
+        """Return the text that has become certain, if any."""
+        token_ids, reason = output.token_ids, output.finish_reason
+        tokens = self._tokens + len(token_ids) + output.tokens_hidden
+        text = self._push(token_ids)
+        if reason is not None:
+            text += self._flush()
+        elif not text:
+            self._tokens = tokens
+            return None
+        self._tokens = 0
+        return Piece(self._id, text, tokens, self._index, reason)
+
+
+class CarefulChoice:
+    """Text with stop texts cut off, and the log-probability of each token beside its text.
+
+    A token is reported with the piece in which its text begins.  Tokens that made a stop text
+    are counted, but their log-probabilities are not reported, as their text is not.  Until
+    `tokens_min` tokens are made, no stop text is looked for.
+    """
+
+    # The whole mutable state: characters made and emitted, tokens made, and the tokens not
+    # yet reported, each with the character at which its text begins.
+    __slots__ = (
+        *("_detokenizer", "_filter", "_id", "_index", "_logprobs", "_token_bytes", "_tokens_min"),
+        *("_chars", "_emitted", "_made", "_waiting", "stopped"),
+    )
+
+    def __init__(
+        self, id: ChoiceId, tokenizer: Tokenizer, sampling: Sampling, *, stops: StopTable | None
+    ) -> None:
+        """Start with nothing made."""
+        self._id, self._index = id.request, id.index
+        self._detokenizer = tokenizer.detokenizer()
+        self._token_bytes = tokenizer.token_bytes
+        self._filter = StopFilter(stops) if stops else None
+        self._logprobs = sampling.logprobs
+        self._tokens_min = sampling.tokens_min
+        self._waiting: deque[tuple[int, TokenLogprob | None]] = deque()
+        self._chars = self._emitted = self._made = 0
+        self.stopped = False
+
+    def take(self, output: StepOutput) -> Piece | None:
+        """Return the text that has become certain, if any."""
+        reason = output.finish_reason
+        logprobs = output.logprobs if self._logprobs else ()
+        text = self._say(output.token_ids, logprobs)
+        if reason is not None and not self.stopped:
+            text += self._last_words()
+        if self.stopped:
+            reason = FinishReason.STOP
+        if reason is None and not text:
+            return None
+        self._emitted += len(text)
+        return self._piece(text, reason, output.tokens_hidden)
+
+    def _say(self, token_ids: Sequence[TokenId], logprobs: Sequence[float]) -> str:
+        parts = []
+        for place, token_id in enumerate(token_ids):
+            new = self._detokenizer.push((token_id,))
+            entry = self._entry(token_id, logprobs[place]) if logprobs else None
+            self._waiting.append((self._chars, entry))
+            self._chars += len(new)
+            self._made += 1
+            parts.append(self._filtered(new))
+            if self.stopped:
+                break
+        return "".join(parts)
+
+    def _filtered(self, text: str) -> str:
+        if self._filter is None or self._made <= self._tokens_min:
+            return text
+        text = self._filter.push(text)
+        self.stopped = self._filter.stopped
+        return text
+
+    def _last_words(self) -> str:
+        text = self._filtered(self._detokenizer.flush())
+        if self._filter is not None and not self.stopped:
+            text += self._filter.flush()
+        return text
+
+    def _entry(self, token_id: TokenId, logprob: float) -> TokenLogprob:
+        utf8 = self._token_bytes(token_id)
+        return TokenLogprob(utf8.decode("utf-8", "replace"), utf8, logprob)
+
+    def _piece(self, text: str, reason: FinishReason | None, hidden: int) -> Piece:
+        waiting, emitted = self._waiting, self._emitted
+        tokens, entries = 0, []
+        while waiting and (waiting[0][0] < emitted or reason is not None):
+            start, entry = waiting.popleft()
+            tokens += 1
+            if entry is not None and (start < emitted or not self.stopped):
+                entries.append(entry)
+        if reason is not None:
+            tokens += hidden
+        return Piece(self._id, text, tokens, self._index, reason, tuple(entries))
+
+
+class WholeChoice:
+    """A choice of a request that is answered whole.  Mutable state: its pieces so far."""
+
+    __slots__ = ("_choice", "_pieces")
+
+    def __init__(self, choice: Choice) -> None:
+        """Keep what `choice` makes."""
+        self._choice = choice
+        self._pieces: list[Piece] = []
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop text has ended it."""
+        return self._choice.stopped
+
+    def take(self, output: StepOutput) -> Piece | None:
+        """Return the whole choice as one piece, once it has ended."""
+        piece = self._choice.take(output)
+        if piece is None:
+            return None
+        pieces = self._pieces
+        pieces.append(piece)
+        if piece.finish_reason is None:
+            return None
+        return Piece(
+            piece.id,
+            "".join([each.text for each in pieces]),
+            sum([each.tokens for each in pieces]),
+            piece.choice,
+            piece.finish_reason,
+            tuple([entry for each in pieces for entry in each.logprobs]),
+        )

@@ -1,0 +1,80 @@
+"""Two decisions about a worker: has it stalled, and how long to wait before the next one.
+
+Pure: the moment and the dice are arguments.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What can be seen of a worker at one moment; counters since its start."""
+
+    frames: int
+    tokens: int
+    busy: bool
+    """Requests have been handed to it and have not ended."""
+
+
+class Watch:
+    """Tells a worker that is slow from one that is lost.
+
+    It is lost when it has been silent for `stall_s` (its loop does not turn: a turn sends a
+    beat at least), or when work has run for `progress_s_max` without a single token (its loop
+    turns in vain).  Time counts only while somebody looks: a gap of more than `look_s_max`
+    between two looks was the gateway's own, and is not held against the worker.
+    """
+
+    def __init__(
+        self, now: float, *, stall_s: float, progress_s_max: float, look_s_max: float
+    ) -> None:
+        """Begin to watch at `now`."""
+        self._stall_s = stall_s
+        self._progress_s_max = progress_s_max
+        self._look_s_max = look_s_max
+        # The whole mutable state.
+        self._looked = now
+        self._seen = Sight(frames=0, tokens=0, busy=False)
+        self._silent_s = 0.0
+        self._fruitless_s = 0.0
+
+    def look(self, now: float, sight: Sight) -> bool:
+        """Take note of what is seen at `now`; return whether the worker has stalled."""
+        passed_s = min(now - self._looked, self._look_s_max)
+        seen, self._seen, self._looked = self._seen, sight, now
+        heard = sight.frames != seen.frames
+        fruitful = sight.tokens != seen.tokens or not sight.busy or not seen.busy
+        self._silent_s = 0.0 if heard else self._silent_s + passed_s
+        self._fruitless_s = 0.0 if fruitful else self._fruitless_s + passed_s
+        return self._silent_s >= self._stall_s or self._fruitless_s >= self._progress_s_max
+
+    def well(self, now: float) -> bool:
+        """Whether, as far as is known at `now`, the worker's loop turns."""
+        return self._silent_s + min(now - self._looked, self._look_s_max) < self._stall_s
+
+
+class Backoff:
+    """How long to wait before the next worker is started.
+
+    At once the first time; then a random share (*full jitter*) of a bound that doubles up to
+    `wait_s_max`, so that replicas that died together do not come back together.  A worker that
+    was ready for `calm_s` clears the count.
+    """
+
+    def __init__(self, *, wait_s_min: float, wait_s_max: float, calm_s: float) -> None:
+        """Start with no loss counted."""
+        self._wait_s_min = wait_s_min
+        self._wait_s_max = wait_s_max
+        self._calm_s = calm_s
+        # The whole mutable state.
+        self._losses = 0
+
+    def lost(self, ready_s: float, share: float) -> float:
+        """Count a worker that was ready for `ready_s`; return the wait, with `share` in [0, 1)."""
+        if ready_s >= self._calm_s:
+            self._losses = 0
+        self._losses += 1
+        if self._losses == 1:
+            return 0.0
+        doublings = min(self._losses - 2, 32)
+        return share * min(self._wait_s_max, self._wait_s_min * 2.0**doublings)

@@ -1,0 +1,208 @@
+"""The worker process: one step engine, one thread, one loop.
+
+Run by the supervisor as `python -m forebay.engine.worker SOCKET`.  The loop reads every message
+that waits (and sleeps only when nothing runs), lets the engine make one step, and writes one
+frame.  A beat is sent by that loop and by nothing else, so a beat proves that it turns.
+"""
+
+import ctypes
+import faulthandler
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from forebay.core.errors import Outcome
+from forebay.engine.answering import Answering
+from forebay.engine.manifest import ArtefactError
+from forebay.engine.protocol import Refused, StepEngine
+from forebay.engine.registry import UnknownEngine, find
+from forebay.engine.wire import (
+    PROTOCOL_VERSION,
+    Abort,
+    Beat,
+    Down,
+    Fault,
+    FrameReader,
+    Hello,
+    Load,
+    Ready,
+    Stop,
+    Submit,
+    Up,
+    frame,
+)
+
+_FRAME_BYTES_MAX: Final = 2**30
+"""The gateway bounds what it sends; this only keeps a length that is nonsense from being read."""
+
+_RECEIVE_BYTES: Final = 1 << 18
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class GatewayGone(Exception):
+    """The gateway has closed the connection, or died."""
+
+
+class Connection:
+    """The worker's end of the socket, blocking."""
+
+    def __init__(self, its_socket: socket.socket) -> None:
+        """Own an open socket."""
+        self._socket = its_socket
+        self._reader: FrameReader[Down] = FrameReader(Down, _FRAME_BYTES_MAX)  # type: ignore[arg-type]  # a union is a type to msgspec
+        self._poll = select.poll()
+        self._poll.register(its_socket, select.POLLIN)
+
+    def send(self, *messages: Up) -> None:
+        """Write messages; blocks while the gateway does not read.  Raises GatewayGone."""
+        try:
+            self._socket.sendall(b"".join([frame(message) for message in messages]))
+        except OSError as error:
+            raise GatewayGone from error
+
+    def receive(self, wait_s: float) -> list[Down]:
+        """Return every message that has arrived, after waiting up to `wait_s` for the first."""
+        if wait_s and not self._poll.poll(wait_s * 1000.0):
+            return []
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise GatewayGone from error
+        if not data:
+            raise GatewayGone
+        return self._reader.feed(data)
+
+
+class Worker:
+    """The loop.  Mutable state: when it last said something, and whether it was told to stop."""
+
+    def __init__(self, connection: Connection, engine: StepEngine, beat_s: float) -> None:
+        """Serve a loaded engine over a connection."""
+        self._connection = connection
+        self._engine = engine
+        self._answering = Answering(engine, seed=lambda: random.getrandbits(63))
+        self._beat_s = beat_s
+        self._spoke = time.monotonic()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Turn until told to stop.  Raises what the engine raises, and GatewayGone."""
+        answering, step = self._answering, self._engine.step
+        while not self._stopping:
+            for message in self._connection.receive(0.0 if answering.busy else self._beat_s):
+                self._obey(message)
+            answering.expire(time.monotonic())
+            outputs = step() if answering.busy else ()
+            now = time.monotonic()
+            made, faults = answering.answer(outputs, now)
+            if made is not None:
+                self._say(now, made, *faults)
+            elif faults:
+                self._say(now, *faults)
+            elif now - self._spoke >= self._beat_s:
+                self._say(now, Beat(answering.tokens_made, self._engine.stats()))
+
+    def _say(self, now: float, *messages: Up) -> None:
+        self._spoke = now
+        self._connection.send(*messages)
+
+    def _obey(self, message: Down) -> None:
+        match message:
+            case Submit():
+                self._submit(message)
+            case Abort(request_id):
+                self._answering.abort(request_id)
+            case Stop():
+                self._stopping = True
+            case Load():
+                assert message is None, "a worker loads once"
+
+    def _submit(self, submit: Submit) -> None:
+        try:
+            self._answering.submit(submit, time.monotonic())
+        except Exception:  # noqa: BLE001 - whatever a request breaks, it fails alone
+            traceback.print_exc()
+            message = "The engine could not take the request in."
+            self._answering.fail(submit.id, Fault(submit.id, Outcome.ENGINE_ERROR, message))
+
+
+def load(connection: Connection, order: Load) -> StepEngine | None:
+    """Make the engine; None if that failed, and the gateway has been told why."""
+    try:
+        kind = find(order.engine)
+        config: object = msgspec.convert(order.options, kind.config)
+        return kind.make(config, Path(order.model) if order.model is not None else None)
+    except (Refused, ArtefactError, UnknownEngine) as error:
+        message = str(error)
+    except msgspec.ValidationError:
+        message = "The engine's options are not what it takes."
+        traceback.print_exc()
+    except MemoryError:
+        message = "There is not enough memory to load the engine."
+    except Exception:  # noqa: BLE001 - a foreign library's error; the gateway gets a fixed text
+        message = "The engine could not be loaded; the worker's lines in the log say why."
+        traceback.print_exc()
+    connection.send(Fault(None, Outcome.ENGINE_ERROR, message))
+    return None
+
+
+def serve(connection: Connection) -> int:
+    """Greet, load, and turn until told to stop; return the exit status."""
+    connection.send(Hello(os.getpid(), PROTOCOL_VERSION))
+    orders: list[Down] = []
+    while not orders:
+        orders = connection.receive(60.0)
+    order = orders[0]
+    assert isinstance(order, Load), "the first message is Load"
+    engine = load(connection, order)
+    if engine is None:
+        return 1
+    try:
+        connection.send(Ready(engine.info))
+        Worker(connection, engine, order.beat_s).run()
+    except GatewayGone:
+        return 0
+    except Exception:  # noqa: BLE001 - the main loop: whatever the engine raises, it is lost
+        traceback.print_exc()
+        message = "The engine failed; everything it was doing is lost."
+        connection.send(Fault(None, Outcome.ENGINE_ERROR, message))
+        return 1
+    finally:
+        engine.close()
+    return 0
+
+
+def main(path: str) -> int:
+    """Connect to the gateway's socket and serve it; return the exit status."""
+    _die_with_the_gateway()
+    faulthandler.enable()
+    # The gateway decides when it ends; a SIGTERM to the whole group is for the gateway.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as its_socket:
+        try:
+            its_socket.connect(path)
+            return serve(Connection(its_socket))
+        except (GatewayGone, OSError):
+            return 0
+
+
+def _die_with_the_gateway() -> None:
+    """Ask the kernel to kill this process when the gateway dies, where it can (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,336 @@
+"""A worker as the gateway holds it: a process, a socket to it, and its lines for the log.
+
+The socket is a file in a folder that only we can enter, for as long as it takes the worker to
+connect; who connects must be the process that was started.
+"""
+
+import asyncio
+import contextlib
+import enum
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from forebay.core.knob import knob
+from forebay.core.record import EventLog
+from forebay.engine.protocol import EngineInfo
+from forebay.engine.wire import (
+    PROTOCOL_VERSION,
+    Beat,
+    Down,
+    Fault,
+    FrameReader,
+    Garbage,
+    Hello,
+    Load,
+    Ready,
+    Step,
+    Stop,
+    Up,
+    frame,
+)
+
+_LINE_CHARS_MAX: Final = 2_000
+_OUTPUT_BYTES: Final = 1 << 14
+_REAP_S_MAX: Final = 5.0
+"""How long a process that was killed may take to vanish."""
+
+_ENVIRONMENT: Final = frozenset(
+    {"HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH"}
+    | {"TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "XDG_CACHE_HOME"}
+)
+_ENVIRONMENT_PREFIXES: Final = ("CUDA_", "KMP_", "NVIDIA_", "OMP_", "OPENVINO_", "OV_", "PYTHON")
+"""What engine libraries read.  The rest stays here: it may hold secrets."""
+
+
+class Loss(enum.StrEnum):
+    """Why a worker is no more."""
+
+    EXITED = "exited"
+    STALLED = "stalled"
+    GARBAGE = "garbage"
+    START_FAILED = "start_failed"
+
+
+class StartFailed(Exception):
+    """A worker did not become ready.  `reason` is its own fixed text, if it gave one."""
+
+    def __init__(self, reason: str | None) -> None:
+        """Keep what the worker said."""
+        super().__init__(reason or "the worker ended or fell silent")
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """What a worker is to load."""
+
+    engine: str
+    options: dict[str, object]
+    """The engine's own configuration, as plain data."""
+    model: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """How a worker process is held."""
+
+    start_s_max: float = knob(
+        300.0,
+        "Longest time for a worker to load its engine, in seconds.",
+        minimum=1.0,
+        maximum=3_600.0,
+    )
+    stop_s_max: float = knob(
+        3.0,
+        "Longest time for a worker to exit when it is asked to; then it is killed, in seconds.",
+        minimum=0.0,
+        maximum=60.0,
+    )
+    beat_s: float = knob(
+        0.25,
+        "How often a worker with nothing else to say sends a sign of life, in seconds.",
+        minimum=0.05,
+        maximum=10.0,
+    )
+    frame_bytes_max: int = knob(
+        67_108_864,
+        "Longest message between gateway and worker, in bytes.",
+        minimum=65_536,
+        maximum=1_073_741_824,
+    )
+
+
+class _Link(asyncio.Protocol):
+    """Reads frames; says once why it cannot go on."""
+
+    def __init__(
+        self, receive: Callable[[Up], None], lose: Callable[[Loss], None], bytes_max: int
+    ) -> None:
+        self._receive = receive
+        self._lose = lose
+        self._reader: FrameReader[Up] = FrameReader(Up, bytes_max)  # type: ignore[arg-type]  # a union is a type to msgspec
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._reader.feed(data)
+        except Garbage:
+            self._lose(Loss.GARBAGE)
+            return
+        for message in messages:
+            self._receive(message)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._lose(Loss.EXITED)
+
+
+class WorkerProcess:
+    """A running worker.  Mutable state: the two futures, and the worker's last words."""
+
+    def __init__(self, process: Process, receive: Callable[[Up], None]) -> None:
+        """Hold `process`; Step, Beat and Fault of one request go to `receive`."""
+        loop = asyncio.get_running_loop()
+        self._process = process
+        self._pass_on = receive
+        self._info: asyncio.Future[EngineInfo] = loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._last_words: str | None = None
+        self.lost: asyncio.Future[Loss] = loop.create_future()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def send(self, message: Down) -> None:
+        """Write a message; what cannot be written is lost with the worker."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(message))
+
+    def lose(self, loss: Loss) -> None:
+        """Give it up; only the first reason counts."""
+        if not self.lost.done():
+            self.lost.set_result(loss)
+
+    async def ready(self, wait_s_max: float) -> EngineInfo:
+        """Wait until the engine is loaded; raises StartFailed."""
+        events: set[asyncio.Future[Any]] = {self._info, self.lost}
+        await asyncio.wait(events, timeout=wait_s_max, return_when=asyncio.FIRST_COMPLETED)
+        if self._info.done() and not self.lost.done():
+            return self._info.result()
+        raise StartFailed(self._last_words)
+
+    async def _connect(self, connected: socket.socket, bytes_max: int) -> None:
+        loop = asyncio.get_running_loop()
+        link = _Link(self._receive, self.lose, bytes_max)
+        transport, _ = await loop.connect_accepted_socket(lambda: link, connected)
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def _receive(self, message: Up) -> None:
+        match message:
+            case Step() | Beat():
+                self._pass_on(message)
+            case Fault(id=None):
+                self._last_words = message.message
+            case Fault():
+                self._pass_on(message)
+            case Hello(pid, version):
+                if pid != self.pid or version != PROTOCOL_VERSION:
+                    self.lose(Loss.GARBAGE)
+            case Ready(info):
+                if not self._info.done():
+                    self._info.set_result(info)
+
+    async def _end(self, stop_s_max: float) -> None:
+        """Let it exit, or make it; nothing of it is left."""
+        exited = asyncio.create_task(self._process.wait())
+        if not self.lost.done():
+            self.send(Stop())
+            await asyncio.wait({exited}, timeout=stop_s_max)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        if self._transport is not None:
+            self._transport.abort()
+        await asyncio.wait({exited}, timeout=_REAP_S_MAX)
+        exited.cancel()
+
+
+@contextlib.asynccontextmanager
+async def open_worker(
+    spec: WorkerSpec, config: WorkerConfig, receive: Callable[[Up], None], *, log: EventLog
+) -> AsyncIterator[WorkerProcess]:
+    """Start a worker and connect to it; when the block ends, it is gone.  Raises StartFailed."""
+    with _listening() as (listener, path):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "forebay.engine.worker", path),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=environment(os.environ),
+            start_new_session=True,
+        )
+        worker = WorkerProcess(process, receive)
+        output = asyncio.create_task(_forward(process, log))
+        exited = asyncio.create_task(process.wait())
+        exited.add_done_callback(lambda _: worker.lose(Loss.EXITED))
+        try:
+            connected = await _accept(listener, worker, config.start_s_max)
+            await worker._connect(connected, config.frame_bytes_max)  # noqa: SLF001 - one unit
+            listener.close()
+            shutil.rmtree(Path(path).parent)
+            model = None if spec.model is None else str(spec.model)
+            worker.send(Load(spec.engine, spec.options, model, config.beat_s))
+            yield worker
+        finally:
+            await _unbroken(worker._end(config.stop_s_max))  # noqa: SLF001 - one unit
+            await _unbroken(_settled(output, exited))
+
+
+def environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return what of the environment a worker may see."""
+    return {
+        name: value
+        for name, value in inherited.items()
+        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+    }
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[tuple[socket.socket, str]]:
+    """Listen on a socket file in a folder of our own."""
+    folder = tempfile.mkdtemp(prefix="forebay-")  # mode 0700
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            path = str(Path(folder) / "worker.sock")
+            listener.bind(path)
+            Path(path).chmod(0o600)
+            listener.listen(1)
+            listener.setblocking(False)  # noqa: FBT003 - the library's own signature
+            yield listener, path
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _accept(
+    listener: socket.socket, worker: WorkerProcess, wait_s_max: float
+) -> socket.socket:
+    """Return the connection of the worker, and of nobody else."""
+    loop = asyncio.get_running_loop()
+    accepting = asyncio.create_task(_accept_from(listener, worker.pid, loop))
+    try:
+        events: set[asyncio.Future[Any]] = {accepting, worker.lost}
+        await asyncio.wait(events, timeout=wait_s_max, return_when=asyncio.FIRST_COMPLETED)
+        if not accepting.done():
+            raise StartFailed(None)
+        return accepting.result()
+    finally:
+        accepting.cancel()
+
+
+async def _accept_from(
+    listener: socket.socket, pid: int, loop: asyncio.AbstractEventLoop
+) -> socket.socket:
+    while True:
+        connected, _ = await loop.sock_accept(listener)
+        if _is_peer(connected, pid):
+            return connected
+        connected.close()
+
+
+def _is_peer(connected: socket.socket, pid: int) -> bool:
+    """Whether the other end is this process, as the kernel tells it (Linux)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # the folder's mode is what protects the socket elsewhere
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    its_pid, its_uid, _ = struct.unpack("iII", credentials)
+    return (its_pid, its_uid) == (pid, os.getuid())
+
+
+async def _forward(process: Process, log: EventLog) -> None:
+    """Pass the worker's output on as events, line by line; its pipe never fills up."""
+    assert process.stdout is not None
+    rest = b""
+    while data := await process.stdout.read(_OUTPUT_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            _log_line(line, process.pid, log)
+        if len(rest) > _OUTPUT_BYTES:
+            _log_line(rest, process.pid, log)
+            rest = b""
+    _log_line(rest, process.pid, log)
+
+
+def _log_line(line: bytes, pid: int, log: EventLog) -> None:
+    text = line.decode("utf-8", "replace").rstrip()[:_LINE_CHARS_MAX]
+    if text:
+        log("worker.output", pid=pid, line=text)
+
+
+async def _settled(*tasks: "asyncio.Task[Any]") -> None:
+    """Let tasks end by themselves, which they do once the process is gone; or end them."""
+    await asyncio.wait(tasks, timeout=1.0)
+    for task in tasks:
+        task.cancel()
+
+
+async def _unbroken(ending: Coroutine[None, None, None]) -> None:
+    """Run to the end, bounded by itself, even if we are cancelled; then be cancelled."""
+    task = asyncio.ensure_future(ending)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
