@@ -49,34 +49,41 @@ class Loaded:
 
 def sections() -> dict[str, type]:
     """Return every section's class: the fixed ones, and one per engine that can be imported."""
-    found = dict(FIXED_SECTIONS)
+    return _sections()[0]
+
+
+def _sections() -> tuple[dict[str, type], dict[str, ImportError]]:
+    found, broken = dict(FIXED_SECTIONS), {}
     for name in registry.names():
         assert name not in found, f"an engine must not be called {name}"
         try:
             found[name] = registry.find(name).config
-        except ImportError:
-            continue  # it cannot be chosen either, and says why when it is
-    return found
+        except ImportError as error:  # it stops the start only where it is asked for
+            broken[name] = error
+    return found, broken
 
 
 def load(sources: Sources) -> Loaded:
     """Read, check and compose; raises ConfigurationError with everything that is wrong."""
     assignments, problems = read(sources)
-    classes = sections()
+    classes, broken = _sections()
     known = {setting.key: setting for setting in settings_of(classes)}
     values: dict[str, object] = {}
     setters: dict[str, str] = {}
     for assignment in assignments:
         setting = known.get(assignment.key)
-        if setting is None:
+        if setting is None and (name := assignment.key.partition(".")[0]) in broken:
+            text = f"The engine {name} cannot be imported: {broken[name]}. Install what it needs."
+            problems.append(Problem(set_by=assignment.set_by, text=text))
+        elif setting is None:
             if not _empty_section(assignment, classes):
                 problems.append(_unknown(assignment, known, classes))
-            continue
-        try:
-            values[setting.key] = _converted(setting, assignment)
-            setters[setting.key] = assignment.set_by
-        except ValueError:
-            problems.append(_misfit(setting, assignment))
+        else:
+            try:
+                values[setting.key] = _converted(setting, assignment)
+                setters[setting.key] = assignment.set_by
+            except ValueError:
+                problems.append(_misfit(setting, assignment))
     settings = _composed(values, classes)
     problems += _refusals(settings, setters)
     if problems:

@@ -9,6 +9,7 @@ from typing import Any, Final, get_type_hints
 
 from forebay.core.knob import Knob, knob, knobs
 from forebay.engine import registry
+from forebay.engine.supervisor import SupervisorConfig
 from forebay.gateway.config import GatewayConfig
 from forebay.models.catalogue import DEFAULT
 from forebay.serve.admission import AdmissionConfig
@@ -88,6 +89,7 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     log: LogConfig = field(default_factory=LogConfig)
     engines: Mapping[str, Any] = field(default_factory=dict)
     """The configuration of each installed engine, by its name."""

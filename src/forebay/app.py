@@ -1,0 +1,242 @@
+"""The composition root: the one file that knows all parts, and the life of the process.
+
+Life: bind the port, answer probes, start the engine, serve; on SIGTERM or SIGINT be not
+ready at once, let what runs finish (bounded), end the rest with an explicit error, exit 0.
+A second signal ends the wait.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from forebay.core.clock import MONOTONIC
+from forebay.core.errors import EngineError
+from forebay.engine.registry import find
+from forebay.engine.supervisor import Supervisor, WorkerSpec
+from forebay.gateway.edge import Gateway
+from forebay.serve.lanes import Lanes, open_lane
+from forebay.serve.lifecycle import Lifecycle, State
+from forebay.serve.pipeline import Pipeline
+from forebay.settings import Settings
+from forebay.telemetry.logs import RequestLog
+from forebay.telemetry.loop_lag import LoopLag
+from forebay.telemetry.metrics import Metrics, ServerReading
+
+_CLOSING_S: Final = 5.0
+"""After a drain, how long ended requests get to send their last bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """What to serve: its name, and the folder of its prepared artefact, if it has one."""
+
+    name: str
+    folder: Path | None = None
+
+
+class StartRefused(Exception):
+    """The server cannot start; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Everything that lives as long as the process."""
+
+    settings: Settings
+    model: ServedModel
+    log: RequestLog
+    loop_lag: LoopLag
+    metrics: Metrics
+    supervisor: Supervisor
+    lanes: Lanes
+    lifecycle: Lifecycle
+    gateway: Gateway
+
+
+def build(settings: Settings, model: ServedModel) -> Service:
+    """Put the parts together; nothing runs yet."""
+    log, loop_lag = RequestLog(settings.log), LoopLag(MONOTONIC)
+    metrics = Metrics(models=(model.name,))
+    metrics.watch_server(
+        lambda: ServerReading(loop_lag_s=loop_lag.take(), log_lines_dropped=log.dropped)
+    )
+    spec = WorkerSpec(
+        engine=settings.engine.name,
+        options=settings.engine_options(settings.engine.name),
+        model=model.folder,
+    )
+    supervisor = Supervisor(spec, settings.supervisor, now=MONOTONIC, log=log.event)
+    lanes = Lanes(coming=(model.name,))
+    lifecycle = Lifecycle(
+        lambda: supervisor.well(MONOTONIC()), retry_after_s=settings.server.drain_retry_s
+    )
+    hooks = (metrics, log)
+    gateway = Gateway(
+        pipeline=Pipeline(lifecycle=lifecycle, lanes=lanes, hooks=hooks, now=MONOTONIC),
+        lanes=lanes,
+        lifecycle=lifecycle,
+        metrics=metrics,
+        hooks=hooks,
+        log=log.event,
+        now=MONOTONIC,
+        config=settings.gateway,
+    )
+    return Service(
+        settings=settings,
+        model=model,
+        log=log,
+        loop_lag=loop_lag,
+        metrics=metrics,
+        supervisor=supervisor,
+        lanes=lanes,
+        lifecycle=lifecycle,
+        gateway=gateway,
+    )
+
+
+def run(settings: Settings, model: ServedModel, announce: Callable[[Service], None]) -> int:
+    """Serve until a signal; return the exit status.
+
+    `announce` is called once the first real token has been made.  Raises StartRefused when the
+    port is taken or the engine cannot start.
+    """
+    find(settings.engine.name)
+    server = settings.server
+    with bind(server.host, server.port, server.backlog_max) as listener:
+        server = replace(server, port=listener.getsockname()[1])  # 0 took a free one
+        service = build(replace(settings, server=server), model)
+        with service.log:
+            return uvloop.run(_live(service, listener, announce))
+
+
+def bind(host: str, port: int, backlog: int) -> socket.socket:
+    """Listen on an address, or raise StartRefused with the fix."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        message = f"Port {port} of {host} cannot be opened: {error.strerror}."
+        fix = "Stop what uses it, or choose another with --port."
+        raise StartRefused(f"{message} {fix}") from error
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: when to stop is decided here."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+async def _live(
+    service: Service, listener: socket.socket, announce: Callable[[Service], None]
+) -> int:
+    signals = _Signals()
+    server = _Server(_uvicorn_config(service))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    service.loop_lag.start(asyncio.get_running_loop())
+    try:
+        await _serve_until_asked(service, signals, announce)
+        await _drain(service, signals)
+    finally:
+        await service.supervisor.stop()
+        service.loop_lag.stop()
+        server.should_exit = True
+        await serving
+    return 0
+
+
+async def _serve_until_asked(
+    service: Service, signals: "_Signals", announce: Callable[[Service], None]
+) -> None:
+    """Start the engine and serve; return when asked to stop, also in the middle of the start."""
+    starting = asyncio.create_task(_start(service))
+    asked = asyncio.create_task(signals.first.wait())
+    try:
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            announce(service)
+            await asked
+    finally:
+        starting.cancel()
+        asked.cancel()
+        await asyncio.gather(starting, asked, return_exceptions=True)
+
+
+async def _start(service: Service) -> None:
+    try:
+        await service.supervisor.start()
+    except EngineError as error:
+        raise StartRefused(f"The engine could not be started. {error.message}") from error
+    lane = open_lane(
+        service.model.name,
+        service.supervisor,
+        config=service.settings.admission,
+        created=int(time.time()),
+        now=MONOTONIC,
+    )
+    service.lanes.add(lane)
+    service.metrics.watch(service.model.name, lane.admission, service.supervisor)
+    service.lifecycle.move(State.READY)
+    service.log.event("server.ready", model=service.model.name, engine=lane.engine.info.name)
+
+
+async def _drain(service: Service, signals: "_Signals") -> None:
+    """Take nothing new, wait for what runs, end the rest with an error, stop the engine."""
+    lifecycle, log, started = service.lifecycle, service.log, MONOTONIC()
+    lifecycle.move(State.DRAINING)
+    log.event("server.draining", present=lifecycle.present)
+    emptied = asyncio.create_task(lifecycle.emptied(service.settings.server.drain_s_max))
+    hurried = asyncio.create_task(signals.second.wait())
+    await asyncio.wait({emptied, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    emptied.cancel()
+    hurried.cancel()
+    ended_early = lifecycle.present
+    await service.supervisor.stop()
+    await lifecycle.emptied(_CLOSING_S)
+    lifecycle.move(State.STOPPED)
+    drained_s = round(MONOTONIC() - started, 3)
+    log.event("server.stopped", drained_s=drained_s, ended_early=ended_early)
+
+
+class _Signals:
+    """SIGTERM and SIGINT as events: the first asks to stop, the second to hurry."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._arrived)
+
+    def _arrived(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+def _uvicorn_config(service: Service) -> uvicorn.Config:
+    server = service.settings.server
+    return uvicorn.Config(
+        service.gateway,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=int(server.keep_alive_s),
+        timeout_graceful_shutdown=int(_CLOSING_S),
+    )
