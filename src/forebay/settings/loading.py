@@ -72,18 +72,14 @@ def load(sources: Sources) -> Loaded:
     setters: dict[str, str] = {}
     for assignment in assignments:
         setting = known.get(assignment.key)
-        if setting is None and (name := assignment.key.partition(".")[0]) in broken:
-            text = f"The engine {name} cannot be imported: {broken[name]}. Install what it needs."
-            problems.append(Problem(set_by=assignment.set_by, text=text))
-        elif setting is None:
-            if not _empty_section(assignment, classes):
-                problems.append(_unknown(assignment, known, classes))
-        else:
-            try:
-                values[setting.key] = _converted(setting, assignment)
-                setters[setting.key] = assignment.set_by
-            except ValueError:
-                problems.append(_misfit(setting, assignment))
+        if setting is None:
+            problems += _Unknown(known, classes, broken).of(assignment)
+            continue
+        try:
+            values[setting.key] = _converted(setting, assignment)
+            setters[setting.key] = assignment.set_by
+        except ValueError:
+            problems.append(_misfit(setting, assignment))
     settings = _composed(values, classes)
     problems += _refusals(settings, setters)
     if problems:
@@ -172,25 +168,36 @@ def _found(value: object) -> str:
             return "a list" if isinstance(value, list) else "something else"
 
 
-def _empty_section(assignment: Assignment, classes: Mapping[str, type]) -> bool:
-    return assignment.key in classes and assignment.value is None
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """What to say of a key that is not a setting."""
+
+    known: Mapping[str, Setting]
+    classes: Mapping[str, type]
+    broken: Mapping[str, ImportError]
+
+    def of(self, assignment: Assignment) -> Iterator[Problem]:
+        key, section = assignment.key, assignment.key.partition(".")[0]
+        if section in self.broken:
+            found = self.broken[section]
+            text = f"The engine {section} cannot be imported: {found}. Install what it needs."
+        elif key not in self.classes:
+            text = self._misspelt(assignment)
+        elif assignment.value is None:
+            return  # an empty section sets nothing
+        else:
+            example = next(name for name in self.known if name.startswith(f"{key}."))
+            text = f"{key} is a section. Set one of its values, as in {assignment.spell(example)}."
+        yield Problem(set_by=assignment.set_by, text=text)
+
+    def _misspelt(self, assignment: Assignment) -> str:
+        key, nearest = assignment.key, _nearest(assignment.key, self.known)
+        advice = f"Did you mean {assignment.spell(nearest)}?" if nearest else _LIST
+        subject = "This variable" if assignment.spell(key) == assignment.set_by else key[:80]
+        return f"{subject} is not a setting. {advice}"
 
 
-def _unknown(
-    assignment: Assignment, known: Mapping[str, Setting], classes: Mapping[str, type]
-) -> Problem:
-    key = assignment.key
-    if key in classes:
-        example = next(name for name in known if name.startswith(f"{key}."))
-        text = f"{key} is a section. Set one of its values, as in {assignment.spell(example)}."
-        return Problem(set_by=assignment.set_by, text=text)
-    nearest = _nearest(key, known)
-    if nearest is None:
-        advice = "`forebay config` lists every setting."
-    else:
-        advice = f"Did you mean {assignment.spell(nearest)}?"
-    subject = "This variable" if assignment.spell(key) == assignment.set_by else key[:80]
-    return Problem(set_by=assignment.set_by, text=f"{subject} is not a setting. {advice}")
+_LIST: Final = "`forebay config` lists every setting."
 
 
 def _nearest(key: str, known: Mapping[str, Setting]) -> str | None:

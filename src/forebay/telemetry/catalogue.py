@@ -14,7 +14,7 @@ from forebay.core.record import GAP_BOUNDS_S
 UNKNOWN: Final = "unknown"
 """What a label says of a value outside its closed set."""
 
-RESTART_REASONS: Final = ("exited", "stalled", "start_failed", UNKNOWN)
+RESTART_REASONS: Final = ("exited", "stalled", "garbage", "start_failed", UNKNOWN)
 """Why a supervisor replaced its worker."""
 
 

@@ -29,7 +29,7 @@ def _engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def find(name: str) -> EngineKind:
         if name == "broken":
-            raise ImportError(name)
+            raise ImportError("no library")
         make = cast("Callable[[Any, Path | None], StepEngine]", None)
         return EngineKind(name=name, config=SecretConfig, needs_model=False, make=make)
 
@@ -249,6 +249,11 @@ def test_an_engine_is_asked_for_its_defaults_where_nothing_was_loaded() -> None:
 def test_an_engine_that_cannot_be_imported_has_no_section_and_stops_nothing() -> None:
     assert "broken" not in sections()
     load(Sources())
+
+
+def test_a_setting_of_an_engine_that_cannot_be_imported_says_so() -> None:
+    expected = "The engine broken cannot be imported: no library. Install what it needs."
+    assert problems("broken.threads=2") == [f"--set broken.threads: {expected}"]
 
 
 def test_an_engine_that_is_not_installed_is_refused() -> None:

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from forebay.core.errors import Outcome
 from forebay.core.record import GAP_BOUNDS_S
 from forebay.core.request import Route
-from forebay.telemetry.catalogue import CATALOGUE, Kind
+from forebay.engine.worker_process import Loss
+from forebay.telemetry.catalogue import CATALOGUE, RESTART_REASONS, Kind
 from forebay.telemetry.metrics import Metrics, ServerReading
 from tests.support.records import a_completed, a_refused
 
@@ -179,6 +180,10 @@ def test_restarts_are_told_by_reason_and_a_new_reason_becomes_unknown() -> None:
     assert value(metrics, "llm_worker_restarts_total", model="m", reason="exited") == 2
     assert value(metrics, "llm_worker_restarts_total", model="m", reason="stalled") == 0
     assert value(metrics, "llm_worker_restarts_total", model="m", reason="unknown") == 1
+
+
+def test_every_reason_that_a_supervisor_has_is_catalogued() -> None:
+    assert {*Loss} < {*RESTART_REASONS}
 
 
 def test_the_process_says_its_lag_and_the_lines_it_dropped() -> None:
