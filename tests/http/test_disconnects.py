@@ -167,3 +167,27 @@ async def test_after_an_answer_nothing_of_it_is_left_running() -> None:
     await stage.chat()
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_more_from_the_client_while_it_is_served_is_no_disconnect() -> None:
+    gate = asyncio.Event()
+    stage = a_stage([Scheduled(1), gate.wait, *said("a")[1:]])
+    exchange = begin(stage, stream=False)
+    await until(lambda: stage.engine.held == 1)
+    exchange.body(b"")
+    await asyncio.sleep(0)
+    gate.set()
+    await ended(exchange)
+    assert exchange.status == 200
+
+
+async def test_a_client_that_leaves_before_it_is_told_of_an_error_is_no_defect() -> None:
+    stage = a_stage()
+    exchange = Exchange(stage.gateway, "POST", CHAT).body(b"{}")
+
+    async def broken(_: object) -> None:
+        raise BrokenPipeError
+
+    await stage.gateway(exchange.scope, exchange.receive, broken)
+    assert stage.record.outcome is Outcome.INVALID
+    assert stage.events == []

@@ -218,4 +218,5 @@ async def test_a_request_is_recorded_once_even_if_its_answer_cannot_be_made() ->
     stage = a_stage(acts)
     answer = await stage.chat()
     assert answer.status == 500
-    assert len(stage.records) == 1
+    assert stage.engine.held == 0
+    assert stage.record.outcome is Outcome.INTERNAL_ERROR

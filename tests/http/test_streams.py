@@ -227,3 +227,10 @@ async def test_the_status_line_waits_for_the_first_delta() -> None:
     assert exchange.task is not None
     await exchange.task
     assert exchange.status == 200
+
+
+async def test_a_stream_without_any_text_is_opened_and_finished() -> None:
+    answer = await a_stage([Scheduled(1), Finished(Usage(1, 0))]).chat(stream=True)
+    assert answer.status == 200
+    assert len(answer.frames) == 2
+    assert answer.frames[-1] == "[DONE]"

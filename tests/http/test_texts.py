@@ -14,6 +14,7 @@ from forebay.core.request import (
     TokenLogprob,
     Usage,
 )
+from forebay.engine.protocol import Feature
 from tests.support.gateways import a_stage, said
 
 
@@ -68,3 +69,17 @@ async def test_best_of_the_value_of_n_is_taken() -> None:
     acts = [Delta("a", choice=0), Delta("b", choice=1), Finished(Usage(1, 2))]
     answer = await a_stage(acts).text(n=2, best_of=2)
     assert [choice["text"] for choice in answer.json["choices"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "lacking", "words"),
+    [("a", Feature.TEXT, "takes no plain text"), ([1], Feature.TOKEN_IDS, "takes no token ids")],
+)
+async def test_a_kind_of_prompt_that_the_engine_cannot_take_is_refused(
+    prompt: object, lacking: Feature, words: str
+) -> None:
+    stage = a_stage(supports=frozenset(Feature) - {lacking})
+    answer = await stage.text(prompt)
+    assert answer.status == 400
+    assert answer.json["error"]["param"] == "prompt"
+    assert words in answer.json["error"]["message"]

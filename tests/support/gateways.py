@@ -1,6 +1,7 @@
 """A gateway over an engine that plays what a test tells it."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,6 +103,11 @@ class Stage:
     async def chat(self, text: str = "hello", **fields: Any) -> Exchange:
         """Ask for a chat completion; `messages` and all else may be replaced."""
         return await ask(self.gateway, "POST", CHAT, chat(text, **fields))
+
+    async def chat_raw(self, fields: bytes) -> Exchange:
+        """Ask for a chat completion with more fields, written as they are."""
+        body = json.dumps(chat()).encode()[:-1] + b"," + fields + b"}"
+        return await ask(self.gateway, "POST", CHAT, body)
 
     async def text(self, prompt: Any = "hello", **fields: Any) -> Exchange:
         """Ask for a completion."""

@@ -106,8 +106,8 @@ class Exchange:
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
             if size > self._config.body_bytes_max:
-                # It was sent without a length: how much is still to come is unknown.
-                self.closing = True
+                # What is still to come is thrown away by the server, piece by piece: a
+                # client that is cut while it sends would never read why.
                 raise self._too_large()
             chunks.append(chunk)
             if not message.get("more_body", False):

@@ -5,10 +5,12 @@ awaited before the status line, so that an overload is a 503 and never a 200 wit
 inside.  And the events are closed however the exchange ends: what is not read is not made.
 """
 
-from contextlib import aclosing
+from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Final
 
+from forebay.core.errors import ServingError
 from forebay.core.request import Delta, Events, Finished, Usage
 from forebay.gateway.encoding import Encoder, Frames, Gathered
 from forebay.gateway.exchange import Exchange, Header
@@ -34,7 +36,7 @@ class EventStream:
     async def serve(self, exchange: Exchange) -> None:
         """Answer `exchange`; raises what the events raise, and ClientGone."""
         exchange.piped = True
-        async with aclosing(self.events):
+        async with _Reading(self.events):
             with exchange.watching():
                 if self.stream:
                     await self._stream(exchange)
@@ -71,3 +73,31 @@ class EventStream:
         assert usage is not None, "the pipeline does not end without Finished"
         body = self.encoder.whole(choices, usage)
         await exchange.answer(200, body, JSON, headers=self.headers)
+
+
+class _Reading:
+    """Closes events however their reading ends, and tells them of a defect in the reader.
+
+    `aclosing` alone would have a completion that we failed to encode recorded as one that its
+    client gave up.
+    """
+
+    __slots__ = ("_events",)
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    async def __aenter__(self) -> None:
+        """Enter; the events are started by whoever reads them."""
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ServingError):
+            # Events that raised it themselves have ended, and say so instead of taking it.
+            with suppress(type(error), StopAsyncIteration):
+                await self._events.athrow(error)
+        await self._events.aclose()

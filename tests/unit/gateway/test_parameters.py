@@ -200,3 +200,18 @@ def test_every_note_is_a_sentence_for_people() -> None:
     for parameter in (*parameters.CHAT, *parameters.TEXT):
         assert parameter.note.endswith(".")
         assert len(parameter.note) < 100
+
+
+def test_a_long_value_is_not_parsed_to_see_whether_it_is_neutral() -> None:
+    with pytest.raises(Invalid, match="tools: not supported"):
+        understood(ChatCall, {"tools": [{"name": "x" * 100}]})
+
+
+def test_a_number_that_fits_nowhere_is_not_neutral() -> None:
+    body = json.dumps(REQUIRED[ChatCall])[:-1] + ',"logit_bias":1e999}'
+    with pytest.raises(Invalid, match="logit_bias: not supported"):
+        Surface(parameters.CHAT, EVERYTHING).check(CHATS.read(body.encode()))
+
+
+def test_null_in_what_is_skipped_is_as_good_as_nothing() -> None:
+    assert understood(ChatCall, {"tools": None, "user": None, "audio": None})[0] == []
