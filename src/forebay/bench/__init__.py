@@ -1,0 +1,1 @@
+"""The load tool: requests over HTTP, and what became of each."""
