@@ -18,7 +18,7 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from forebay.core.knob import knob
 from forebay.core.record import EventLog
@@ -173,7 +173,7 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         link = _Link(self._receive, self.lose, bytes_max)
         transport, _ = await loop.connect_accepted_socket(lambda: link, connected)
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = transport
 
     def _receive(self, message: Up) -> None:
         match message:
