@@ -6,6 +6,7 @@ from typing import Final
 
 from forebay.cli.reference import cli_page
 from forebay.core.errors import OUTCOMES
+from forebay.gateway.reference import http_api_page
 from forebay.settings.reference import configuration_page
 from forebay.telemetry.catalogue import CATALOGUE, Kind, Metric
 
@@ -71,6 +72,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "cli.md": cli_page,
     "configuration.md": configuration_page,
     "errors.md": errors_page,
+    "http-api.md": http_api_page,
     "metrics.md": metrics_page,
 }
 

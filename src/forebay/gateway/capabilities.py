@@ -30,8 +30,7 @@ def capabilities(info: EngineInfo, config: GatewayConfig) -> dict[str, Any]:
 def _dialect(
     call: type[Call], table: tuple[Parameter, ...], *, info: EngineInfo, config: GatewayConfig
 ) -> dict[str, Any]:
-    typed = msgspec.json.schema_components((call,))[1][call.__name__]["properties"]
-    bounds = {name: _typed_bounds(schema) for name, schema in typed.items()}
+    bounds = typed_bounds(call)
     for name, more in _configured(info, config).items():
         bounds.get(name, {}).update(more)
     rows: dict[str, dict[str, Any]] = {}
@@ -45,7 +44,13 @@ def _dialect(
     return rows
 
 
-def _typed_bounds(schema: dict[str, Any]) -> dict[str, Any]:
+def typed_bounds(call: type[Call]) -> dict[str, dict[str, Any]]:
+    """Return the bounds that stand in the schema, by parameter."""
+    typed = msgspec.json.schema_components((call,))[1][call.__name__]["properties"]
+    return {name: _number(schema) for name, schema in typed.items()}
+
+
+def _number(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the bounds of the one number in `number | null`."""
     return {
         name: option[name]

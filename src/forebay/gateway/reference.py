@@ -1,0 +1,81 @@
+"""The page of the HTTP API, read from the tables that the gateway works by."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from forebay.gateway import parameters
+from forebay.gateway.capabilities import typed_bounds
+from forebay.gateway.parameters import Parameter, Verdict
+from forebay.gateway.schemas import Call, ChatCall, TextCall
+
+_HEAD: Final = """\
+# HTTP API
+
+OpenAI's API: point any OpenAI client's base URL at `http://host:port/v1`. `/docs` lets you try it
+in a browser, without the internet; `/openapi.json` describes it to programs.
+
+| Path | Method | What |
+| --- | --- | --- |
+| `/v1/chat/completions` | POST | Answer a conversation, whole or as a stream |
+| `/v1/completions` | POST | Continue a text, whole or as a stream |
+| `/v1/models`, `/v1/models/{id}` | GET | The models that are served |
+| `/v1/capabilities` | GET | What each model's API honours, refuses, warns of, with its bounds |
+| `/livez` | GET | Does the event loop turn? 200 while draining too |
+| `/readyz` | GET | Should new requests come here? 503 says why not |
+| `/startupz` | GET | Has the first real token been made? |
+| `/health` | GET | Readiness and the load of every model |
+| `/metrics`, `/prometheus` | GET | Every [metric](metrics.md), as text or OpenMetrics |
+
+Bodies are JSON in UTF-8. `X-Request-ID` (1 to 128 of `A-Z a-z 0-9 . _ -`) is taken, given back and
+logged; without one, an id is made. Every [error](errors.md) names the field at fault in `param`.
+
+A stream is server-sent events. Its status line is sent with the first token, not before, so an
+overload is a 503. A failure after that is an event `{"error": ...}`. `data: [DONE]` ends every
+stream, whether it failed or not. A client that leaves, streaming or not, ends the work for it.
+
+## Parameters
+
+Each is **honoured**, **refused** with a 400 that names it, or **warned** of: accepted without
+effect, and named in the header `x-forebay-warning`. An unknown name is refused with the nearest
+known one. `null` is as good as nothing. A *neutral* value asks for what happens anyway, so it
+always passes. What is honoured here may be refused by a model whose engine cannot do it;
+`/v1/capabilities` tells, and has the bounds that depend on model and configuration.
+
+A message's `content` is a text, or parts of `type: text`, which are joined by line feeds. The role
+`developer` is the system's newer name and is treated as `system`. A message's `name` and
+`tool_call_id` are warned of; its `tool_calls` are refused.
+"""
+_MEANT_MAX: Final = 1_000_000
+"""Bounds beyond this only keep numbers in their type; a server's own are much nearer."""
+
+
+def http_api_page() -> str:
+    """Return the page: paths, rules, and a table of parameters per dialect."""
+    chat = _table("/v1/chat/completions", ChatCall, parameters.CHAT)
+    text = _table("/v1/completions", TextCall, parameters.TEXT)
+    return "\n".join([_HEAD, *chat, *text])
+
+
+def _table(path: str, call: type[Call], table: tuple[Parameter, ...]) -> Iterator[str]:
+    bounds = typed_bounds(call)
+    yield f"### `{path}`"
+    yield ""
+    yield "| Parameter | What happens | Bounds | Neutral | Note |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row in sorted(table, key=lambda parameter: parameter.name):
+        happens = row.verdict.value if row.verdict is Verdict.HONOURED else f"**{row.verdict}**"
+        limits = ", ".join(
+            _bound(name, at) for name, at in bounds[row.name].items() if abs(at) < _MEANT_MAX
+        )
+        neutral = ", ".join(f"`{_shown(value)}`" for value in row.neutral)
+        yield f"| `{row.name}` | {happens} | {limits} | {neutral} | {row.note} |"
+    yield ""
+
+
+def _bound(name: str, at: float) -> str:
+    signs = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
+    return f"{signs[name]} {at}"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", '"')
