@@ -27,7 +27,7 @@ from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
 from forebay.settings import Settings
-from forebay.telemetry.logs import RequestLog
+from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
 from forebay.telemetry.metrics import Metrics, ServerReading
 
@@ -64,7 +64,7 @@ class Service:
 
 def build(settings: Settings, model: ServedModel) -> Service:
     """Put the parts together; nothing runs yet."""
-    log, loop_lag = RequestLog(settings.log), LoopLag(MONOTONIC)
+    log, loop_lag = open_log(settings.log), LoopLag(MONOTONIC)
     metrics = Metrics(models=(model.name,))
     metrics.watch_server(
         lambda: ServerReading(loop_lag_s=loop_lag.take(), log_lines_dropped=log.dropped)
@@ -126,6 +126,16 @@ def bind(host: str, port: int, backlog: int) -> socket.socket:
     except OSError as error:
         message = f"Port {port} of {host} cannot be opened: {error.strerror}."
         fix = "Stop what uses it, or choose another with --port."
+        raise StartRefused(f"{message} {fix}") from error
+
+
+def open_log(config: LogConfig) -> RequestLog:
+    """Open the log, or raise StartRefused with the fix."""
+    try:
+        return RequestLog(config)
+    except OSError as error:
+        message = f"The log cannot be written to {config.destination}: {error.strerror}."
+        fix = "Set log.destination to stdout, stderr, or a file that may be written."
         raise StartRefused(f"{message} {fix}") from error
 
 

@@ -224,3 +224,10 @@ def test_an_engine_without_a_cache_has_no_line_about_its_memory(
     told = announced(monkeypatch, ServerConfig(host="::1", port=9), info)
     assert "memory" not in told
     assert "http://[::1]:9" in told
+
+
+def test_a_log_that_cannot_be_written_refuses_the_start() -> None:
+    options = ("--engine", "scripted", "--port", "0", "--set", "log.destination=/no/such/log")
+    status, told = typed("serve", *options)
+    assert status == 1
+    assert told.startswith("forebay: The log cannot be written to /no/such/log: No such file")
