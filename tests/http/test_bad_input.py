@@ -255,6 +255,26 @@ async def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
     assert "connection" not in exchange.headers
 
 
+async def test_a_client_that_will_close_is_heard_out_before_it_is_refused() -> None:
+    stage = a_stage(config=GatewayConfig(body_bytes_max=2_000, discard_bytes_max=9_000))
+    exchange = Exchange(stage.gateway, "POST", CHAT, connection="close", content_length="6000")
+    for more in (True, True, False):
+        exchange.body(b"x" * 2_000, more=more)
+    await exchange.run()
+    assert exchange.status == 413
+    assert exchange.waiting == 0
+
+
+async def test_what_is_thrown_away_is_bounded_too() -> None:
+    stage = a_stage(config=GatewayConfig(body_bytes_max=2_000, discard_bytes_max=3_000))
+    exchange = Exchange(stage.gateway, "POST", CHAT, connection="close", content_length="8000")
+    for more in (True, True, True, False):
+        exchange.body(b"x" * 2_000, more=more)
+    await exchange.run()
+    assert exchange.status == 413
+    assert exchange.waiting == 2
+
+
 async def test_a_body_that_does_not_come_is_given_up() -> None:
     stage = a_stage(config=GatewayConfig(body_s_max=0.1))
     exchange = Exchange(stage.gateway, "POST", CHAT).body(b"{", more=True)

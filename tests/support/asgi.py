@@ -44,6 +44,11 @@ class Exchange:
         self._inbox.put_nowait({"type": "http.request", "body": body, "more_body": more})
         return self
 
+    @property
+    def waiting(self) -> int:
+        """Pieces of the body that the application has not received."""
+        return self._inbox.qsize()
+
     def leave(self) -> None:
         """Close the connection, as a client does."""
         self._inbox.put_nowait({"type": "http.disconnect"})

@@ -15,6 +15,12 @@ class GatewayConfig:
         minimum=1_024,
         maximum=67_108_864,
     )
+    discard_bytes_max: int = knob(
+        67_108_864,
+        "Most bytes of a too large body that are read, and thrown away, before the refusal.",
+        minimum=0,
+        maximum=1_073_741_824,
+    )
     body_s_max: float = knob(
         30.0,
         "Longest time for a request body to arrive, in seconds; then 408.",

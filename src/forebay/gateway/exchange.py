@@ -86,17 +86,20 @@ class Exchange:
         """Return the request's body; raises Invalid with 408, 413 or 415, or ClientGone."""
         self._check_type()
         length = self.headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:20]) > self._config.body_bytes_max:
+        large = not length.isdigit() or int(length[:20]) > self._config.body_bytes_max
+        # On a connection that stays open the server throws away what is not read.
+        discard = b"close" in self.headers.get(b"connection", b"").lower()
+        if large and not discard:
             raise self._too_large()
         try:
             async with asyncio.timeout(self._config.body_s_max):
-                return await self._read()
+                return await self._read(self._config.discard_bytes_max if discard else 0)
         except TimeoutError:
             self.closing = True
             message = f"The body did not arrive within {self._config.body_s_max:g} seconds."
             raise Invalid(message, status=408) from None
 
-    async def _read(self) -> bytes:
+    async def _read(self, discard_bytes_max: int) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -105,12 +108,16 @@ class Exchange:
                 raise ClientGone("The client went away before its request was complete.")
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
-            if size > self._config.body_bytes_max:
-                # What is still to come is thrown away by the server, piece by piece: a
-                # client that is cut while it sends would never read why.
+            last = not message.get("more_body", False)
+            if size <= self._config.body_bytes_max:
+                chunks.append(chunk)
+            elif last or size > discard_bytes_max:
                 raise self._too_large()
-            chunks.append(chunk)
-            if not message.get("more_body", False):
+            else:
+                # A client that is cut while it sends would never read why: take the rest, and
+                # keep none of it.
+                chunks.clear()
+            if last:
                 return b"".join(chunks)
 
     def _check_type(self) -> None:
