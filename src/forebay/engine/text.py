@@ -70,6 +70,11 @@ class ModelTokenizer:
             ) from error
         return cls(read_vocabulary(folder, source or ""), template, read_manifest(folder))
 
+    @property
+    def chats(self) -> bool:
+        """Whether the model has a chat template."""
+        return self._template is not None
+
     def chat(self, messages: Sequence[Message]) -> list[TokenId]:
         """Render a conversation and encode it; control tokens in contents arrive as text.
 

@@ -174,6 +174,8 @@ def test_a_conversation_that_the_template_rejects_is_refused_by_name(tmp_path: P
 
 def test_a_model_without_a_template_refuses_conversations(tmp_path: Path) -> None:
     tokenizer = prepared(tmp_path, byte_level(), None)
+    assert not tokenizer.chats
+    assert chatml()[0].chats
     with pytest.raises(Refused, match="/v1/completions") as caught:
         tokenizer.chat(turns("Hi"))
     assert caught.value.param == "messages"
