@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +19,15 @@ from forebay.engine.protocol import EngineInfo
 from forebay.models.catalogue import DEFAULT
 from forebay.models.stages import PreparationError
 from forebay.settings import ServerConfig, Settings
+from forebay.settings.sources import PREFIX
 
 Started = list[tuple[Settings, ServedModel]]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
