@@ -1,0 +1,138 @@
+"""Servers under measurement: start, wait, count their CPU and memory, stop."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from forebay.bench.client import Target
+
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_START_S_MAX: Final = 60.0
+STOP_S_MAX: Final = 20.0
+
+
+class NotServing(Exception):
+    """The server did not start; the text ends with its last words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What processes have used: seconds of CPU, bytes of memory."""
+
+    cpu_s: float
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server that answers."""
+
+    target: Target
+    pid: int
+    ready_s: float
+    """Seconds from its start to the first 200 of its readiness page."""
+
+    def own(self) -> Usage:
+        """Return what the process itself uses: the gateway."""
+        return _usage([self.pid])
+
+    def workers(self) -> Usage:
+        """Return what its descendants use."""
+        return _usage(_descendants(self.pid))
+
+
+@contextmanager
+def forebay(engine: str, *, settings: Sequence[str] = (), model: str = "") -> Iterator[Server]:
+    """Serve with Forebay; `settings` are KEY=VALUE."""
+    program = [str(Path(sys.executable).with_name("forebay")), "serve"]
+    words = [*program, *([model] if model else []), "--engine", engine]
+    for setting in settings:
+        words += ["--set", setting]
+    with _serving(words, "/readyz") as server:
+        yield server
+
+
+@contextmanager
+def floor() -> Iterator[Server]:
+    """Serve constant answers with uvicorn alone: what this machine allows at most."""
+    with _serving([sys.executable, "-m", "benchmarks.floor"], "/readyz") as server:
+        yield server
+
+
+@contextmanager
+def _serving(words: list[str], page: str) -> Iterator[Server]:
+    target = Target(host="127.0.0.1", port=_free_port())
+    with tempfile.TemporaryFile() as words_out:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [*words, "--port", str(target.port)], stdout=subprocess.DEVNULL, stderr=words_out
+        )
+        try:
+            _wait_for(process, target, page=page, words_out=words_out)
+            yield Server(target=target, pid=process.pid, ready_s=time.perf_counter() - began)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(
+    process: "subprocess.Popen[bytes]", target: Target, *, page: str, words_out: IO[bytes]
+) -> None:
+    until = time.perf_counter() + _START_S_MAX
+    while time.perf_counter() < until:
+        if process.poll() is not None:
+            words_out.seek(0)
+            raise NotServing(words_out.read()[-2000:].decode(errors="replace"))
+        connection = http.client.HTTPConnection(target.host, target.port, timeout=5)
+        try:
+            connection.request("GET", page)
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return
+        except OSError:
+            pass  # it does not listen yet
+        finally:
+            connection.close()
+        time.sleep(0.01)
+    raise NotServing(f"no 200 from {page} within {_START_S_MAX:.0f} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _descendants(pid: int) -> list[int]:
+    found, rest = [], [pid]
+    while rest:
+        for task in Path(f"/proc/{rest.pop()}/task").glob("*/children"):
+            below = [int(word) for word in task.read_text().split()]
+            found += below
+            rest += below
+    return found
+
+
+def _usage(pids: Sequence[int]) -> Usage:
+    cpu_ticks, rss_pages = 0, 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        cpu_ticks += int(fields[11]) + int(fields[12])  # utime and stime, see proc(5)
+        rss_pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return Usage(
+        cpu_s=cpu_ticks / _TICKS_A_SECOND, rss_bytes=rss_pages * os.sysconf("SC_PAGE_SIZE")
+    )
