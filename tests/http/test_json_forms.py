@@ -73,3 +73,53 @@ async def test_a_number_in_a_schema_that_fits_nowhere_is_refused() -> None:
     )
     assert answer.status == 400
     assert "number" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "where"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "colour"}}}, ".properties.a"),
+        ({"type": "string", "minLength": 10**9}, ""),
+        ({"anyOf": []}, ".anyOf"),
+    ],
+    ids=["an unknown type", "a huge length", "no choice"],
+)
+async def test_a_schema_that_would_not_hold_is_refused_with_its_place(
+    schema: object, where: str
+) -> None:
+    stage = a_stage()
+    answer = await stage.chat(response_format=a_schema(schema))
+    assert answer.status == 400
+    assert answer.json["error"]["param"] == f"response_format.json_schema.schema{where}"
+    assert stage.engine.asked == []
+
+
+async def test_a_schema_that_explodes_is_refused_before_the_engine() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(30):
+        schema = {"anyOf": [schema, schema]}
+        if len(json.dumps(schema)) > 30_000:
+            break
+    stage = a_stage()
+    answer = await stage.chat(response_format=a_schema(schema))
+    assert answer.status == 400
+    assert stage.engine.asked == []
+
+
+async def test_a_deeply_nested_schema_is_refused() -> None:
+    nested = b'{"items":' * 5_000 + b"{}" + b"}" * 5_000
+    answer = await a_stage().chat_raw(
+        b'"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":'
+        + nested
+        + b"}}"
+    )
+    assert answer.status == 400
+    assert "nested" in answer.json["error"]["message"]
+
+
+async def test_a_place_in_a_schema_is_shown_bounded_and_printable() -> None:
+    schema = {"type": "object", "properties": {"\x1b" + "x" * 9_000: {"type": "colour"}}}
+    answer = await a_stage().chat(response_format=a_schema(schema))
+    assert answer.status == 400
+    assert len(answer.json["error"]["param"]) < 200
+    assert answer.json["error"]["param"].isprintable()

@@ -22,9 +22,11 @@ from forebay.core.request import (
     Text,
     TokenIds,
 )
+from forebay.engine import json_schema
 from forebay.engine.protocol import EngineInfo, Feature
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.parameters import is_given, part_extras
+from forebay.gateway.reading import shown
 from forebay.gateway.schemas import (
     Call,
     ChatCall,
@@ -84,7 +86,7 @@ class Converter:
         for number, part in enumerate(parts):
             param = f"{where}[{number}]"
             if part.type != "text":
-                message = f"{param}.type: only text is taken here, found '{part.type[:32]}'."
+                message = f"{param}.type: only text is taken here, found '{shown(part.type)}'."
                 raise Invalid(message, param=f"{param}.type")
             if part.text is None:
                 raise Invalid(f"{param}.text: missing; it is required.", param=f"{param}.text")
@@ -244,15 +246,15 @@ class Converter:
         if len(text) > limit:
             message = f"{param}: {len(text)} bytes, at most {limit} are taken."
             raise Invalid(message, param=param)
-        from forebay.engine import json_schema  # noqa: PLC0415 - until it is committed
-
         try:
             json_schema.check(msgspec.json.decode(text))
         except msgspec.DecodeError:
             message = f"{param}: it holds a number that no JSON reader can take."
             raise Invalid(message, param=param) from None
+        except RecursionError:
+            raise Invalid(f"{param}: nested too deeply.", param=param) from None
         except json_schema.SchemaRefused as error:
-            where = f"{param}.{error.path}" if error.path else param
+            where = f"{param}.{shown(error.path)}" if error.path else param
             raise Invalid(f"{where}: {error}", param=where) from None
         return JsonSchema(schema=text.decode())
 

@@ -129,8 +129,8 @@ class OpenAI:
         facts = f"{__version__} {info.name} {lane.name} {info.detail}"
         return Offer(
             info,
-            Surface(parameters.CHAT, info.supports),
-            Surface(parameters.TEXT, info.supports),
+            Surface(ChatCall, info.supports),
+            Surface(TextCall, info.supports),
             Converter(self._config, info),
             "fp_" + hashlib.sha256(facts.encode()).hexdigest()[:10],
         )

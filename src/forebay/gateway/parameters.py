@@ -8,14 +8,15 @@ honoured is refused by name, unless its value asks for what happens anyway.
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, structs
 
 from forebay.core.errors import Invalid
 from forebay.engine.protocol import Feature
-from forebay.gateway.schemas import NULL, Call, ChatMessage, Part
+from forebay.gateway.schemas import NULL, Call, ChatCall, ChatMessage, Part, TextCall
 
 _NEUTRAL_BYTES_MAX: Final = 64
 """A skipped value longer than this is no neutral value, and is not parsed to find out."""
@@ -186,25 +187,26 @@ TEXT: Final = (
 )
 
 
+TABLES: Final[dict[type[Call], tuple[Parameter, ...]]] = {ChatCall: CHAT, TextCall: TEXT}
+
+
 class Surface:
     """One dialect's parameters on one engine."""
 
-    def __init__(self, table: tuple[Parameter, ...], supports: frozenset[Feature]) -> None:
-        """Judge calls by `table` for an engine that has these features."""
-        verdicts = [(parameter, parameter.on(supports)) for parameter in table]
-        self._judged = [(p.name, p, v) for p, v in verdicts if v is not Verdict.HONOURED]
+    def __init__(self, call: type[Call], supports: frozenset[Feature]) -> None:
+        """Judge calls of this kind for an engine that has these features."""
+        verdicts = [(parameter, parameter.on(supports)) for parameter in TABLES[call]]
+        self._judged = [(p, v) for p, v in verdicts if v is not Verdict.HONOURED]
+        # Most calls use none of these: one comparison with their defaults says so.
+        names = [parameter.name for parameter, _ in self._judged]
+        defaults = {field.name: field.default for field in structs.fields(call)}
+        self._values = attrgetter(*names)
+        self._absent = tuple(defaults[name] for name in names)
 
     def check(self, call: Call) -> list[str]:
         """Return the names that have no effect; raises Invalid for what cannot be honoured."""
-        warnings = []
-        for name, parameter, verdict in self._judged:
-            value = getattr(call, name)
-            if value is None or value is UNSET or _passes(value, parameter.neutral):
-                continue
-            if verdict is Verdict.REFUSED:
-                advice = parameter.advice(verdict)
-                raise Invalid(f"{name}: not supported. {advice}", param=name)
-            warnings.append(name)
+        values = self._values(call)
+        warnings = [] if values == self._absent else self._judge(values)
         if call.stream_options is not None:
             if not call.stream:
                 message = "stream_options: only together with stream: true."
@@ -216,11 +218,25 @@ class Surface:
             warnings.append("response_format.json_schema.description")
         return warnings
 
+    def _judge(self, values: tuple[object, ...]) -> list[str]:
+        warnings = []
+        for (parameter, verdict), value in zip(self._judged, values, strict=True):
+            if value is None or value is UNSET or _passes(value, parameter.neutral):
+                continue
+            name = parameter.name
+            if verdict is Verdict.REFUSED:
+                advice = parameter.advice(verdict)
+                raise Invalid(f"{name}: not supported. {advice}", param=name)
+            warnings.append(name)
+        return warnings
+
 
 def message_warnings(messages: list[ChatMessage]) -> list[str]:
     """Return which fields of messages have no effect; raises Invalid for what must have one."""
     names: set[str] = set()
     for index, message in enumerate(messages):
+        if _message_values(message) == _MESSAGE_ABSENT:
+            continue
         for name, neutral in _MESSAGE_REFUSED:
             if is_given(value := getattr(message, name)) and not _passes(value, neutral):
                 param = f"messages[{index}].{name}"
@@ -265,4 +281,6 @@ _MESSAGE_REFUSED: Final[tuple[tuple[str, tuple[object, ...]], ...]] = (
     ("tool_calls", ([],)),
 )
 _MESSAGE_WARNED: Final = ("annotations", "name", "tool_call_id")
+_message_values: Final = attrgetter(*(name for name, _ in _MESSAGE_REFUSED), *_MESSAGE_WARNED)
+_MESSAGE_ABSENT: Final = (UNSET,) * (len(_MESSAGE_REFUSED) + len(_MESSAGE_WARNED))
 _PART_EXTRAS: Final = ("file", "image_url", "input_audio", "refusal")

@@ -89,17 +89,21 @@ class Reader(Generic[T]):
 
     def _unknown(self, name: str, path: str) -> Invalid:
         """Name the field and the nearest known one."""
-        shown = "".join(c if c.isprintable() else "?" for c in name[:_NAME_CHARACTERS_MAX])
-        param = _join(path, shown)
+        param = _join(path, shown(name))
         struct = _NESTED.get(re.sub(r"\[\d+\]", "[]", path)) if path else self._call
         known = struct.__struct_fields__ if struct else ()
-        near = difflib.get_close_matches(shown, known, n=1)
+        near = difflib.get_close_matches(name[:_NAME_CHARACTERS_MAX], known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         if not path:
             other, route = _ELSEWHERE[self._call]
             if name in other.__struct_fields__:
                 hint = f" It belongs to {route}."
         return Invalid(f"{param}: there is no such parameter.{hint}", param=param)
+
+
+def shown(name: str) -> str:
+    """Return a client's name for something, bounded and printable."""
+    return "".join(c if c.isprintable() else "?" for c in name[:_NAME_CHARACTERS_MAX])
 
 
 def _join(path: str, name: str) -> str:
@@ -139,9 +143,7 @@ def _found(body: bytes, path: str) -> str:
     match value:
         case str():
             last = path.rpartition(".")[2]
-            return (
-                f", found '{value[:_NAME_CHARACTERS_MAX]}'" if last in _ENUMERATED else _kind(value)
-            )
+            return f", found '{shown(value)}'" if last in _ENUMERATED else _kind(value)
         case bool() | None | int() | float():
             return f", found {msgspec.json.encode(value).decode()[:_NAME_CHARACTERS_MAX]}"
     return _kind(value)

@@ -26,10 +26,6 @@ REQUIRED: dict[type, dict[str, Any]] = {
     ChatCall: {"model": "m", "messages": MESSAGES},
     TextCall: {"model": "m", "prompt": "hello"},
 }
-TABLES: dict[type, tuple[Parameter, ...]] = {
-    ChatCall: parameters.CHAT,
-    TextCall: parameters.TEXT,
-}
 CHATS, TEXTS = Reader(ChatCall), Reader(TextCall)
 
 
@@ -43,18 +39,18 @@ def understood(
     body = json.dumps(REQUIRED[dialect] | fields).encode()
     if dialect is ChatCall:
         call = CHATS.read(body)
-        warnings = Surface(parameters.CHAT, supports).check(call)
+        warnings = Surface(ChatCall, supports).check(call)
         assert isinstance(converter.chat(call), Chat)
         return [*warnings, *message_warnings(call.messages)], converter.sampling(call)
     text = TEXTS.read(body)
-    warnings = Surface(parameters.TEXT, supports).check(text)
+    warnings = Surface(TextCall, supports).check(text)
     converter.prompt(text)
     return warnings, converter.sampling(text)
 
 
-@pytest.mark.parametrize("dialect", TABLES)
+@pytest.mark.parametrize("dialect", parameters.TABLES)
 def test_the_table_and_the_schema_name_the_same_parameters(dialect: Any) -> None:
-    rows = [parameter.name for parameter in TABLES[dialect]]
+    rows = [parameter.name for parameter in parameters.TABLES[dialect]]
     assert sorted(rows) == sorted(dialect.__struct_fields__)
 
 
@@ -111,8 +107,8 @@ BY_THE_GATEWAY = frozenset({"model", "messages", "prompt", "stream", "stream_opt
 @settings(max_examples=600, deadline=None)
 @given(st.data())
 def test_each_value_of_each_parameter_is_honoured_refused_or_warned_of(data: st.DataObject) -> None:
-    dialect = data.draw(st.sampled_from([ChatCall, TextCall]))
-    table = [p for p in TABLES[dialect] if p.name not in REQUIRED[dialect]]
+    dialect: Any = data.draw(st.sampled_from([ChatCall, TextCall]))
+    table = [p for p in parameters.TABLES[dialect] if p.name not in REQUIRED[dialect]]
     parameter = data.draw(st.sampled_from(table))
     supports = data.draw(st.sampled_from([EVERYTHING, frozenset({Feature.CHAT, Feature.TEXT})]))
     value = data.draw(JSON_VALUES)
@@ -210,7 +206,7 @@ def test_a_long_value_is_not_parsed_to_see_whether_it_is_neutral() -> None:
 def test_a_number_that_fits_nowhere_is_not_neutral() -> None:
     body = json.dumps(REQUIRED[ChatCall])[:-1] + ',"logit_bias":1e999}'
     with pytest.raises(Invalid, match="logit_bias: not supported"):
-        Surface(parameters.CHAT, EVERYTHING).check(CHATS.read(body.encode()))
+        Surface(ChatCall, EVERYTHING).check(CHATS.read(body.encode()))
 
 
 def test_null_in_what_is_skipped_is_as_good_as_nothing() -> None:
