@@ -1,0 +1,78 @@
+"""How much memory the KV cache gets: arithmetic, so that it is told before it is taken."""
+
+from dataclasses import dataclass
+from typing import Final
+
+BLOCK_TOKENS: Final = 32
+"""Tokens of one KV block on a CPU (OpenVINO GenAI)."""
+
+_BLOCKS_MIN: Final = 16
+"""512 tokens: less serves nobody."""
+
+
+class TooLittleMemory(Exception):
+    """The machine cannot hold the model and a useful KV cache; the text has the numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvShape:
+    """What one token costs."""
+
+    layers: int
+    kv_heads: int
+    head_size: int
+    element_bytes: int
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block: keys and values of all layers."""
+        per_token = 2 * self.layers * self.kv_heads * self.head_size * self.element_bytes
+        return per_token * BLOCK_TOKENS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvWish:
+    """What was asked for."""
+
+    bytes_wanted: int
+    """0: as much as is useful and fits."""
+    bytes_max: int
+    """Most that is taken unasked."""
+    share_max: float
+    """Most of the free memory that is taken unasked."""
+    tokens_useful: int
+    """Tokens beyond which more memory has no use: sequences running x context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvPlan:
+    """What it gets: whole blocks."""
+
+    blocks: int
+    bytes: int
+    tokens: int
+
+
+def plan_kv(shape: KvShape, wish: KvWish, *, free_bytes: int, reserved_bytes: int) -> KvPlan:
+    """Size the KV cache, or raise `TooLittleMemory`.
+
+    `free_bytes` is what the machine has now, `reserved_bytes` what the model itself will take.
+    """
+    left = free_bytes - reserved_bytes
+    if wish.bytes_wanted:
+        granted = wish.bytes_wanted
+    else:
+        useful = -(-wish.tokens_useful // BLOCK_TOKENS) * shape.block_bytes
+        granted = min(int(max(left, 0) * wish.share_max), wish.bytes_max, useful)
+    blocks = granted // shape.block_bytes
+    if granted > left or blocks < _BLOCKS_MIN:
+        raise TooLittleMemory(
+            f"The KV cache needs {_mb(max(granted, _BLOCKS_MIN * shape.block_bytes))} MB beside "
+            f"{_mb(reserved_bytes)} MB for the model, and {_mb(free_bytes)} MB is free. Give the "
+            "process more memory, choose a smaller model, or set openvino.kv_cache_bytes."
+        )
+    return KvPlan(blocks=blocks, bytes=blocks * shape.block_bytes, tokens=blocks * BLOCK_TOKENS)
+
+
+def _mb(size: int) -> int:
+    return -(-size // 1_000_000)
