@@ -1,7 +1,8 @@
 """One choice of a request: its tokens in, pieces of text out.
 
 `PlainChoice` is the usual case and cheap.  `CarefulChoice` looks at each token: for stop texts
-and log-probabilities.  `WholeChoice` keeps what either makes until the choice has ended.
+and log-probabilities.  Of a request that is answered whole nothing is said before the choice
+has ended: `WholePlainChoice` keeps its tokens, `WholeCarefulChoice` its pieces.
 """
 
 from collections import deque
@@ -38,12 +39,10 @@ def open_choice(
     id: ChoiceId, tokenizer: Tokenizer, sampling: Sampling, *, stops: StopTable | None, stream: bool
 ) -> Choice:
     """Return what the request needs, and no more."""
-    choice: Choice
     if stops is None and not sampling.logprobs:
-        choice = PlainChoice(id, tokenizer)
-    else:
-        choice = CarefulChoice(id, tokenizer, sampling, stops=stops)
-    return choice if stream else WholeChoice(choice)
+        return PlainChoice(id, tokenizer) if stream else WholePlainChoice(id, tokenizer)
+    choice = CarefulChoice(id, tokenizer, sampling, stops=stops)
+    return choice if stream else WholeCarefulChoice(choice)
 
 
 class PlainChoice:
@@ -71,6 +70,31 @@ class PlainChoice:
             return None
         self._tokens = 0
         return Piece(self._id, text, tokens, self._index, reason)
+
+
+class WholePlainChoice:
+    """Tokens, made text once.  Mutable state: the tokens so far, and how many were hidden."""
+
+    __slots__ = ("_detokenizer", "_hidden", "_id", "_index", "_token_ids", "stopped")
+
+    def __init__(self, id: ChoiceId, tokenizer: Tokenizer) -> None:
+        """Start with nothing made."""
+        self._detokenizer = tokenizer.detokenizer()
+        self._id, self._index = id.request, id.index
+        self._token_ids: list[TokenId] = []
+        self._hidden = 0
+        self.stopped = False
+
+    def take(self, output: StepOutput) -> Piece | None:
+        """Return the whole choice as one piece, once it has ended."""
+        token_ids = self._token_ids
+        token_ids += output.token_ids
+        self._hidden += output.tokens_hidden
+        if output.finish_reason is None:
+            return None
+        text = self._detokenizer.push(token_ids) + self._detokenizer.flush()
+        tokens = len(token_ids) + self._hidden
+        return Piece(self._id, text, tokens, self._index, output.finish_reason)
 
 
 class CarefulChoice:
@@ -159,12 +183,12 @@ class CarefulChoice:
         return Piece(self._id, text, tokens, self._index, reason, tuple(entries))
 
 
-class WholeChoice:
-    """A choice of a request that is answered whole.  Mutable state: its pieces so far."""
+class WholeCarefulChoice:
+    """Pieces, joined once.  Mutable state: the pieces so far."""
 
     __slots__ = ("_choice", "_pieces")
 
-    def __init__(self, choice: Choice) -> None:
+    def __init__(self, choice: CarefulChoice) -> None:
         """Keep what `choice` makes."""
         self._choice = choice
         self._pieces: list[Piece] = []

@@ -1,7 +1,7 @@
 """From a request to sequences: its prompt in tokens, checked against what the engine holds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, assert_never
 
 from forebay.core.request import Sampling, TokenId
@@ -12,10 +12,12 @@ from forebay.engine.wire import (
     TextPrompt,
     TokensPrompt,
     WirePrompt,
+    WireSampling,
     unpack_sampling,
 )
 
 SEED_MAX: Final = 2**63 - 1
+"""Seeds are kept within 63 bits, as engines take them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +37,12 @@ class Intake:
 
     def take(self, submit: Submit, seed: int) -> Taking:
         """Tokenize and check a request; `seed` is used if it brings none of its own."""
-        sampling = unpack_sampling(submit.sampling)
+        sampling = submit.sampling
         token_ids = self._tokenize(submit.prompt)
         tokens_max = self._tokens_max(len(token_ids), sampling, param_of(submit.prompt))
         first = seed if sampling.seed is None else sampling.seed
         choices = [
-            replace(sampling, tokens_max=tokens_max, seed=_wrapped(first + index))
+            unpack_sampling(sampling, tokens_max=tokens_max, seed=(first + index) & SEED_MAX)
             for index in range(sampling.choices)
         ]
         return Taking(prompt_token_ids=token_ids, choices=choices)
@@ -63,7 +65,7 @@ class Intake:
             allowed = f"from 0 to {size - 1}" if size else "0 or more"
             raise Refused(f"prompt: token ids are {allowed}.", param="prompt")
 
-    def _tokens_max(self, prompt_tokens: int, sampling: Sampling, param: str) -> int:
+    def _tokens_max(self, prompt_tokens: int, sampling: WireSampling, param: str) -> int:
         """Return how many tokens each choice may make."""
         limit, what = self._limit()
         left = limit - prompt_tokens
@@ -92,8 +94,3 @@ class Intake:
 def param_of(prompt: WirePrompt) -> str:
     """Return the name of the field that a prompt came in."""
     return "messages" if isinstance(prompt, ChatPrompt) else "prompt"
-
-
-def _wrapped(seed: int) -> int:
-    """Keep a seed within 63 bits, as engines take it."""
-    return seed & SEED_MAX

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Final, Generic, TypeVar, assert_never
+from typing import Any, Final, Generic, TypeVar, assert_never
 
 import msgspec
 
@@ -246,11 +246,11 @@ def pack_sampling(sampling: Sampling) -> WireSampling:
     return WireSampling(**values)
 
 
-def unpack_sampling(travelled: WireSampling) -> Sampling:
-    """Return what was packed."""
-    values = {name: getattr(travelled, name) for name in _SAMPLING_FIELDS}
+def unpack_sampling(travelled: WireSampling, **changed: int) -> Sampling:
+    """Return what was packed, with some fields changed."""
+    values: dict[str, Any] = {name: getattr(travelled, name) for name in _SAMPLING_FIELDS}
     values["grammar"] = _unpack_grammar(travelled.grammar)
-    return Sampling(**values)
+    return Sampling(**(values | changed))
 
 
 def _pack_grammar(grammar: Grammar | None) -> str | None:

@@ -71,12 +71,10 @@ class Connection:
 
     def receive(self, wait_s: float) -> list[Down]:
         """Return every message that has arrived, after waiting up to `wait_s` for the first."""
-        if wait_s and not self._poll.poll(wait_s * 1000.0):
+        if not self._poll.poll(wait_s * 1000.0):
             return []
         try:
-            data = self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return []
+            data = self._socket.recv(_RECEIVE_BYTES)
         except OSError as error:
             raise GatewayGone from error
         if not data:

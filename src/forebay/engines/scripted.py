@@ -21,11 +21,12 @@ with `!` is a stage direction, obeyed where it stands, once a sequence:
 
 import codecs
 import enum
+import functools
 import itertools
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -45,6 +46,7 @@ from forebay.engine.registry import EngineKind
 
 _PIECE: Final = re.compile(rb"[^ ]{0,6} |[^ ]{1,7}")
 _PIECE_BYTES: Final = 7
+_REMEMBERED_MAX: Final = 4_096
 _WORD: Final = re.compile(rb"\S*\s+")
 _USERS_TURN: Final = 2
 _OTHER_TURN: Final = 3
@@ -97,6 +99,10 @@ _DIRECTIONS: Final = {direction.encode(): direction for direction in Direction}
 class ScriptedTokenizer:
     """Words to ids and back, by arithmetic."""
 
+    def __init__(self) -> None:
+        """Remember the bytes of some ids."""
+        self.token_bytes = functools.lru_cache(_REMEMBERED_MAX)(_bytes_of)
+
     def chat(self, messages: Sequence[Message]) -> list[TokenId]:
         """Mark each turn by who speaks."""
         token_ids = []
@@ -111,25 +117,22 @@ class ScriptedTokenizer:
 
     def detokenizer(self) -> "ScriptedDetokenizer":
         """Return a fresh detokenizer."""
-        return ScriptedDetokenizer()
-
-    def token_bytes(self, token_id: TokenId) -> bytes:
-        """Return the bytes that are the id."""
-        return _bytes_of(token_id)
+        return ScriptedDetokenizer(self.token_bytes)
 
 
 class ScriptedDetokenizer:
     """Bytes to whole characters.  Mutable state: the decoder's unfinished character."""
 
-    __slots__ = ("_decode",)
+    __slots__ = ("_bytes_of", "_decode")
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_of: Callable[[TokenId], bytes]) -> None:
         """Start with no bytes held."""
+        self._bytes_of = bytes_of
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def push(self, token_ids: Sequence[TokenId]) -> str:
         """Return the characters that are complete."""
-        return self._decode(b"".join([_bytes_of(token_id) for token_id in token_ids]))
+        return self._decode(b"".join(map(self._bytes_of, token_ids)))
 
     def flush(self) -> str:
         """Return what is left."""
