@@ -150,11 +150,12 @@ async def test_streamed_log_probabilities_of_chat() -> None:
 async def test_streamed_log_probabilities_of_texts_count_their_offsets() -> None:
     acts = [
         Delta("ab", 2, 0, None, (TokenLogprob("a", b"a", -1.0), TokenLogprob("b", b"b", -2.0))),
-        Delta("c", 1, 0, FinishReason.STOP, (TokenLogprob("c", b"c", -3.0),)),
-        Finished(Usage(1, 3)),
+        Delta("c", 1, 0, None, (TokenLogprob("c", b"c", -3.0),)),
+        Delta("d", 1, 0, FinishReason.STOP, (TokenLogprob("d", b"d", -4.0),)),
+        Finished(Usage(1, 4)),
     ]
     answer = await a_stage(acts).text(stream=True, logprobs=0)
-    found = [frame["choices"][0]["logprobs"] for frame in answer.frames[:2]]
+    found = [frame["choices"][0]["logprobs"] for frame in answer.frames[:3]]
     assert found == [
         {
             "tokens": ["a", "b"],
@@ -163,6 +164,7 @@ async def test_streamed_log_probabilities_of_texts_count_their_offsets() -> None
             "text_offset": [0, 1],
         },
         {"tokens": ["c"], "token_logprobs": [-3.0], "top_logprobs": None, "text_offset": [2]},
+        {"tokens": ["d"], "token_logprobs": [-4.0], "top_logprobs": None, "text_offset": [3]},
     ]
 
 
