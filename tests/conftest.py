@@ -1,8 +1,24 @@
 """What every run of the tests prints at its end: counts and time per folder."""
 
+import subprocess
+import sys
 from collections import Counter, defaultdict
+from importlib.util import find_spec
 
 import pytest
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+PULL_S_MAX = 600
+
+
+@pytest.fixture(scope="session")
+def default_model() -> str:
+    """Prepare the default model in the cache that `forebay serve` uses; return its name."""
+    if find_spec("openvino_genai") is None:
+        pytest.skip("openvino-genai is not installed")
+    command = [sys.executable, "-m", "forebay.cli.main", "pull", DEFAULT_MODEL]
+    subprocess.run(command, check=True, timeout=PULL_S_MAX)
+    return DEFAULT_MODEL
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
