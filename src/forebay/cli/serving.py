@@ -157,9 +157,9 @@ def _announce(service: "Service") -> None:
     lines.append(
         f"  limits   {info.running_max} sequences at once, {info.context_tokens_max:,} tokens each"
     )
-    if info.kv_bytes:
-        size = f"{info.kv_bytes / 2**20:,.0f} MiB"
-        lines.append(f"  memory   {size} for the KV cache: {info.kv_tokens_max:,} tokens")
+    if info.kv_bytes and "KV cache" not in info.detail:
+        size = f"{info.kv_bytes / 1e6:,.0f} MB"
+        lines.append(f"  memory   KV cache {size} for {info.kv_tokens_max:,} tokens")
     lines += [
         "  pages    /docs  /metrics  /readyz",
         "",
@@ -171,7 +171,7 @@ def _announce(service: "Service") -> None:
 
 def _example(url: str, model: str) -> str:
     question = {"role": "user", "content": "What is the capital of France?"}
-    body = json.dumps({"model": model, "messages": [question]})
+    body = json.dumps({"model": model, "temperature": 0, "messages": [question]})
     return (
         f"  curl {url}/v1/chat/completions \\\n"
         f"    -H 'content-type: application/json' \\\n    -d '{body}'"

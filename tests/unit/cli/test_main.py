@@ -208,7 +208,7 @@ def test_a_ready_server_says_what_where_and_how_to_try_it(monkeypatch: pytest.Mo
         context_tokens_max=8192,
         running_max=32,
         supports=frozenset(),
-        kv_bytes=512 * 2**20,
+        kv_bytes=512_000_000,
         kv_tokens_max=23_301,
         detail="int8, 2 threads",
     )
@@ -217,7 +217,7 @@ def test_a_ready_server_says_what_where_and_how_to_try_it(monkeypatch: pytest.Mo
         "Serving scripted at http://127.0.0.1:9",
         "openvino: int8, 2 threads",
         "32 sequences at once, 8,192 tokens each",
-        "512 MiB for the KV cache: 23,301 tokens",
+        "KV cache 512 MB for 23,301 tokens",
         "curl http://127.0.0.1:9/v1/chat/completions",
     ):
         assert words in told
