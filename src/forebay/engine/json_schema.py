@@ -8,6 +8,7 @@ hold over sampled answers, alone and in these combinations, and nothing else is 
 Annotations say nothing about the answer and are allowed.
 """
 
+import enum
 import json
 import math
 from dataclasses import dataclass
@@ -23,10 +24,27 @@ DEPTH_MAX: Final = 16
 NODES_MAX: Final = 500
 VALUES_MAX: Final = 500
 """Values of one `enum`, or whole numbers between two bounds."""
-REPEATS_MAX: Final = 1_000
-"""Largest minLength, maxLength, minItems or maxItems."""
-REPEATS_SUM_MAX: Final = 4_000
-"""All of them in one schema together: each repetition becomes part of the grammar."""
+OPTIONAL_MAX: Final = 100
+"""Properties of one object that may be left out: the grammar grows with their square."""
+
+
+class Budget(enum.StrEnum):
+    """What a schema spends while it is compiled; its value is how the client is told."""
+
+    ITEMS = "minItems and maxItems"
+    CHARACTERS = "minLength and maxLength"
+    COUNTS = "counts in patterns"
+    VALUES = "characters of enum and const"
+
+
+BUDGETS: Final = {
+    Budget.ITEMS: 4_000,
+    Budget.CHARACTERS: 128,
+    Budget.COUNTS: 300,
+    Budget.VALUES: 16_384,
+}
+"""Sums over one schema.  All of them spent take about a second to compile (measured: 500
+characters of maxLength take 2.7 s, and then up to 5 s of every step)."""
 
 _EXACT_MAX: Final = 2**53
 _TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
@@ -118,7 +136,7 @@ class _Walk:
     def __init__(self, schema: object) -> None:
         self._schema = schema
         self._nodes = 0
-        self._repeats = 0
+        self._left = dict(BUDGETS)
 
     def run(self) -> Schema | bool:
         if not isinstance(self._schema, dict):
@@ -147,8 +165,10 @@ class _Walk:
                 kept["anyOf"] = self._choices(schema["anyOf"], place.inside("anyOf"))
             case "enum":
                 _check_values(schema["enum"], place.inside("enum"))
+                self._spend(Budget.VALUES, len(json.dumps(schema["enum"])), place)
                 kept = _without_type(kept, schema["enum"], place)
             case "const":
+                self._spend(Budget.VALUES, len(json.dumps(schema["const"])), place)
                 kept = _without_type(kept, [schema["const"]], place)
             case _:
                 self._typed(kept, place)
@@ -168,9 +188,9 @@ class _Walk:
             kept["items"] = self._visit(kept["items"], place.inside("items"))
         if "prefixItems" in kept:
             kept["prefixItems"] = self._choices(kept["prefixItems"], place.inside("prefixItems"))
-        self._repeat(kept, "Items", place)
-        self._repeat(kept, "Length", place)
-        _check_text(kept, place)
+        self._repeat(kept, "Items", place, budget=Budget.ITEMS)
+        self._repeat(kept, "Length", place, budget=Budget.CHARACTERS)
+        self._spend(Budget.COUNTS, _check_text(kept, place), place)
         _write_out_range(kept, place)
 
     def _named(self, schemas: object, place: _Place) -> Schema:
@@ -189,24 +209,22 @@ class _Walk:
             raise SchemaRefused("must be a list of at least one schema.", place.path)
         return [self._visit(part, place.inside(index)) for index, part in enumerate(schemas)]
 
-    def _repeat(self, kept: Schema, what: str, place: _Place) -> None:
-        bounds: list[Any] = [kept.get(f"min{what}", 0), kept.get(f"max{what}", REPEATS_MAX)]
-        for bound in bounds:
-            if type(bound) is not int or not 0 <= bound <= REPEATS_MAX:
-                raise SchemaRefused(
-                    f"min{what} and max{what} must be whole numbers, 0 to {REPEATS_MAX}.",
-                    place.path,
-                )
-        if bounds[0] > bounds[1]:
-            raise SchemaRefused(f"min{what} is above max{what}.", place.path)
-        if f"min{what}" in kept and "prefixItems" in kept:
-            raise SchemaRefused("minItems beside prefixItems is not supported.", place.path)
-        if f"max{what}" in kept and "prefixItems" in kept:
-            raise SchemaRefused("maxItems beside prefixItems is not supported.", place.path)
-        self._repeats += bounds[1] if f"max{what}" in kept else bounds[0]
-        if self._repeats > REPEATS_SUM_MAX:
+    def _repeat(self, kept: Schema, what: str, place: _Place, *, budget: Budget) -> None:
+        low, high = kept.get(f"min{what}", 0), kept.get(f"max{what}", BUDGETS[budget])
+        if type(low) is not int or type(high) is not int or not 0 <= low <= high:
             raise SchemaRefused(
-                f"all lengths and item counts together exceed {REPEATS_SUM_MAX}.", place.path
+                f"min{what} and max{what} must be whole numbers, the first not above the second.",
+                place.path,
+            )
+        if "prefixItems" in kept and ("minItems" in kept or "maxItems" in kept):
+            raise SchemaRefused("minItems and maxItems exclude prefixItems.", place.path)
+        self._spend(budget, high if f"max{what}" in kept else low, place)
+
+    def _spend(self, budget: Budget, amount: int, place: _Place) -> None:
+        self._left[budget] -= amount
+        if self._left[budget] < 0:
+            raise SchemaRefused(
+                f"all {budget} of one schema may come to {BUDGETS[budget]}.", place.path
             )
 
     def _follow(self, reference: object, place: _Place) -> None:
@@ -270,6 +288,11 @@ def _check_required(schema: Schema, place: _Place) -> None:
         not isinstance(name, str) or name not in declared for name in required
     ):
         raise SchemaRefused("each name in required must be declared in properties.", place.path)
+    if len(declared) - len(set(required)) > OPTIONAL_MAX:
+        raise SchemaRefused(
+            f"at most {OPTIONAL_MAX} properties of an object may be left out of required.",
+            place.path,
+        )
 
 
 def _check_values(values: object, place: _Place) -> None:
@@ -315,7 +338,8 @@ def _types_of(value: object) -> set[str]:
     return _PYTHON_TYPES[type(value)]
 
 
-def _check_text(schema: Schema, place: _Place) -> None:
+def _check_text(schema: Schema, place: _Place) -> int:
+    """Check a string's rules and return the counts in its pattern."""
     rules = [key for key in ("pattern", "format") if key in schema]
     if rules and len(rules) + ("minLength" in schema) + ("maxLength" in schema) > 1:
         raise SchemaRefused(
@@ -326,9 +350,10 @@ def _check_text(schema: Schema, place: _Place) -> None:
         raise SchemaRefused(f"format must be one of {', '.join(_FORMATS)}.", place.path)
     if "pattern" in schema:
         try:
-            check_pattern(schema["pattern"])
+            return check_pattern(schema["pattern"])
         except PatternRefused as error:
             raise SchemaRefused(str(error), place.inside("pattern").path) from error
+    return 0
 
 
 def _write_out_range(schema: Schema, place: _Place) -> None:

@@ -20,13 +20,13 @@ class PatternRefused(Exception):
     """A pattern that would not be enforced, or would break the answer."""
 
 
-def check_pattern(pattern: object) -> None:
-    """Raise `PatternRefused` unless a pattern can be enforced inside a JSON string."""
+def check_pattern(pattern: object) -> int:
+    """Return the sum of a pattern's counts; raise `PatternRefused` if it cannot be enforced."""
     if not isinstance(pattern, str) or len(pattern) > CHARACTERS_MAX:
         raise PatternRefused(f"must be a text of at most {CHARACTERS_MAX} characters.")
     if not (pattern.startswith("^") and pattern.endswith("$") and len(pattern) > 1):
         raise PatternRefused("must match the whole text: begin with ^ and end with $.")
-    _Scan(pattern[1:-1]).run()
+    return _Scan(pattern[1:-1]).run()
 
 
 class _Scan:
@@ -37,12 +37,15 @@ class _Scan:
         self._at = 0
         self._depth = 0
         self._last = ""
+        self._counts = 0
 
-    def run(self) -> None:
+    def run(self) -> int:
+        """Scan the whole and return the sum of its counts."""
         while self._at < len(self._body):
             self._one(self._take())
         if self._depth:
             raise PatternRefused("a group is not closed.")
+        return self._counts
 
     def _take(self) -> str:
         if self._at >= len(self._body):
@@ -100,6 +103,7 @@ class _Scan:
             numbers = self._braces()
             if self._last == "group" and numbers[-1] > 1:
                 raise PatternRefused("only a character or a class can be counted, not a group.")
+            self._counts += numbers[-1]
         self._last = "repeated"
 
     def _braces(self) -> list[int]:
