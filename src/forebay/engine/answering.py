@@ -43,11 +43,16 @@ class _Sequence:
 class Answering:
     """Takes requests in, feeds the engine, and gathers what is to be said."""
 
-    def __init__(self, engine: StepEngine, seed: Callable[[], int]) -> None:
-        """Drive `engine`; `seed` makes one for each request that brings none."""
+    def __init__(self, engine: StepEngine, seed: Callable[[], int], *, stats_s: float) -> None:
+        """Drive `engine`.
+
+        `seed` makes one for each request that brings none; gauges are read again when requests
+        have come or gone, and every `stats_s` while they run.
+        """
         self._engine = engine
         self._intake: Final = Intake(engine.info, engine.tokenizer)
         self._seed = seed
+        self._stats_s = stats_s
         # The whole mutable state.
         self._answers: dict[int, _Answer] = {}
         self._sequences: dict[SequenceId, _Sequence] = {}
@@ -56,18 +61,31 @@ class Answering:
         self._tokens_made = 0
         self._changed = True
         """Whether requests came or went since the gauges were last read."""
+        self._stats_read = 0.0
+        self._abort_owed = False
+        """An abort waits for the engine's next step, which gives the memory back."""
         self._taken: list[Taken] = []
+        self._pieces: list[Piece] = []
+        self._ends: list[End] = []
         self._faults: list[Fault] = []
 
     @property
     def busy(self) -> bool:
         """Whether the engine has something to do: sequences, or an abort to carry out."""
-        return bool(self._sequences) or self._changed
+        return bool(self._sequences) or self._abort_owed
 
     @property
     def tokens_made(self) -> int:
         """Tokens since the start."""
         return self._tokens_made
+
+    def step(self) -> Sequence[StepOutput]:
+        """Let the engine make one step, if it has something to do."""
+        if not self.busy:
+            return ()
+        self._changed |= self._abort_owed
+        self._abort_owed = False
+        return self._engine.step()
 
     def submit(self, submit: Submit, now: float) -> None:
         """Take a request in; what it cannot be given becomes a fault of this request alone."""
@@ -107,10 +125,9 @@ class Answering:
         answer = self._answers.pop(request_id, None)
         if answer is None:
             return
-        self._changed = True
         for id in answer.sequences:
             if self._sequences.pop(id, None) is not None:
-                self._engine.abort(id)
+                self._abort(id)
 
     def fail(self, request_id: int, fault: Fault) -> None:
         """End a request with a fault."""
@@ -128,9 +145,7 @@ class Answering:
 
     def answer(self, outputs: Sequence[StepOutput], now: float) -> tuple[Step | None, list[Fault]]:
         """Return what one step has made, and what has failed since the last time."""
-        pieces: list[Piece] = []
-        ends: list[End] = []
-        sequences = self._sequences
+        sequences, pieces = self._sequences, self._pieces
         for output in outputs:
             sequence = sequences.get(output.id)
             if sequence is None:
@@ -153,10 +168,10 @@ class Answering:
                 pieces.append(piece)
             if piece.finish_reason is not None:
                 self._finish(output, sequence, piece)
-                if not answer.sequences:
-                    pieces += answer.pieces
-                    ends.append(self._end(answer))
-        return self._gather(pieces, ends)
+        self._changed |= now - self._stats_read >= self._stats_s and bool(sequences)
+        if self._changed:
+            self._stats_read = now
+        return self._gather()
 
     def _finish(self, output: StepOutput, sequence: _Sequence, piece: Piece) -> None:
         """Note the end of one choice."""
@@ -167,25 +182,34 @@ class Answering:
             answer.pieces.append(piece)
         if output.finish_reason is None:
             assert piece.finish_reason is FinishReason.STOP
-            self._engine.abort(output.id)
+            self._abort(output.id)
+        if not answer.sequences:
+            self._end(answer)
         self._changed = True
 
-    def _end(self, answer: _Answer) -> End:
+    def _abort(self, id: SequenceId) -> None:
+        self._engine.abort(id)
+        self._abort_owed = True
+
+    def _end(self, answer: _Answer) -> None:
+        """Note the end of a request; what is said of a whole one is said now."""
         del self._answers[answer.id]
+        self._pieces += answer.pieces
         first_token_s = decode_s = None
         if answer.first_token is not None:
             first_token_s = answer.first_token - answer.received
             decode_s = answer.last_token - answer.first_token
-        return End(
-            answer.id, answer.prompt_tokens, answer.completion_tokens, first_token_s, decode_s
-        )
+        prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
+        self._ends.append(End(answer.id, prompt_tokens, completion_tokens, first_token_s, decode_s))
 
-    def _gather(self, pieces: list[Piece], ends: list[End]) -> tuple[Step | None, list[Fault]]:
+    def _gather(self) -> tuple[Step | None, list[Fault]]:
         faults, self._faults = self._faults, []
         changed, self._changed = self._changed, False
-        if not (pieces or ends or changed):
+        if not (self._pieces or changed):
             return None, faults
         taken, self._taken = self._taken, []
+        pieces, self._pieces = self._pieces, []
+        ends, self._ends = self._ends, []
         stats = self._engine.stats() if changed else None
         return Step(taken, pieces, ends, self._tokens_made, stats), faults
 

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from forebay.engine.protocol import CannotLoad
+
 FORMAT: Final = 1
 """Raised when prepared folders of before can no longer be loaded."""
 
@@ -21,7 +23,7 @@ _MANIFEST_BYTES_MAX: Final = 1 << 20
 _HASH_BLOCK_BYTES: Final = 1 << 20
 
 
-class ArtefactError(Exception):
+class ArtefactError(CannotLoad):
     """A prepared model cannot be loaded; the text says what is wrong and how to mend it."""
 
 

@@ -97,6 +97,10 @@ class Refused(Exception):
         self.param = param
 
 
+class CannotLoad(Exception):
+    """An engine cannot be made; the text goes to whoever started the server, with the fix."""
+
+
 class Detokenizer(Protocol):
     """Token ids of one sequence in, whole characters out."""
 

@@ -22,8 +22,7 @@ import msgspec
 
 from forebay.core.errors import Outcome
 from forebay.engine.answering import Answering
-from forebay.engine.manifest import ArtefactError
-from forebay.engine.protocol import Refused, StepEngine
+from forebay.engine.protocol import CannotLoad, StepEngine
 from forebay.engine.registry import UnknownEngine, find
 from forebay.engine.wire import (
     PROTOCOL_VERSION,
@@ -89,19 +88,19 @@ class Worker:
         """Serve a loaded engine over a connection."""
         self._connection = connection
         self._engine = engine
-        self._answering = Answering(engine, seed=lambda: random.getrandbits(63))
+        self._answering = Answering(engine, seed=lambda: random.getrandbits(63), stats_s=beat_s)
         self._beat_s = beat_s
         self._spoke = time.monotonic()
         self._stopping = False
 
     def run(self) -> None:
         """Turn until told to stop.  Raises what the engine raises, and GatewayGone."""
-        answering, step = self._answering, self._engine.step
+        answering = self._answering
         while not self._stopping:
             for message in self._connection.receive(0.0 if answering.busy else self._beat_s):
                 self._obey(message)
             answering.expire(time.monotonic())
-            outputs = step() if answering.busy else ()
+            outputs = answering.step()
             now = time.monotonic()
             made, faults = answering.answer(outputs, now)
             if made is not None:
@@ -141,7 +140,7 @@ def load(connection: Connection, order: Load) -> StepEngine | None:
         kind = find(order.engine)
         config: object = msgspec.convert(order.options, kind.config)
         return kind.make(config, Path(order.model) if order.model is not None else None)
-    except (Refused, ArtefactError, UnknownEngine) as error:
+    except (CannotLoad, UnknownEngine) as error:
         message = str(error)
     except msgspec.ValidationError:
         message = "The engine's options are not what it takes."

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from forebay.engine.protocol import CannotLoad
+
 BLOCK_TOKENS: Final = 32
 """Tokens of one KV block on a CPU (OpenVINO GenAI)."""
 
@@ -10,7 +12,7 @@ _BLOCKS_MIN: Final = 16
 """512 tokens: less serves nobody."""
 
 
-class TooLittleMemory(Exception):
+class TooLittleMemory(CannotLoad):
     """The machine cannot hold the model and a useful KV cache; the text has the numbers."""
 
 
