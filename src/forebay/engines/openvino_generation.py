@@ -66,9 +66,9 @@ def generation_config(sampling: Sampling, ends: frozenset[int]) -> Any:  # noqa:
 
     `ends` are the token ids that end a sequence unless they are to be ignored.
     """
+    _check_sampling(sampling)
     import openvino_genai  # noqa: PLC0415 - heavy
 
-    _check_sampling(sampling)
     generation = openvino_genai.GenerationConfig()
     generation.max_new_tokens = sampling.tokens_max
     generation.min_new_tokens = sampling.tokens_min
