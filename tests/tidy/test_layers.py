@@ -99,12 +99,12 @@ def installed() -> Mapping[str, list[str]]:
 
 
 @functools.cache
-def declared() -> frozenset[str]:
-    """The distributions that pyproject.toml names, extras for the tests left out."""
+def declared(*, dev: bool = False) -> frozenset[str]:
+    """The distributions that pyproject.toml names; those for our tests only if `dev`."""
     project = tomllib.loads(read("pyproject.toml"))["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"]]
-    lines += [line for extra, found in extras.items() if extra != "dev" for line in found]
+    lines += [line for extra, found in extras.items() if dev or extra != "dev" for line in found]
     names = {_normal(re.split(r"[^\w.-]", line)[0]) for line in lines}
     reached = {through for through, giver in THROUGH_ANOTHER.items() if giver in names}
     # The engine library is several distributions with one version; we name the outermost.
@@ -165,8 +165,12 @@ def test_core_and_policy_need_the_standard_library_only() -> None:
 
 
 def test_every_imported_library_is_a_declared_dependency() -> None:
-    allowed = declared()
-    report(offence for module in source() for offence in foreign(module, allowed))
+    # The contract suites are pytest's, for those who write an engine.
+    report(
+        offence
+        for module in source()
+        for offence in foreign(module, declared(dev=module.package == "testing"))
+    )
 
 
 def test_the_rule_sees_an_import_that_goes_up_or_sideways() -> None:
