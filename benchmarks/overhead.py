@@ -215,7 +215,11 @@ def _goals(result: dict[str, Any]) -> list[list[str]]:
     rss = result["rss_mb"]["gateway"]
     return [
         ["added ms p50 / p99, c=1", f"{added[1][0]:.2f} / {added[1][1]:.2f}", "p50 0.5"],
-        ["added ms p50 / p99, c=10", f"{added[10][0]:.2f} / {added[10][1]:.2f}", "p50 1.5"],
+        [
+            "added ms p50 / p99, c=10",
+            f"{added[10][0]:.2f} / {added[10][1]:.2f}",
+            "p50 1.5",
+        ],
         ["whole requests/s, c=10", _rate(result, "forebay whole c=10"), "4,000"],
         ["whole requests/s, c=50", _rate(result, "forebay whole c=50"), "4,000"],
         ["streams of 64 tokens/s, c=10", _rate(result, "forebay streams c=10"), "1,200"],
