@@ -285,9 +285,9 @@ class Supervisor:
                     loss = await self._look_after(worker, info)
                 finally:
                     self._close()
-                self._lose(loss)
+                self._lose(loss, worker.last_words)
         except StartFailed as failed:
-            self._lose(loss)
+            self._lose(loss, failed.reason)
             self._give_up_or_go_on(failed.reason)
         return loss, 0.0 if ready is None else self._now() - ready
 
@@ -321,10 +321,10 @@ class Supervisor:
                 worker.lose(Loss.STALLED)
         return worker.lost.result()
 
-    def _lose(self, loss: Loss) -> None:
+    def _lose(self, loss: Loss, said: str | None) -> None:
         self._move(State.LOST)
         self._restarts[loss.value] += 1
-        self._log("worker.lost", reason=loss.value, requests=len(self._flights))
+        self._log("worker.lost", reason=loss.value, said=said, requests=len(self._flights))
         self._flights.worker_lost()
 
     def _give_up_or_go_on(self, reason: str | None) -> None:

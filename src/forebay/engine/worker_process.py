@@ -15,7 +15,7 @@ import struct
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,12 @@ from forebay.engine.wire import (
 
 _LINE_CHARS_MAX: Final = 2_000
 _OUTPUT_BYTES: Final = 1 << 14
+_OUTPUT_LINES_MAX: Final = 100
+"""Lines a second that reach the log."""
+
+_LAST_FRAMES_S: Final = 0.5
+"""How long after a worker's exit its socket may still be open: only if it left children."""
+
 _REAP_S_MAX: Final = 5.0
 """How long a process that was killed may take to vanish."""
 
@@ -104,7 +110,7 @@ class WorkerConfig:
     )
     frame_bytes_max: int = knob(
         67_108_864,
-        "Longest message between gateway and worker, in bytes.",
+        "Longest message from a worker, in bytes; a longer one counts as garbage.",
         minimum=65_536,
         maximum=1_073_741_824,
     )
@@ -134,7 +140,7 @@ class _Link(asyncio.Protocol):
 
 
 class WorkerProcess:
-    """A running worker.  Mutable state: the two futures, and the worker's last words."""
+    """A running worker.  Mutable state: two futures, its last words, and frames to be sent."""
 
     def __init__(self, process: Process, receive: Callable[[Up], None]) -> None:
         """Hold `process`; Step, Beat and Fault of one request go to `receive`."""
@@ -144,6 +150,7 @@ class WorkerProcess:
         self._info: asyncio.Future[EngineInfo] = loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._last_words: str | None = None
+        self._outgoing: list[bytes] = []
         self.lost: asyncio.Future[Loss] = loop.create_future()
 
     @property
@@ -151,10 +158,22 @@ class WorkerProcess:
         """The process's id."""
         return self._process.pid
 
+    @property
+    def last_words(self) -> str | None:
+        """Why its engine failed, if it said so."""
+        return self._last_words
+
     def send(self, message: Down) -> None:
         """Write a message; what cannot be written is lost with the worker."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(message))
+        if not self._outgoing:
+            # One write per turn of the loop: a system call costs more than all else here.
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(frame(message))
+
+    def _flush(self) -> None:
+        frames, self._outgoing = self._outgoing, []
+        if frames and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(frames))
 
     def lose(self, loss: Loss) -> None:
         """Give it up; only the first reason counts."""
@@ -175,7 +194,16 @@ class WorkerProcess:
         transport, _ = await loop.connect_accepted_socket(lambda: link, connected)
         self._transport = transport
 
+    def _exited(self, _: "asyncio.Task[int]") -> None:
+        """Give it up, but let what it said before it went be read first."""
+        if self._transport is None:
+            self.lose(Loss.EXITED)
+        else:
+            asyncio.get_running_loop().call_later(_LAST_FRAMES_S, self.lose, Loss.EXITED)
+
     def _receive(self, message: Up) -> None:
+        if self.lost.done():
+            return  # its requests are the next worker's
         match message:
             case Step() | Beat():
                 self._pass_on(message)
@@ -221,7 +249,7 @@ async def open_worker(
         worker = WorkerProcess(process, receive)
         output = asyncio.create_task(_forward(process, log))
         exited = asyncio.create_task(process.wait())
-        exited.add_done_callback(lambda _: worker.lose(Loss.EXITED))
+        exited.add_done_callback(worker._exited)  # noqa: SLF001 - one unit
         try:
             connected = await _accept(listener, worker, config.start_s_max)
             await worker._connect(connected, config.frame_bytes_max)  # noqa: SLF001 - one unit
@@ -233,6 +261,7 @@ async def open_worker(
         finally:
             await _unbroken(worker._end(config.stop_s_max))  # noqa: SLF001 - one unit
             await _unbroken(_settled(output, exited))
+            log("worker.ended", pid=worker.pid, status=process.returncode)
 
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -298,21 +327,25 @@ def _is_peer(connected: socket.socket, pid: int) -> bool:
 async def _forward(process: Process, log: EventLog) -> None:
     """Pass the worker's output on as events, line by line; its pipe never fills up."""
     assert process.stdout is not None
-    rest = b""
+    now = asyncio.get_running_loop().time
+    rest, allowed, until = b"", _OUTPUT_LINES_MAX, now() + 1.0
     while data := await process.stdout.read(_OUTPUT_BYTES):
         *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            _log_line(line, process.pid, log)
         if len(rest) > _OUTPUT_BYTES:
-            _log_line(rest, process.pid, log)
-            rest = b""
-    _log_line(rest, process.pid, log)
+            lines, rest = [*lines, rest], b""
+        if now() > until:
+            allowed, until = _OUTPUT_LINES_MAX, now() + 1.0
+        _log_lines(lines[:allowed], process.pid, log)
+        if len(lines) > allowed:
+            log("worker.output_dropped", pid=process.pid, lines=len(lines) - allowed)
+        allowed = max(0, allowed - len(lines))
+    _log_lines([rest], process.pid, log)
 
 
-def _log_line(line: bytes, pid: int, log: EventLog) -> None:
-    text = line.decode("utf-8", "replace").rstrip()[:_LINE_CHARS_MAX]
-    if text:
-        log("worker.output", pid=pid, line=text)
+def _log_lines(lines: Sequence[bytes], pid: int, log: EventLog) -> None:
+    for line in lines:
+        if text := line.decode("utf-8", "replace").rstrip()[:_LINE_CHARS_MAX]:
+            log("worker.output", pid=pid, line=text)
 
 
 async def _settled(*tasks: "asyncio.Task[Any]") -> None:

@@ -157,7 +157,12 @@ class _Actor:
 class ScriptedEngine:
     """A StepEngine that reads aloud."""
 
-    def __init__(self, config: ScriptedConfig, now: Clock = MONOTONIC) -> None:
+    def __init__(
+        self,
+        config: ScriptedConfig,
+        now: Clock = MONOTONIC,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         """Speak at the configured pace."""
         self.info = EngineInfo(
             name="scripted",
@@ -172,6 +177,7 @@ class ScriptedEngine:
         self.tokenizer = ScriptedTokenizer()
         self._config = config
         self._now = now
+        self._sleep = sleep
         self._paced = bool(config.decode_s or config.prefill_s or config.prefill_s_per_token)
         # The whole mutable state.
         self._running: dict[SequenceId, _Actor] = {}
@@ -245,7 +251,7 @@ class ScriptedEngine:
         now = self._now()
         due = max(self._due, min(moving)) if moving else now + _NAP_S_MAX
         if due > now:
-            time.sleep(min(due - now, _NAP_S_MAX))
+            self._sleep(min(due - now, _NAP_S_MAX))
             now = self._now()
         if due > now or not moving:
             return False
