@@ -5,6 +5,8 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from forebay.gateway.exchange import GONE
+
 Message = MutableMapping[str, Any]
 App = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
@@ -29,10 +31,13 @@ class Exchange:
             "scheme": "http",
             "server": ("test", 80),
             "client": ("127.0.0.1", 1),
+            "extensions": {GONE: self},
             "headers": [
                 (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
             ],
         }
+        self._act: Callable[[], None] | None = None
+        self._gone = False
         self.sent: list[Message] = []
         self.writable = asyncio.Event()
         self.writable.set()
@@ -52,6 +57,15 @@ class Exchange:
     def leave(self) -> None:
         """Close the connection, as a client does."""
         self._inbox.put_nowait({"type": "http.disconnect"})
+        self._gone = True
+        if self._act is not None:
+            self._act()
+
+    def when_gone(self, act: Callable[[], None] | None) -> None:
+        """Tell the application when the client has left, as our connections do."""
+        self._act = act
+        if act is not None and self._gone:
+            act()
 
     def start(self) -> "Exchange":
         """Let the application run beside the test."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 
+from forebay.gateway.connection import Connection
 from tests.support.gateways import Stage
 
 
@@ -16,7 +17,7 @@ async def listening(stage: Stage) -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         stage.gateway,
-        http="httptools",
+        http=Connection,
         lifespan="off",
         log_config=None,
         access_log=False,

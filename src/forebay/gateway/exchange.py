@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, Outcome, ServingError
@@ -26,6 +26,17 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _JSON: Final = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
+GONE: Final = "forebay.connection"
+"""The ASGI extension under which a request finds its connection: a `Connected`."""
+
+
+class Connected(Protocol):
+    """What knows when a client has closed its connection."""
+
+    def when_gone(self, act: Callable[[], None] | None) -> None:
+        """Call `act` once the client has gone, or at once if it has; None: call nothing."""
+
+
 class ClientGone(ServingError):
     """The client closed the connection, or stopped reading, before the answer's end."""
 
@@ -37,6 +48,7 @@ class Exchange:
 
     __slots__ = (
         "_config",
+        "_connection",
         "_held",
         "_held_bytes",
         "_now",
@@ -66,6 +78,7 @@ class Exchange:
         self.id = RequestId(
             given.decode("ascii") if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
         )
+        self._connection: Connected = scope["extensions"][GONE]
         self._receive = receive
         self._send = send
         self._config = config
@@ -181,31 +194,24 @@ class Exchange:
 
     def watching(self) -> "Watch":
         """Return the scope in which a client that leaves, or stops reading, ends its service."""
-        return Watch(self, self._receive, now=self._now, send_s=self._config.send_s_max)
+        return Watch(self, self._connection, now=self._now, send_s=self._config.send_s_max)
 
 
 class Watch:
     """Cancels the task that entered it when the client has left or stopped reading.
 
-    Leaving the scope turns that cancellation into ClientGone.  It costs one task and one
-    timer per request, nothing per chunk.
+    Leaving the scope turns that cancellation into ClientGone.  It costs one timer per request,
+    and nothing per chunk.  Mutable state: who is watched, the timer, and whether it has cut.
     """
 
-    __slots__ = (
-        "_exchange",
-        "_gone",
-        "_listener",
-        "_now",
-        "_receive",
-        "_send_s",
-        "_task",
-        "_timer",
-    )
+    __slots__ = ("_connection", "_exchange", "_gone", "_loop", "_now", "_send_s", "_task", "_timer")
 
-    def __init__(self, exchange: Exchange, receive: Receive, *, now: Clock, send_s: float) -> None:
-        """Listen on `receive`; `send_s` is the longest that a write may wait."""
+    def __init__(
+        self, exchange: Exchange, connection: Connected, *, now: Clock, send_s: float
+    ) -> None:
+        """Be told by `connection`; `send_s` is the longest that a write may wait."""
         self._exchange = exchange
-        self._receive = receive
+        self._connection = connection
         self._now = now
         self._send_s = send_s
         self._gone = False
@@ -213,10 +219,10 @@ class Watch:
     def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None, "a request is served inside a task"
-        loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] = task
-        self._listener = loop.create_task(self._listen())
-        self._timer = loop.call_later(self._send_s, self._look)
+        self._loop = task.get_loop()
+        self._timer = self._loop.call_later(self._send_s, self._look)
+        self._connection.when_gone(self._cut)
         return self
 
     def __exit__(
@@ -225,7 +231,7 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._listener.cancel()
+        self._connection.when_gone(None)
         self._timer.cancel()
         # `uncancel` takes back our own cancellation; if somebody else wants the task to end
         # too (the server stops), theirs stands.
@@ -233,18 +239,12 @@ class Watch:
         if ours and isinstance(error, asyncio.CancelledError):
             raise ClientGone("The client went away before the answer's end.") from None
 
-    async def _listen(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._cut()
-
     def _look(self) -> None:
         since = self._exchange.sending_since
         if since is not None and self._now() - since >= self._send_s:
             self._cut()
             return
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._send_s, self._look)
+        self._timer = self._loop.call_later(self._send_s, self._look)
 
     def _cut(self) -> None:
         if not self._gone:
