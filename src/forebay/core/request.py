@@ -103,8 +103,8 @@ class Sampling:
     frequency_penalty: float = 0.0
     logprobs: bool = False
     """Report the log-probability of each chosen token."""
-    grammar: Grammar | None = None
     ignore_eos: bool = False
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, assert_never
 
 import msgspec
@@ -51,7 +52,7 @@ WirePrompt = ChatPrompt | TextPrompt | TokensPrompt
 
 
 class WireSampling(msgspec.Struct, array_like=True, frozen=True):
-    """`Sampling` as it travels: the same fields in the same order; a grammar is its text."""
+    """`Sampling` as it travels: the same fields; the grammar is its text, and the last."""
 
     tokens_max: int | None
     tokens_min: int
@@ -65,9 +66,9 @@ class WireSampling(msgspec.Struct, array_like=True, frozen=True):
     presence_penalty: float
     frequency_penalty: float
     logprobs: bool
+    ignore_eos: bool
     grammar: str | None
     """A JSON schema; empty for any JSON object; None for any text."""
-    ignore_eos: bool
 
 
 class Load(msgspec.Struct, array_like=True, tag="load", frozen=True):
@@ -237,13 +238,12 @@ def pack_prompt(prompt: Prompt) -> WirePrompt:
 
 
 _SAMPLING_FIELDS: Final = WireSampling.__struct_fields__
+_plain_values: Final = attrgetter(*_SAMPLING_FIELDS[:-1])
 
 
 def pack_sampling(sampling: Sampling) -> WireSampling:
     """Return sampling as it travels."""
-    values = {name: getattr(sampling, name) for name in _SAMPLING_FIELDS}
-    values["grammar"] = _pack_grammar(sampling.grammar)
-    return WireSampling(**values)
+    return WireSampling(*(*_plain_values(sampling), _pack_grammar(sampling.grammar)))
 
 
 def unpack_sampling(travelled: WireSampling, **changed: int) -> Sampling:

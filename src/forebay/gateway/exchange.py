@@ -15,6 +15,7 @@ from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, Outcome, ServingError
 from forebay.core.request import RequestId
 from forebay.gateway.config import GatewayConfig
+from forebay.serve.strike import Strike
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -104,13 +105,18 @@ class Exchange:
         discard = b"close" in self.headers.get(b"connection", b"").lower()
         if large and not discard:
             raise self._too_large()
+        late = Strike()
+        timer = asyncio.get_running_loop().call_later(self._config.body_s_max, late)
         try:
-            async with asyncio.timeout(self._config.body_s_max):
-                return await self._read(self._config.discard_bytes_max if discard else 0)
-        except TimeoutError:
+            return await self._read(self._config.discard_bytes_max if discard else 0)
+        except asyncio.CancelledError:
+            if not late.taken_back():
+                raise
             self.closing = True
             message = f"The body did not arrive within {self._config.body_s_max:g} seconds."
             raise Invalid(message, status=408) from None
+        finally:
+            timer.cancel()
 
     async def _read(self, discard_bytes_max: int) -> bytes:
         chunks: list[bytes] = []
@@ -201,10 +207,10 @@ class Watch:
     """Cancels the task that entered it when the client has left or stopped reading.
 
     Leaving the scope turns that cancellation into ClientGone.  It costs one timer per request,
-    and nothing per chunk.  Mutable state: who is watched, the timer, and whether it has cut.
+    and nothing per chunk.  Mutable state: its aim and its timer, set on entering.
     """
 
-    __slots__ = ("_connection", "_exchange", "_gone", "_loop", "_now", "_send_s", "_task", "_timer")
+    __slots__ = ("_connection", "_cut", "_exchange", "_loop", "_now", "_send_s", "_timer")
 
     def __init__(
         self, exchange: Exchange, connection: Connected, *, now: Clock, send_s: float
@@ -214,13 +220,10 @@ class Watch:
         self._connection = connection
         self._now = now
         self._send_s = send_s
-        self._gone = False
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None, "a request is served inside a task"
-        self._task: asyncio.Task[Any] = task
-        self._loop = task.get_loop()
+        self._cut = Strike()
+        self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(self._send_s, self._look)
         self._connection.when_gone(self._cut)
         return self
@@ -233,20 +236,12 @@ class Watch:
     ) -> None:
         self._connection.when_gone(None)
         self._timer.cancel()
-        # `uncancel` takes back our own cancellation; if somebody else wants the task to end
-        # too (the server stops), theirs stands.
-        ours = self._gone and self._task.uncancel() == 0
-        if ours and isinstance(error, asyncio.CancelledError):
+        if self._cut.taken_back() and isinstance(error, asyncio.CancelledError):
             raise ClientGone("The client went away before the answer's end.") from None
 
     def _look(self) -> None:
         since = self._exchange.sending_since
         if since is not None and self._now() - since >= self._send_s:
             self._cut()
-            return
-        self._timer = self._loop.call_later(self._send_s, self._look)
-
-    def _cut(self) -> None:
-        if not self._gone:
-            self._gone = True
-            self._task.cancel()
+        else:
+            self._timer = self._loop.call_later(self._send_s, self._look)

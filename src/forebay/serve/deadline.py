@@ -5,28 +5,28 @@ from contextlib import aclosing
 
 from forebay.core.errors import DeadlineExceeded
 from forebay.core.request import Events
+from forebay.serve.strike import Strike
 
 
 class _Alarm:
-    """One timer per request, not one per event: it strikes only a task that is waiting."""
+    """One timer per request, not one per event: it strikes only a reader that is waiting."""
 
-    __slots__ = ("rung", "sleeper", "struck")
+    __slots__ = ("rung", "strike", "waiting")
 
     def __init__(self) -> None:
         self.rung = False
-        self.struck = False
-        self.sleeper: asyncio.Task[object] | None = None
+        self.waiting = False
+        self.strike = Strike()
 
     def ring(self) -> None:
-        """Interrupt whoever waits for the next event; otherwise be noticed before the next."""
+        """Interrupt the wait for the next event; otherwise be noticed before the next."""
         self.rung = True
-        if self.sleeper is not None:
-            self.struck = True
-            self.sleeper.cancel()
+        if self.waiting:
+            self.strike()
 
 
 async def until(deadline: float, events: Events) -> Events:
-    """Pass events on until the moment `deadline`; then close them and raise.
+    """Pass events on, to one task, until the moment `deadline`; then close them and raise.
 
     Nothing is yielded while the alarm could strike: it interrupts whoever makes the next
     event, never whoever reads it.
@@ -36,22 +36,19 @@ async def until(deadline: float, events: Events) -> Events:
     try:
         async with aclosing(events):
             while not alarm.rung:
-                task = asyncio.current_task()
-                assert task is not None, "an async generator runs inside a task"
-                alarm.sleeper = task
+                alarm.waiting = True
                 try:
                     event = await anext(events)
                 except StopAsyncIteration:
                     return
                 except asyncio.CancelledError:
-                    # Struck by us and by nobody else: `uncancel` gives back what `cancel` took.
-                    if alarm.struck and task.uncancel() == 0:
+                    if alarm.strike.taken_back():
                         break
                     raise
                 finally:
-                    alarm.sleeper = None
-                if alarm.struck:
-                    task.uncancel()
+                    alarm.waiting = False
+                if alarm.rung:
+                    alarm.strike.taken_back()
                 yield event
     finally:
         timer.cancel()
