@@ -85,7 +85,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise PreparationError(
-            f"Fetching this model takes {needed_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB is "
+            f"Fetching this model takes {needed_bytes / 1e6:,.0f} MB and {free / 1e6:,.0f} MB is "
             f"free in {folder}. Free some, or set another cache folder."
         )
 

@@ -97,8 +97,8 @@ def _require_space(header: gguf.GgufHeader, work: Path) -> None:
     free = shutil.disk_usage(work).free
     if free < needed:
         raise PreparationError(
-            f"Preparing this model takes {needed / 1e9:.1f} GB for a while and {free / 1e9:.1f} GB "
-            "is free in the cache folder. Free some, or set another folder."
+            f"Preparing this model takes {needed / 1e6:,.0f} MB for a while and "
+            f"{free / 1e6:,.0f} MB is free in the cache folder. Free some, or set another folder."
         )
 
 

@@ -8,6 +8,7 @@ no library sees the file: what the converter reads is a GGUF that we wrote ourse
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -204,28 +205,32 @@ def write_f16(source: Path, header: GgufHeader, target: Path, *, report: Report)
     import numpy as np  # noqa: PLC0415 - heavy
     from gguf import GGUFWriter  # noqa: PLC0415 - heavy
 
-    writer = GGUFWriter(target, arch=header.text("general.architecture"))
-    _copy_metadata(header, writer)
-    for tensor in header.tensors:
-        kind = np.float32 if len(tensor.shape) == 1 else np.float16
-        size = tensor.elements * np.dtype(kind).itemsize
-        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(kind), size)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for done, (tensor, values) in enumerate(_dequantised(source, header), 1):
-        kind = np.float32 if len(tensor.shape) == 1 else np.float16
-        with np.errstate(over="ignore"):  # what does not fit becomes inf, and is refused below
-            narrow = values.astype(kind)
-        if not np.isfinite(narrow).all():
-            raise PreparationError(
-                f"Tensor {tensor.name[:64]!r} holds numbers that are not finite in 16 bits. "
-                "The file is damaged, or the model needs a precision this version lacks."
-            )
-        writer.write_tensor_data(narrow)
+    with closing(GGUFWriter(target, arch=header.text("general.architecture"))) as writer:
+        _copy_metadata(header, writer)
+        for tensor in header.tensors:
+            kind = np.dtype(np.float32 if len(tensor.shape) == 1 else np.float16)
+            size = tensor.elements * kind.itemsize
+            writer.add_tensor_info(tensor.name, tensor.shape, kind, size)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
         total = len(header.tensors)
-        report(Progress(stage=Stage.DEQUANTISE, done=done, total=total, unit=Unit.TENSORS))
-    writer.close()
+        for done, (tensor, values) in enumerate(_dequantised(source, header), 1):
+            writer.write_tensor_data(_narrowed(tensor, values))
+            report(Progress(stage=Stage.DEQUANTISE, done=done, total=total, unit=Unit.TENSORS))
+
+
+def _narrowed(tensor: GgufTensor, values: Any) -> Any:  # noqa: ANN401 - NumPy is imported late
+    import numpy as np  # noqa: PLC0415 - heavy
+
+    with np.errstate(over="ignore"):  # what does not fit becomes inf, and is refused below
+        narrow = values.astype(np.float32 if len(tensor.shape) == 1 else np.float16)
+    if np.isfinite(narrow).all():
+        return narrow
+    raise PreparationError(
+        f"Tensor {tensor.name[:64]!r} holds numbers that are not finite in 16 bits. "
+        "The file is damaged, or the model needs a precision this version lacks."
+    )
 
 
 def _copy_metadata(header: GgufHeader, writer: Any) -> None:  # noqa: ANN401 - untyped library

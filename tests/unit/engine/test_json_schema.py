@@ -19,7 +19,7 @@ from forebay.engine.json_schema import (
 )
 
 
-def an_object(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - any schema
+def an_object(**properties: Any) -> dict[str, Any]:
     names = list(properties)
     return {
         "type": "object",
@@ -171,7 +171,7 @@ def test_the_number_of_schemas_is_bounded() -> None:
 
 
 def test_optional_properties_are_bounded() -> None:
-    properties = {f"k{index}": {} for index in range(OPTIONAL_MAX + 1)}
+    properties: dict[str, Any] = {f"k{index}": {} for index in range(OPTIONAL_MAX + 1)}
     with pytest.raises(SchemaRefused, match="left out"):
         check({"type": "object", "properties": properties})
 
