@@ -138,7 +138,8 @@ def run(plan: Plan) -> dict[str, Any]:
             servers = {"forebay": server, "floor": floor}
             result["closed_loop"] = _interleaved(servers, plan)
             result["rss_mb"] = {"gateway": _mb(server.own()), "worker": _mb(server.workers())}
-        result["log_lines"] = sum(1 for _ in log.open(encoding="utf-8"))
+        with log.open("rb") as lines:
+            result["log_lines"] = sum(1 for _ in lines)
         paced = [f"log.destination={log}", f"scripted.decode_s={PACE_S}"]
         with processes.forebay("scripted", settings=paced) as server:
             _warm(server)

@@ -13,9 +13,8 @@ from tokenizers import Tokenizer
 from forebay.engine.manifest import TOKENIZER
 from forebay.engine.protocol import Refused
 from forebay.engine.text import ModelTokenizer
-from forebay.models.catalogue import DEFAULT, resolve
-from forebay.models.preparation import prepare
-from forebay.settings.sections import ModelConfig
+from forebay.models.catalogue import DEFAULT
+from tests.support.models import artefact_of
 from tests.support.vocabularies import turns
 
 pytestmark = pytest.mark.model
@@ -36,7 +35,7 @@ HOSTILE: Final = {
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    return prepare(resolve(DEFAULT), cache=ModelConfig().folder(), progress=lambda _: None).path
+    return artefact_of(DEFAULT).path
 
 
 @pytest.fixture(scope="module")

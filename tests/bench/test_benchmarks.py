@@ -1,0 +1,49 @@
+"""The benchmarks still run, and their tables say what they measured."""
+
+import random
+from typing import Any
+
+import pytest
+
+from benchmarks import engine_throughput, machine, overhead
+
+
+@pytest.mark.slow
+def test_the_overhead_benchmark_measures_and_reports() -> None:
+    result = overhead.run(overhead.Plan(trials=1, seconds=0.2))
+    text = overhead.report(result)
+    assert "LiteLLM" in text
+    trials = [*result["closed_loop"].values(), result["paced"]]
+    requests = sum(trial["requests"] for found in trials for trial in found)
+    forebays = [name for name in result["closed_loop"] if name.startswith("forebay")]
+    assert len(forebays) == 2 * len(overhead.CONNECTIONS)
+    assert requests > 100
+    whole = sum(result["closed_loop"][name][0]["requests"] for name in forebays)
+    assert result["log_lines"] > whole, "the request log was on"
+    assert {"processor", "commit", "command", "load_average"} <= result["machine"].keys()
+
+
+def test_the_ratio_is_taken_pair_by_pair() -> None:
+    def side(speed: float) -> dict[str, Any]:
+        return {"tokens_per_s": speed, "first_s": [0.5] * 3, "single_first_s": [0.04] * 3}
+
+    pairs = [{"http": side(speed * 0.95), "bare": side(speed)} for speed in (400.0, 1000.0, 200.0)]
+    result = {
+        "pairs": pairs,
+        "rss_mb": {"gateway": 60.0, "worker": 900.0},
+        "start_to_first_token_s": [4.0],
+    }
+    assert "0.950 (0.950-0.950)" in engine_throughput.report(result)
+    assert "380 (190-950)" in engine_throughput.report(result)
+
+
+def test_prompts_are_distinct_and_of_the_length_asked() -> None:
+    found = engine_throughput.prompts(random.Random(1), 50)
+    assert {len(prompt) for prompt in found} == {engine_throughput.PROMPT_TOKENS}
+    assert len(set(map(tuple, found))) == 50
+
+
+def test_a_table_has_a_head_and_a_line_for_each_row() -> None:
+    assert machine.table("T", [["a", "b"], ["1", "2"]]) == (
+        "\n**T**\n\n| a | b |\n| --- | --: |\n| 1 | 2 |"
+    )
