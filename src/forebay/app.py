@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ import uvloop
 
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError
+from forebay.core.request import SamplingAdvice
 from forebay.engine.registry import find
 from forebay.engine.supervisor import Supervisor, WorkerSpec
 from forebay.gateway.connection import Connection
@@ -43,6 +44,7 @@ class ServedModel:
 
     name: str
     folder: Path | None = None
+    advice: SamplingAdvice = field(default_factory=SamplingAdvice)
 
 
 class StartRefused(Exception):
@@ -198,7 +200,7 @@ async def _start(service: Service) -> None:
         created=int(time.time()),
         now=MONOTONIC,
     )
-    service.lanes.add(lane)
+    service.lanes.add(replace(lane, advice=service.model.advice))
     service.metrics.watch(service.model.name, lane.admission, service.supervisor)
     service.lifecycle.move(State.READY)
     _settle_garbage()

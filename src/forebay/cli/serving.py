@@ -140,8 +140,8 @@ def _model_of(found: "Loaded", kind: "EngineKind") -> "ServedModel":
 
     settings = found.settings
     if kind.needs_model:
-        artefact = prepared(settings.model)
-        return ServedModel(name=artefact.manifest.name, folder=artefact.path)
+        entry, artefact = prepared(settings.model)
+        return ServedModel(name=artefact.manifest.name, folder=artefact.path, advice=entry.advice)
     # Without a model there is no name either, unless somebody chose one.
     (chosen,) = (each for each in found.effective if each.setting.key == "model.name")
     return ServedModel(name=kind.name if chosen.set_by == BY_DEFAULT else settings.model.name)

@@ -11,6 +11,7 @@ from forebay.cli.progress import showing
 
 if TYPE_CHECKING:
     from forebay.models.artefacts import Artefact
+    from forebay.models.catalogue import ModelEntry
     from forebay.settings import ModelConfig
 
 MODEL_HELP: Final = (
@@ -30,7 +31,7 @@ def pull(
 ) -> None:
     """Fetch a model and prepare it, so that serving it needs no network."""
     found = loaded(config, assignments, {"model.name": ("the MODEL argument", model)})
-    artefact = prepared(found.settings.model)
+    _, artefact = prepared(found.settings.model)
     size = _megabytes(artefact.path)
     typer.echo(f"{artefact.manifest.name} is prepared ({artefact.manifest.precision}, {size}).")
     typer.echo(f"Serve it: forebay serve {model}")
@@ -54,7 +55,7 @@ def models(
         typer.echo(f"{line}  {row['source']}")
 
 
-def prepared(model: "ModelConfig") -> "Artefact":
+def prepared(model: "ModelConfig") -> "tuple[ModelEntry, Artefact]":
     """Return the model ready to load, preparing it under a progress bar if need be."""
     from forebay.models import catalogue, preparation  # noqa: PLC0415 - see main
     from forebay.models.stages import PreparationError  # noqa: PLC0415 - see main
@@ -65,7 +66,7 @@ def prepared(model: "ModelConfig") -> "Artefact":
         fail(str(error), status=USAGE)
     try:
         with showing() as report:
-            return preparation.prepare(entry, cache=model.folder(), progress=report)
+            return entry, preparation.prepare(entry, cache=model.folder(), progress=report)
     except PreparationError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -108,6 +108,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingAdvice:
+    """What a model's makers advise, used where a client names nothing; OpenAI's defaults."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One client's wish, checked and bounded.  Moments are monotonic seconds of this process."""
 
@@ -173,7 +181,6 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
-    cached_prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

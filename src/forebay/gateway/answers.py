@@ -7,19 +7,12 @@ from msgspec import Struct
 from forebay.core.request import TokenLogprob, Usage
 
 
-class PromptTokensDetails(Struct, kw_only=True):
-    """Where the prompt's tokens came from."""
-
-    cached_tokens: int
-
-
 class UsageBody(Struct, kw_only=True):
     """Exact token counts; completion tokens are summed over the choices."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
 
     @staticmethod
     def of(usage: Usage) -> "UsageBody":
@@ -28,7 +21,6 @@ class UsageBody(Struct, kw_only=True):
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             total_tokens=usage.prompt_tokens + usage.completion_tokens,
-            prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_prompt_tokens),
         )
 
 

@@ -19,6 +19,7 @@ from forebay.core.request import (
     Prompt,
     Role,
     Sampling,
+    SamplingAdvice,
     Text,
     TokenIds,
 )
@@ -41,13 +42,20 @@ _TEXT_TOKENS: Final = 16
 """OpenAI's own default of `max_tokens` for `/v1/completions`."""
 
 
+OPENAIS: Final = SamplingAdvice()
+"""Defaults of a model whose makers advise nothing."""
+
+
 class Converter:
     """Turns calls for one engine into prompts and sampling, within one configuration."""
 
-    def __init__(self, config: GatewayConfig, info: EngineInfo) -> None:
+    def __init__(
+        self, config: GatewayConfig, info: EngineInfo, advice: SamplingAdvice = OPENAIS
+    ) -> None:
         """Check against the bounds of `config` and the abilities in `info`."""
         self._config = config
         self._info = info
+        self._advice = advice
 
     def chat(self, call: ChatCall) -> Chat:
         """Return the conversation; developers' turns become the system's."""
@@ -151,8 +159,10 @@ class Converter:
         return Sampling(
             tokens_max=tokens_max,
             tokens_min=tokens_min,
-            temperature=1.0 if call.temperature is None else call.temperature,
-            top_p=1.0 if call.top_p is None else call.top_p,
+            temperature=(
+                self._advice.temperature if call.temperature is None else call.temperature
+            ),
+            top_p=self._advice.top_p if call.top_p is None else call.top_p,
             top_k=max(call.top_k or 0, 0),
             min_p=call.min_p or 0.0,
             seed=call.seed,

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from forebay.core.request import SamplingAdvice
 from forebay.engine.protocol import EngineInfo, Feature
 from forebay.gateway import parameters
 from forebay.gateway.config import GatewayConfig
@@ -13,12 +14,13 @@ from forebay.gateway.schemas import Call, ChatCall, TextCall
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
-def capabilities(info: EngineInfo, config: GatewayConfig) -> dict[str, Any]:
+def capabilities(info: EngineInfo, config: GatewayConfig, advice: SamplingAdvice) -> dict[str, Any]:
     """Return what a model's engine honours, with the bounds that apply to it here."""
     return {
         "engine": info.name,
         "deterministic": info.deterministic,
         "context_tokens_max": info.context_tokens_max,
+        "defaults": {"temperature": advice.temperature, "top_p": advice.top_p},
         "features": sorted(feature.value for feature in info.supports),
         "endpoints": {
             "/v1/chat/completions": _dialect(ChatCall, parameters.CHAT, info=info, config=config),

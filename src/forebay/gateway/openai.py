@@ -131,7 +131,7 @@ class OpenAI:
             info,
             Surface(ChatCall, info.supports),
             Surface(TextCall, info.supports),
-            Converter(self._config, info),
+            Converter(self._config, info, lane.advice),
             "fp_" + hashlib.sha256(facts.encode()).hexdigest()[:10],
         )
 
@@ -146,7 +146,10 @@ class OpenAI:
 
     def capabilities(self, _: Exchange) -> Reply:
         """Answer `GET /v1/capabilities`."""
-        models = {lane.name: capabilities(lane.engine.info, self._config) for lane in self._lanes}
+        models = {
+            lane.name: capabilities(lane.engine.info, self._config, lane.advice)
+            for lane in self._lanes
+        }
         return Reply(body=msgspec.json.encode({"models": models}))
 
 

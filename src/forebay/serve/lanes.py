@@ -1,11 +1,12 @@
 """One lane per served model: its door, its limit, its engine."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from forebay.core.clock import Clock
 from forebay.core.errors import Overloaded, UnknownModel
+from forebay.core.request import SamplingAdvice
 from forebay.engine.protocol import Engine
 from forebay.policy.admission_queue import AdmissionQueue
 from forebay.serve.admission import Admission, AdmissionConfig
@@ -23,6 +24,8 @@ class Lane:
     """When it began to be served, Unix seconds."""
     engine: Engine
     admission: Admission
+    advice: SamplingAdvice = field(default_factory=SamplingAdvice)
+    """Sampling where a client names none."""
 
 
 def open_lane(

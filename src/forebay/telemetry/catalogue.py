@@ -157,7 +157,7 @@ OVERHEAD: Final = Metric(
 PROMPT_TOKENS: Final = Metric(
     name="llm_prompt_tokens_total",
     kind=Kind.COUNTER,
-    help="Prompt tokens of requests that finished, cached ones included.",
+    help="Prompt tokens of requests that finished.",
     action="Its rate is the prefill demand.",
     labels=(Label.MODEL,),
 )
@@ -166,13 +166,6 @@ GENERATION_TOKENS: Final = Metric(
     kind=Kind.COUNTER,
     help="Completion tokens of requests that finished.",
     action="Its rate is the throughput; flat while requests run means a stall.",
-    labels=(Label.MODEL,),
-)
-PREFIX_CACHE_HITS: Final = Metric(
-    name="llm_prefix_cache_hits_total",
-    kind=Kind.COUNTER,
-    help="Prompt tokens that were not computed because the prefix cache had them.",
-    action="Divide by llm_prompt_tokens_total; a fall means prompts stopped sharing beginnings.",
     labels=(Label.MODEL,),
 )
 RESTARTS: Final = Metric(
@@ -246,7 +239,7 @@ BUILD: Final = Metric(
 
 CATALOGUE: Final = (
     *(REQUESTS, DURATION, TTFT, TPOT, ITL, QUEUE_TIME, PREFILL_TIME, DECODE_TIME, OVERHEAD),
-    *(PROMPT_TOKENS, GENERATION_TOKENS, PREFIX_CACHE_HITS, RESTARTS),
+    *(PROMPT_TOKENS, GENERATION_TOKENS, RESTARTS),
     *(RUNNING, WAITING, SATURATION, KV_USED, ENGINE_RUNNING, ENGINE_WAITING),
     *(LOOP_LAG, LINES_DROPPED, BUILD),
 )

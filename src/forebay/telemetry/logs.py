@@ -174,7 +174,6 @@ def _request_fields(record: RequestRecord) -> dict[str, Any]:
             fields[name] = _ms(value_s)
     if usage is not None:
         fields["prompt_tokens"] = usage.prompt_tokens
-        fields["cached_prompt_tokens"] = usage.cached_prompt_tokens
         fields["tokens_generated"] = usage.completion_tokens
         if latency_ms:
             per_second = usage.completion_tokens * 1000 / latency_ms

@@ -179,7 +179,6 @@ class Metrics(Collector):
 _TOKEN_COUNTERS: Final = (
     (catalogue.PROMPT_TOKENS, "prompt_tokens"),
     (catalogue.GENERATION_TOKENS, "generation_tokens"),
-    (catalogue.PREFIX_CACHE_HITS, "prefix_cache_hits"),
 )
 
 _MODEL_HISTOGRAMS: Final = (

@@ -64,7 +64,6 @@ class Tally:
         self.overhead = Histogram(catalogue.OVERHEAD)
         self.prompt_tokens = 0
         self.generation_tokens = 0
-        self.prefix_cache_hits = 0
 
     def count(self, record: RequestRecord) -> None:
         """Count one record: each measure where it is defined."""
@@ -89,7 +88,6 @@ class Tally:
         if record.usage is not None:
             self.prompt_tokens += record.usage.prompt_tokens
             self.generation_tokens += record.usage.completion_tokens
-            self.prefix_cache_hits += record.usage.cached_prompt_tokens
         engine = record.timeline.engine
         if engine is not None:
             if engine.first_token_s is not None:

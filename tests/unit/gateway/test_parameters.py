@@ -11,7 +11,7 @@ from openai.types import completion_create_params as openai_text
 from openai.types.chat import completion_create_params as openai_chat
 
 from forebay.core.errors import Invalid
-from forebay.core.request import Chat, Sampling
+from forebay.core.request import Chat, Sampling, SamplingAdvice
 from forebay.engine.protocol import EngineInfo, Feature
 from forebay.gateway import parameters
 from forebay.gateway.calls import Converter
@@ -211,3 +211,13 @@ def test_a_number_that_fits_nowhere_is_not_neutral() -> None:
 
 def test_null_in_what_is_skipped_is_as_good_as_nothing() -> None:
     assert understood(ChatCall, {"tools": None, "user": None, "audio": None})[0] == []
+
+
+def test_what_a_client_does_not_name_is_sampled_as_the_makers_advise() -> None:
+    advice = SamplingAdvice(temperature=0.2, top_p=0.9)
+    info = EngineInfo(name="e", context_tokens_max=9, running_max=1, supports=EVERYTHING)
+    converter = Converter(GatewayConfig(), info, advice)
+    silent = converter.sampling(ChatCall(model="m", messages=[]))
+    outspoken = converter.sampling(ChatCall(model="m", messages=[], temperature=1, top_p=1))
+    assert (silent.temperature, silent.top_p) == (0.2, 0.9)
+    assert (outspoken.temperature, outspoken.top_p) == (1, 1)

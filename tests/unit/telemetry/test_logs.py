@@ -61,7 +61,6 @@ def test_a_request_makes_one_line_with_its_facts(tmp_path: Path) -> None:
         "tpot_ms": 20.0,
         "overhead_ms": 170.0,
         "prompt_tokens": 5,
-        "cached_prompt_tokens": 2,
         "tokens_generated": 3,
         "throughput_tokens_per_sec": 6.0,
     }

@@ -153,7 +153,6 @@ def test_tokens_are_counted_exactly() -> None:
     metrics(a_completed(tokens=4))
     assert value(metrics, "llm_prompt_tokens_total", model="m") == 10
     assert value(metrics, "llm_generation_tokens_total", model="m") == 7
-    assert value(metrics, "llm_prefix_cache_hits_total", model="m") == 4
 
 
 def test_gauges_are_read_when_asked() -> None:
