@@ -10,6 +10,7 @@ import contextlib
 import gc
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,10 @@ from forebay.telemetry.metrics import Metrics, ServerReading
 
 _CLOSING_S: Final = 5.0
 """After a drain, how long ended requests get to send their last bytes."""
+
+
+_UNSENT_S_MAX: Final = 60.0
+"""How long the kernel keeps bytes that a client does not acknowledge; twice `send_s_max`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +131,16 @@ def bind(host: str, port: int, backlog: int) -> socket.socket:
     """Listen on an address, or raise StartRefused with the fix."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=backlog)
+        listener = socket.create_server((host, port), family=family, backlog=backlog)
     except OSError as error:
         message = f"Port {port} of {host} cannot be opened: {error.strerror}."
         fix = "Stop what uses it, or choose another with --port."
         raise StartRefused(f"{message} {fix}") from error
+    if sys.platform == "linux":
+        # Connections inherit it: what a client that has gone silent will never take is dropped.
+        unsent_ms = int(_UNSENT_S_MAX * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unsent_ms)
+    return listener
 
 
 def open_log(config: LogConfig) -> RequestLog:
