@@ -1,0 +1,174 @@
+"""Workers that do not start: `start` says why, in bounded time, and leaves nothing behind."""
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from forebay.core.clock import MONOTONIC
+from forebay.core.errors import EngineError
+from forebay.engine.supervisor import State, Supervisor, SupervisorConfig, WorkerSpec
+from tests.support.events import EventList
+from tests.support.stub_workers import use_stub
+from tests.support.supervised import a_supervisor, entries, lives, now_request, of_process, until
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sockets are made in here, so that what is left behind is seen."""
+    place = tmp_path / "sockets"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+async def failed_start(supervisor: Supervisor) -> str:
+    with pytest.raises(EngineError) as caught:
+        await supervisor.start()
+    assert supervisor.state is State.STOPPED
+    with pytest.raises(EngineError):
+        await anext(supervisor.generate(now_request("hello")))
+    return caught.value.message
+
+
+async def test_an_engine_that_is_not_there_is_named_with_those_that_are(folders: Path) -> None:
+    spec = WorkerSpec(engine="dreamt", options={}, model=None)
+    supervisor = Supervisor(spec, SupervisorConfig(), now=MONOTONIC, log=EventList())
+    message = await failed_start(supervisor)
+    assert "dreamt" in message
+    assert "scripted" in message
+    assert not entries(folders)
+
+
+async def test_options_that_the_engine_does_not_take_are_refused() -> None:
+    message = await failed_start(a_supervisor(options={"decode_s": "soon"}))
+    assert "options" in message
+
+
+async def test_a_worker_that_ends_while_starting_is_tried_a_few_times(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub(monkeypatch, tmp_path, "print('no luck today'); sys.exit(3)")
+    log = EventList()
+    message = await failed_start(a_supervisor(log=log, starts_max=3))
+    assert "3 times" in message
+    assert [fields["status"] for fields in log.named("worker.ended")] == [3, 3, 3]
+    assert [fields["line"] for fields in log.named("worker.output")] == ["no luck today"] * 3
+    assert not entries(folders)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "time.sleep(60)",
+        "its = connect(); time.sleep(60)",
+        "its = connect(); greet(its); time.sleep(60)",
+    ],
+    ids=["never connects", "never greets", "never ready"],
+)
+async def test_a_worker_that_takes_for_ever_to_start_is_ended(
+    body: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub(monkeypatch, tmp_path, body)
+    supervisor = a_supervisor(start_s_max=1.0, starts_max=1, stop_s_max=0.1)
+    assert "1 times" in await failed_start(supervisor)
+    assert not entries(folders)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "its = connect(); its.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n'); time.sleep(60)",
+        "its = connect(); its.sendall(frame(Hello(1, PROTOCOL_VERSION))); time.sleep(60)",
+        "its = connect(); its.sendall(frame(Hello(os.getpid(), 99))); time.sleep(60)",
+        "its = connect(); greet(its); its.close(); time.sleep(60)",
+    ],
+    ids=["garbage", "another pid", "another protocol", "closes the socket"],
+)
+async def test_a_worker_that_talks_nonsense_is_ended_at_once(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub(monkeypatch, tmp_path, body)
+    started = MONOTONIC()
+    await failed_start(a_supervisor(starts_max=1))
+    assert MONOTONIC() - started < 10.0
+
+
+async def test_a_process_that_was_not_started_here_cannot_be_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub(
+        monkeypatch,
+        tmp_path,
+        """
+        if os.fork():
+            time.sleep(60)
+        its = connect()
+        refused = its.recv(1) == b""
+        print("refused" if refused else "taken", flush=True)
+        """,
+    )
+    log = EventList()
+    await failed_start(a_supervisor(log=log, start_s_max=1.5, starts_max=1, stop_s_max=0.1))
+    assert [fields["line"] for fields in log.named("worker.output")] == ["refused"]
+
+
+async def test_a_start_can_be_cancelled_and_nothing_is_left(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "pid"
+    use_stub(
+        monkeypatch,
+        tmp_path,
+        f"open({str(note)!r}, 'w').write(str(os.getpid()) + '.')\ntime.sleep(60)",
+    )
+    supervisor = a_supervisor(stop_s_max=0.1)
+    starting = asyncio.create_task(supervisor.start())
+    await until(lambda: note.exists() and note.read_text().endswith("."))
+    starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+    assert not lives(int(note.read_text()[:-1]))
+    assert not entries(folders)
+
+
+async def test_a_worker_that_talks_without_end_neither_blocks_nor_floods_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub(
+        monkeypatch,
+        tmp_path,
+        """
+        its = connect()
+        for number in range(200_000):
+            print("a line of some length", number)
+        print("x" * 1_000_000)
+        sys.stdout.flush()
+        greet(its)
+        its.sendall(frame(Fault(None, "engine_error", "The model is too shy.")))
+        """,
+    )
+    log = EventList()
+    assert await failed_start(a_supervisor(log=log, starts_max=1)) == "The model is too shy."
+    lines = [str(fields["line"]) for fields in log.named("worker.output")]
+    assert 0 < len(lines) < 5_000
+    assert max(map(len, lines)) <= 2_000
+    assert log.named("worker.output_dropped")
+
+
+async def test_a_worker_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("FOREBAY_KEYS__PEPPER", "secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    supervisor = a_supervisor()
+    await supervisor.start()
+    try:
+        environment, command = of_process(supervisor.pid, "environ", "cmdline")
+    finally:
+        await supervisor.stop()
+    assert b"secret" not in environment + command
+    assert b"OMP_NUM_THREADS=1" in environment
+    assert os.environ["HF_TOKEN"] == "hf_secret"
