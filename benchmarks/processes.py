@@ -110,6 +110,13 @@ def _wait_for(
     raise NotServing(f"no 200 from {page} within {_START_S_MAX:.0f} s")
 
 
+def machine_cpu_s() -> float:
+    """Return the seconds of CPU that the whole machine has spent, or was denied by its host."""
+    with Path("/proc/stat").open(encoding="ascii") as stat:
+        user, nice, system, _, _, irq, soft_irq, steal, *_ = map(int, stat.readline().split()[1:])
+    return (user + nice + system + irq + soft_irq + steal) / _TICKS_A_SECOND
+
+
 def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
