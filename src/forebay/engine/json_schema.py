@@ -184,6 +184,8 @@ class _Walk:
             kept["additionalProperties"] = self._visit(
                 kept["additionalProperties"], place.inside("additionalProperties")
             )
+        if "prefixItems" not in kept and ("minItems" in kept or "maxItems" in kept):
+            kept.setdefault("items", True)  # without it, the library takes no item at all
         if "items" in kept and kept["items"] is not False:
             kept["items"] = self._visit(kept["items"], place.inside("items"))
         if "prefixItems" in kept:
@@ -216,8 +218,11 @@ class _Walk:
                 f"min{what} and max{what} must be whole numbers, the first not above the second.",
                 place.path,
             )
-        if "prefixItems" in kept and ("minItems" in kept or "maxItems" in kept):
-            raise SchemaRefused("minItems and maxItems exclude prefixItems.", place.path)
+        fixed = "prefixItems" in kept or kept.get("items") is False
+        if fixed and ("minItems" in kept or "maxItems" in kept):
+            raise SchemaRefused(
+                "minItems and maxItems exclude prefixItems and items: false.", place.path
+            )
         self._spend(budget, high if f"max{what}" in kept else low, place)
 
     def _spend(self, budget: Budget, amount: int, place: _Place) -> None:

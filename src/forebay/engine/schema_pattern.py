@@ -12,7 +12,7 @@ CHARACTERS_MAX: Final = 512
 REPEATS_MAX: Final = 100
 """Largest number in {m,n}; only a single character or class may be counted with it."""
 
-_ESCAPES: Final = frozenset(r"dw.+*?()[]{}^$|/-#@&~!%=:;,<>'_ ")
+_ESCAPES: Final = frozenset(r"dw.+*?()[]{}^$|/-")
 _UNSAFE: Final = frozenset('"\\')
 
 

@@ -92,6 +92,7 @@ REFUSED = [
     ({"type": "string", "maxLength": 10**9}, "", "minLength and maxLength"),
     ({"type": "array", "maxItems": 10**9}, "", "minItems and maxItems"),
     ({"type": "array", "prefixItems": [{}], "minItems": 1}, "", "exclude prefixItems"),
+    ({"type": "array", "items": False, "minItems": 1}, "", "exclude prefixItems"),
     ({"type": "array", "prefixItems": []}, "prefixItems", "at least one"),
     ({"type": "string", "pattern": "^a$", "maxLength": 3}, "", "exclude each other"),
     ({"type": "string", "pattern": "^.$"}, "pattern", "'.' is not supported"),
@@ -140,6 +141,11 @@ def test_a_schema_that_would_not_be_enforced_is_refused_with_its_place(
 def test_small_ranges_of_whole_numbers_are_written_out() -> None:
     compiled = grammar_schema('{"type":"integer","minimum":-1,"maximum":2}')
     assert json.loads(compiled) == {"enum": [-1, 0, 1, 2]}
+
+
+def test_counted_items_may_be_anything_unless_said() -> None:
+    compiled = grammar_schema('{"type":"array","minItems":2}')
+    assert json.loads(compiled) == {"type": "array", "minItems": 2, "items": True}
 
 
 def test_annotations_and_redundant_types_are_not_compiled() -> None:

@@ -78,6 +78,7 @@ def test_a_manifest_of_another_kind_is_refused(tmp_path: Path, old: str, new: st
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     artefact = prepared(an_ir_folder(tmp_path / "m"), tmp_path / "cache")
     path = artefact.path / MANIFEST
+    shutil.copy(artefact.path / "tokenizer.json", artefact.path.parent)
     path.write_text(path.read_text().replace('"tokenizer.json"', '"../tokenizer.json"'))
     with pytest.raises(ArtefactError, match="lacks"):
         load_verified(artefact.path)
