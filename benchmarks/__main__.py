@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure, print tables, write results/."""
 
 import argparse
+from typing import Any
 
 from benchmarks import engine_throughput, machine, overhead
 
@@ -14,13 +15,16 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.which in (None, "overhead"):
         plan = overhead.Plan(trials=chosen.trials, seconds=chosen.seconds)
-        result = overhead.run(plan)
-        print(overhead.report(result))
-        print(f"\n{machine.save('overhead', result)}")
+        measured = overhead.run(plan)
+        _show("overhead", measured, overhead.report(measured))
     if chosen.which in (None, "throughput"):
-        result = engine_throughput.run(chosen.trials)
-        print(engine_throughput.report(result))
-        print(f"\n{machine.save('throughput', result)}")
+        measured = engine_throughput.run(chosen.trials)
+        _show("throughput", measured, engine_throughput.report(measured))
+
+
+def _show(name: str, measured: dict[str, Any], text: str) -> None:
+    print(text)
+    print(f"\n{machine.save(name, measured, text)}")
 
 
 if __name__ == "__main__":

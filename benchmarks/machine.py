@@ -37,14 +37,15 @@ def facts() -> dict[str, Any]:
     }
 
 
-def save(name: str, result: dict[str, Any]) -> Path:
-    """Write a result beside the others, named by date and machine; return where."""
+def save(name: str, result: dict[str, Any], text: str) -> Path:
+    """Write a result and its tables, named by date and machine; return where."""
     found = result["machine"]
     kind = "-".join(found["processor"].replace("(R)", "").split()[:2]).lower()
     day = found["date"][:10]
     path = RESULTS / f"{day}-{found['cores']}x-{kind}-{name}.json"
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(text.lstrip() + "\n", encoding="utf-8")
     return path
 
 
