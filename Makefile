@@ -62,7 +62,7 @@ docs: setup-tests ## regenerate the generated pages: configuration, metrics, err
 	@exec $(BIN)/python scripts/generate_docs.py
 
 image: ## build the container image with podman, buildah or docker; print its size
-	@exec sh scripts/build_image.sh $(IMAGE)
+	@exec sh scripts/build_image.sh $(IMAGE) $(ARGS)
 
 lock: ## resolve the dependencies into requirements/*.txt with hashes; UPGRADE=1 for the newest
 	@exec env UPGRADE=$(UPGRADE) sh scripts/lock.sh
