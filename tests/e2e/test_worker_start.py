@@ -13,7 +13,16 @@ from forebay.core.errors import EngineError
 from forebay.engine.supervisor import State, Supervisor, SupervisorConfig, WorkerSpec
 from tests.support.events import EventList
 from tests.support.stub_workers import use_stub
-from tests.support.supervised import a_supervisor, entries, lives, now_request, of_process, until
+from tests.support.supervised import (
+    a_supervisor,
+    answer,
+    entries,
+    lives,
+    now_request,
+    of_process,
+    supervised,
+    until,
+)
 
 
 @pytest.fixture
@@ -114,6 +123,28 @@ async def test_a_process_that_was_not_started_here_cannot_be_the_worker(
     log = EventList()
     await failed_start(a_supervisor(log=log, start_s_max=1.5, starts_max=1, stop_s_max=0.1))
     assert [fields["line"] for fields in log.named("worker.output")] == ["refused"]
+
+
+async def test_an_engine_that_makes_no_token_has_not_started() -> None:
+    supervisor = a_supervisor(options={"prefill_s": 60.0}, start_s_max=1.0)
+    assert "no token" in await failed_start(supervisor)
+
+
+async def test_restarts_that_fail_are_tried_until_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with supervised() as supervisor:
+        with monkeypatch.context() as meanwhile:
+            use_stub(meanwhile, tmp_path, "sys.exit(1)")
+            waiting = asyncio.create_task(answer(supervisor, "!die", stream=False))
+            await until(lambda: supervisor.restarts.get("start_failed", 0) >= 5)
+            assert not supervisor.well(MONOTONIC())
+            patient = asyncio.create_task(answer(supervisor, "hello", stream=False))
+            await asyncio.sleep(0.1)
+            assert not patient.done()
+        assert await patient == "hello "
+        with pytest.raises(EngineError):
+            await waiting
 
 
 async def test_a_start_can_be_cancelled_and_nothing_is_left(

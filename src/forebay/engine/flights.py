@@ -53,7 +53,8 @@ class Flights:
     def add(self, request: Request, now: float) -> Flight:
         """Take a request in, and hand it to the worker if there is one."""
         self._last_id += 1
-        flight = Flight(self._last_id, request, Outbox(self._pending_deltas_max))
+        outbox = Outbox(self._pending_deltas_max * request.sampling.choices)
+        flight = Flight(self._last_id, request, outbox)
         self._flights[flight.id] = flight
         self._hand_over(flight, now)
         return flight

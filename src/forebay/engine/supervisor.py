@@ -102,8 +102,8 @@ class SupervisorConfig(WorkerConfig):
     )
     pending_deltas_max: int = knob(
         64,
-        "Pieces of one answer that wait for a slow reader before they are merged.",
-        minimum=1,
+        "Pieces of one choice that wait for a slow reader before they are merged.",
+        minimum=8,
         maximum=10_000,
     )
 

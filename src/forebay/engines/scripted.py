@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, assert_never, cast
 
 from forebay.core.clock import MONOTONIC, Clock
 from forebay.core.knob import knob
@@ -278,8 +278,12 @@ class ScriptedEngine:
                     return StepOutput(actor.id, (), failure="The script told it to fail.")
                 case Direction.GARBAGE:
                     return StepOutput(actor.id, (), cast("FinishReason", "garbage"))
+                case Direction.SLOW:
+                    self._sleep(_SLOW_S)
+                case Direction.DIE | Direction.STALL:
+                    _be_lost(line)
                 case _:
-                    _make_trouble(line)
+                    assert_never(line)
         del self._running[actor.id]
         return StepOutput(actor.id, (), FinishReason.STOP)
 
@@ -318,15 +322,11 @@ def _lines(script: list[TokenId | Direction], sampling: Sampling) -> Iterator[To
     return itertools.chain(script, itertools.islice(itertools.cycle(words), missing))
 
 
-def _make_trouble(direction: Direction) -> None:
-    match direction:
-        case Direction.SLOW:
-            time.sleep(_SLOW_S)
-        case Direction.DIE:
-            os._exit(1)
-        case Direction.STALL:
-            while True:  # not even a sleep: the worst that a library can do
-                pass
+def _be_lost(direction: Direction) -> None:
+    if direction is Direction.DIE:
+        os._exit(1)
+    while True:  # not even a sleep: the worst that a library can do
+        pass
 
 
 def _encode(utf8: bytes) -> list[TokenId]:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.core.clock import ManualClock
-from forebay.core.request import FinishReason, Message, Role, Sampling
-from forebay.engine.protocol import SequenceId, StepOutput
+from forebay.core.request import FinishReason, JsonObject, Message, Role, Sampling
+from forebay.engine.protocol import Refused, SequenceId, StepOutput
 from forebay.engines.scripted import (
     Direction,
     ScriptedConfig,
@@ -127,6 +127,37 @@ def test_it_hangs_where_it_is_told_to_and_others_go_on() -> None:
     engine.abort(ONE)
     engine.step()
     assert engine.stats().running == 0
+
+
+def test_a_slow_step_takes_its_time_and_then_goes_on() -> None:
+    clock = ManualClock(10.0)
+    engine = an_engine(clock)
+    submit(engine, ONE, "one !slow two")
+    assert text_of(engine, outputs_of(engine, ONE)) == "one two "
+    assert 10.1 < clock() < 10.0 + engine.info.step_s_max
+
+
+def test_garbage_is_a_finish_reason_that_there_is_not() -> None:
+    engine = an_engine()
+    submit(engine, ONE, "!garbage")
+    [output] = outputs_of(engine, ONE)
+    assert output.finish_reason not in set(FinishReason)
+
+
+def test_a_closed_engine_holds_nothing() -> None:
+    engine = an_engine(running_max=1)
+    submit(engine, ONE, "one")
+    submit(engine, TWO, "two")
+    engine.step()
+    engine.close()
+    assert engine.step() == []
+    assert (engine.stats().running, engine.stats().waiting) == (0, 0)
+
+
+def test_a_grammar_is_refused() -> None:
+    with pytest.raises(Refused) as refusal:
+        submit(an_engine(), ONE, "one", grammar=JsonObject())
+    assert refusal.value.param == "response_format"
 
 
 def test_directions_are_words_where_they_are_not_obeyed() -> None:
