@@ -131,12 +131,16 @@ class _Place:
 
 
 class _Walk:
-    """One pass over a schema; returns what is to be compiled.  State: what is left to spend."""
+    """One pass over a schema; returns what is to be compiled.
+
+    State: what is left to spend, and the references that are known to end.
+    """
 
     def __init__(self, schema: object) -> None:
         self._schema = schema
         self._nodes = 0
         self._left = dict(BUDGETS)
+        self._grounded: set[str] = set()
 
     def run(self) -> Schema | bool:
         if not isinstance(self._schema, dict):
@@ -233,15 +237,17 @@ class _Walk:
             )
 
     def _follow(self, reference: object, place: _Place) -> None:
+        # Each reference is followed once: a chain of them would cost its square otherwise.
         seen: set[str] = set()
-        while True:
+        while str(reference) not in self._grounded:
             target = _find(self._schema, reference, place)
-            if not isinstance(target, dict) or "$ref" not in target:
-                return
             if str(reference) in seen:
                 raise SchemaRefused("the reference leads back to itself.", place.path)
             seen.add(str(reference))
+            if not isinstance(target, dict) or "$ref" not in target:
+                break
             reference = target["$ref"]
+        self._grounded |= seen
 
 
 def _find(root: object, reference: object, place: _Place) -> object:
