@@ -11,6 +11,10 @@ _README: Final = "tests/e2e/test_readme.py::test_make_serve_and_the_curl_example
 RUN_BY: Final[dict[str, str]] = {
     "make serve": _README,
     "make test": ".ci/run",
+    "make image": ".github/workflows/test.yml",
+    "docker run --rm --name forebay --network host --read-only --tmpfs /tmp --cap-drop ALL "
+    "--security-opt no-new-privileges --memory 2g --volume forebay-models:/var/cache/forebay "
+    "forebay:0.1.0": "tests/e2e/test_image.py::test_the_documented_command_ends_with_0_on_sigterm",
     "curl -s http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' "
     """-d '{"model": "smollm2-135m-instruct", "max_tokens": 32, "messages": """
     """[{"role": "user", "content": "What is the capital of France?"}]}'""": _README,
