@@ -6,31 +6,38 @@ once.  Joined, they cost one system call and one packet.
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from forebay.core.errors import Invalid
+from forebay.gateway import problems
 from forebay.gateway.exchange import GONE
-
-_NOT_HTTP: Final = (
-    b'{"error":{"message":"This is not a valid HTTP request.",'
-    b'"type":"invalid_request_error","param":null,"code":"invalid_request"}}'
-)
-
 
 PIPELINED_MAX: Final = 32
 """Requests that may wait behind another on one connection; a client with more is cut."""
+
+HEAD_BYTES_MAX: Final = 65_536
+"""Most bytes of a request's line and headers; the parser itself has no limit."""
+
+HEAD_S_MAX: Final = 30.0
+"""Longest time from a connection's start, or from a head's first byte, to the head's end."""
 
 
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol over a corked transport.
 
     It tells the request that is served when the client has gone, so that none needs a task to
-    listen for that; and what is not HTTP is refused in our shape.
+    listen for that; what is not HTTP is refused in our shape; and a head is bounded in bytes
+    and in time, which neither uvicorn nor its parser does.
     """
 
     _act: Callable[[], None] | None = None
     _gone = False
+    _unparsed = 0
+    """Bytes since the parser last had something to say: those of an unfinished head."""
+    _late: asyncio.TimerHandle | None = None
 
     def when_gone(self, act: Callable[[], None] | None) -> None:
         """Call `act` once the client has gone, or at once if it has; None: call nothing."""
@@ -44,6 +51,7 @@ class Connection(HttpToolsProtocol):
         """Tell the request that is served."""
         super().connection_lost(exc)
         self._gone = True
+        self._head_ended()
         if self._act is not None:
             self._act()
 
@@ -52,21 +60,55 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {GONE: self}  # type: ignore[dict-item]  # ours is an object
 
+    def data_received(self, data: bytes) -> None:
+        """Bound a head that does not end."""
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._unparsed > HEAD_BYTES_MAX:
+            self._refuse(431, f"The request's head is larger than {HEAD_BYTES_MAX} bytes.")
+        elif self._unparsed and self._late is None and not self._gone:
+            self._late = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
+
+    def on_body(self, body: bytes) -> None:
+        """Note that it is no head; how long it takes is the exchange's business."""
+        self._head_ended()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end, also of a body's trailers."""
+        self._head_ended()
+        super().on_message_complete()
+
     def on_headers_complete(self) -> None:
-        """Bound what a client may send ahead."""
+        """Bound what a client may send ahead, and go on listening for its end."""
+        self._head_ended()
         super().on_headers_complete()
         if len(self.pipeline) > PIPELINED_MAX:
             self.transport.abort()
+        elif self._act is not None:
+            self.flow.resume_reading()
+
+    def _head_ended(self) -> None:
+        self._unparsed = 0
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Put the cork in."""
+        """Put the cork in, and wait for the first head."""
         super().connection_made(cast("asyncio.Transport", _Cork(transport, self.loop)))
+        self._late = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is replaced
         """Refuse what cannot be parsed, and close."""
+        self._refuse(400, "This is not a valid HTTP request.")
+
+    def _refuse(self, status: int, message: str) -> None:
+        body = problems.openai_body(Invalid(message, status=status))
         self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_NOT_HTTP), _NOT_HTTP)
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (status, HTTPStatus(status).phrase.encode(), len(body), body)
         )
         self.transport.close()
 
