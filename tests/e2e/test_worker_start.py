@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -63,7 +64,7 @@ async def test_a_worker_that_ends_while_starting_is_tried_a_few_times(
     use_stub(monkeypatch, tmp_path, "print('no luck today'); sys.exit(3)")
     log = EventList()
     message = await failed_start(a_supervisor(log=log, starts_max=3))
-    assert "3 times" in message
+    assert "attempts: 3" in message
     assert [fields["status"] for fields in log.named("worker.ended")] == [3, 3, 3]
     assert [fields["line"] for fields in log.named("worker.output")] == ["no luck today"] * 3
     assert not entries(folders)
@@ -83,7 +84,7 @@ async def test_a_worker_that_takes_for_ever_to_start_is_ended(
 ) -> None:
     use_stub(monkeypatch, tmp_path, body)
     supervisor = a_supervisor(start_s_max=1.0, starts_max=1, stop_s_max=0.1)
-    assert "1 times" in await failed_start(supervisor)
+    assert "attempts: 1" in await failed_start(supervisor)
     assert not entries(folders)
 
 
@@ -145,6 +146,22 @@ async def test_restarts_that_fail_are_tried_until_one_succeeds(
         assert await patient == "hello "
         with pytest.raises(EngineError):
             await waiting
+
+
+async def test_a_system_that_starts_no_process_is_told_and_later_tried_again(
+    monkeypatch: pytest.MonkeyPatch, folders: Path
+) -> None:
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("forebay.engine.worker_process.sys.executable", "/no/such/python")
+        assert "No such file" in await failed_start(a_supervisor())
+    async with supervised() as supervisor:
+        pid = supervisor.pid
+        assert pid is not None
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(tempfile, "tempdir", str(folders / ("x" * 300)))
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: supervisor.restarts.get("start_failed", 0) >= 2)
+        assert await answer(supervisor, "hello") == "hello "
 
 
 async def test_a_start_can_be_cancelled_and_nothing_is_left(

@@ -336,8 +336,8 @@ class Supervisor:
             raise EngineError(reason)
         if self._restarts.total() >= self._config.starts_max:
             attempts = self._restarts.total()
-            message = f"The worker ended or fell silent while it was starting, {attempts} times"
-            raise EngineError(f"{message}; its lines in the log say why.")
+            message = "The worker ended or fell silent while it was starting"
+            raise EngineError(f"{message} (attempts: {attempts}); its lines in the log say why.")
 
     def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
         """Let nobody wait for a keeper that is gone."""

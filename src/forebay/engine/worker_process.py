@@ -237,22 +237,25 @@ async def open_worker(
     spec: WorkerSpec, config: WorkerConfig, receive: Callable[[Up], None], *, log: EventLog
 ) -> AsyncIterator[WorkerProcess]:
     """Start a worker and connect to it; when the block ends, it is gone.  Raises StartFailed."""
-    with _listening() as (listener, path):
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "forebay.engine.worker", path),
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            env=environment(os.environ),
-            start_new_session=True,
-        )
+    with contextlib.ExitStack() as stack:
+        with _starting():
+            listener, path = stack.enter_context(_listening())
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "forebay.engine.worker", path),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                env=environment(os.environ),
+                start_new_session=True,
+            )
         worker = WorkerProcess(process, receive)
         output = asyncio.create_task(_forward(process, log))
         exited = asyncio.create_task(process.wait())
         exited.add_done_callback(worker._exited)  # noqa: SLF001 - one unit
         try:
-            connected = await _accept(listener, worker, config.start_s_max)
-            await worker._connect(connected, config.frame_bytes_max)  # noqa: SLF001 - one unit
+            with _starting():
+                connected = await _accept(listener, worker, config.start_s_max)
+                await worker._connect(connected, config.frame_bytes_max)  # noqa: SLF001 - one unit
             listener.close()
             shutil.rmtree(Path(path).parent)
             model = None if spec.model is None else str(spec.model)
@@ -271,6 +274,16 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
         for name, value in inherited.items()
         if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
     }
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Let what the system refuses (memory, processes, files, space) be a start that failed."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise StartFailed(f"The worker process could not be started: {why}.") from error
 
 
 @contextlib.contextmanager
