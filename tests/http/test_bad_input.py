@@ -97,6 +97,12 @@ BODIES: dict[str, tuple[Any, str | None, str]] = {
         "messages[0].tool_calls",
         "not supported",
     ),
+    "a huge name": (chat() | {"x" * 600_000: 1}, "x" * 64, "no such parameter"),
+    "a huge name that reads like the parser's words": (
+        chat() | {" - at `$" * 60_000: 1},
+        " - at `$" * 8,
+        "no such parameter",
+    ),
     "a huge prompt": (chat("x" * 600_000), "messages", "600000 bytes of text, at most 524288"),
     "n=100000": (chat(n=100_000), "n", "at most 16"),
     "n=0": (chat(n=0), "n", ">= 1, found 0"),
