@@ -17,8 +17,8 @@ import pytest
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError
 from forebay.core.request import Delta, Finished, Scheduled
-from forebay.engine import worker_process
 from forebay.engine.supervisor import State, Supervisor
+from forebay.engine.worker_socket import listening
 from tests.support.supervised import (
     LOOPS,
     a_supervisor,
@@ -175,7 +175,7 @@ async def test_the_socket_is_ours_alone_and_gone_once_connected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with worker_process._listening() as (_, path):
+    with listening() as (_, path):
         assert mode_of(Path(path)) == 0o600
         assert mode_of(Path(path).parent) == 0o700
     async with supervised():

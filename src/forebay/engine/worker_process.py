@@ -1,8 +1,4 @@
-"""A worker as the gateway holds it: a process, a socket to it, and its lines for the log.
-
-The socket is a file in a folder that only we can enter, for as long as it takes the worker to
-connect; who connects must be the process that was started.
-"""
+"""A worker as the gateway holds it: a process, and a connection over which frames go."""
 
 import asyncio
 import contextlib
@@ -11,11 +7,9 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import sys
-import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,11 +32,8 @@ from forebay.engine.wire import (
     Up,
     frame,
 )
-
-_LINE_CHARS_MAX: Final = 2_000
-_OUTPUT_BYTES: Final = 1 << 14
-_OUTPUT_LINES_MAX: Final = 100
-"""Lines a second that reach the log."""
+from forebay.engine.worker_output import forward
+from forebay.engine.worker_socket import accept, listening
 
 _LAST_FRAMES_S: Final = 0.5
 """How long after a worker's exit its socket may still be open: only if it left children."""
@@ -188,10 +179,21 @@ class WorkerProcess:
             return self._info.result()
         raise StartFailed(self._last_words)
 
-    async def _connect(self, connected: socket.socket, bytes_max: int) -> None:
+    async def _connect(self, listener: socket.socket, config: WorkerConfig) -> None:
+        """Wait for the process to connect; raises StartFailed."""
         loop = asyncio.get_running_loop()
-        link = _Link(self._receive, self.lose, bytes_max)
-        transport, _ = await loop.connect_accepted_socket(lambda: link, connected)
+        accepting = asyncio.create_task(accept(listener, self.pid))
+        events: set[asyncio.Future[Any]] = {accepting, self.lost}
+        try:
+            await asyncio.wait(
+                events, timeout=config.start_s_max, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not accepting.done():
+                raise StartFailed(None)
+        finally:
+            accepting.cancel()
+        link = _Link(self._receive, self.lose, config.frame_bytes_max)
+        transport, _ = await loop.connect_accepted_socket(lambda: link, accepting.result())
         self._transport = transport
 
     def _exited(self, _: "asyncio.Task[int]") -> None:
@@ -239,7 +241,7 @@ async def open_worker(
     """Start a worker and connect to it; when the block ends, it is gone.  Raises StartFailed."""
     with contextlib.ExitStack() as stack:
         with _starting():
-            listener, path = stack.enter_context(_listening())
+            listener, path = stack.enter_context(listening())
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "forebay.engine.worker", path),
                 stdin=DEVNULL,
@@ -249,13 +251,12 @@ async def open_worker(
                 start_new_session=True,
             )
         worker = WorkerProcess(process, receive)
-        output = asyncio.create_task(_forward(process, log))
+        output = asyncio.create_task(forward(process, log))
         exited = asyncio.create_task(process.wait())
         exited.add_done_callback(worker._exited)  # noqa: SLF001 - one unit
         try:
             with _starting():
-                connected = await _accept(listener, worker, config.start_s_max)
-                await worker._connect(connected, config.frame_bytes_max)  # noqa: SLF001 - one unit
+                await worker._connect(listener, config)  # noqa: SLF001 - one unit
             listener.close()
             shutil.rmtree(Path(path).parent)
             model = None if spec.model is None else str(spec.model)
@@ -284,81 +285,6 @@ def _starting() -> Iterator[None]:
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise StartFailed(f"The worker process could not be started: {why}.") from error
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[tuple[socket.socket, str]]:
-    """Listen on a socket file in a folder of our own."""
-    folder = tempfile.mkdtemp(prefix="forebay-")  # mode 0700
-    try:
-        with socket.socket(socket.AF_UNIX) as listener:
-            path = str(Path(folder) / "worker.sock")
-            listener.bind(path)
-            Path(path).chmod(0o600)
-            listener.listen(1)
-            listener.setblocking(False)  # noqa: FBT003 - the library's own signature
-            yield listener, path
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _accept(
-    listener: socket.socket, worker: WorkerProcess, wait_s_max: float
-) -> socket.socket:
-    """Return the connection of the worker, and of nobody else."""
-    loop = asyncio.get_running_loop()
-    accepting = asyncio.create_task(_accept_from(listener, worker.pid, loop))
-    try:
-        events: set[asyncio.Future[Any]] = {accepting, worker.lost}
-        await asyncio.wait(events, timeout=wait_s_max, return_when=asyncio.FIRST_COMPLETED)
-        if not accepting.done():
-            raise StartFailed(None)
-        return accepting.result()
-    finally:
-        accepting.cancel()
-
-
-async def _accept_from(
-    listener: socket.socket, pid: int, loop: asyncio.AbstractEventLoop
-) -> socket.socket:
-    while True:
-        connected, _ = await loop.sock_accept(listener)
-        if _is_peer(connected, pid):
-            return connected
-        connected.close()
-
-
-def _is_peer(connected: socket.socket, pid: int) -> bool:
-    """Whether the other end is this process, as the kernel tells it (Linux)."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True  # the folder's mode is what protects the socket elsewhere
-    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    its_pid, its_uid, _ = struct.unpack("iII", credentials)
-    return (its_pid, its_uid) == (pid, os.getuid())
-
-
-async def _forward(process: Process, log: EventLog) -> None:
-    """Pass the worker's output on as events, line by line; its pipe never fills up."""
-    assert process.stdout is not None
-    now = asyncio.get_running_loop().time
-    rest, allowed, until = b"", _OUTPUT_LINES_MAX, now() + 1.0
-    while data := await process.stdout.read(_OUTPUT_BYTES):
-        *lines, rest = (rest + data).split(b"\n")
-        if len(rest) > _OUTPUT_BYTES:
-            lines, rest = [*lines, rest], b""
-        if now() > until:
-            allowed, until = _OUTPUT_LINES_MAX, now() + 1.0
-        _log_lines(lines[:allowed], process.pid, log)
-        if len(lines) > allowed:
-            log("worker.output_dropped", pid=process.pid, lines=len(lines) - allowed)
-        allowed = max(0, allowed - len(lines))
-    _log_lines([rest], process.pid, log)
-
-
-def _log_lines(lines: Sequence[bytes], pid: int, log: EventLog) -> None:
-    for line in lines:
-        if text := line.decode("utf-8", "replace").rstrip()[:_LINE_CHARS_MAX]:
-            log("worker.output", pid=pid, line=text)
 
 
 async def _settled(*tasks: "asyncio.Task[Any]") -> None:
