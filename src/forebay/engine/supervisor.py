@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from forebay.core.clock import Clock
-from forebay.core.errors import EngineError
+from forebay.core.errors import EngineError, Invalid
 from forebay.core.knob import knob
 from forebay.core.record import EventLog
 from forebay.core.request import (
@@ -216,9 +216,11 @@ class Supervisor:
         """End what runs, and the worker; nothing of it is left.  A second call does nothing."""
         if self._state is not State.STOPPED:
             self._move(State.STOPPED)
+        # Clients hear of it at once, not after the worker has taken its time to exit.
         self._flights.fail_all(_STOPPED)
         keeper = self._keeper
         if keeper is not None:
+            # Its scopes end the worker; a second cancellation does not interrupt that.
             keeper.cancel()
             await asyncio.wait({keeper})
 
@@ -232,7 +234,7 @@ class Supervisor:
             while True:
                 event = await take()
                 yield event
-                if type(event) is Finished:
+                if type(event) is Finished:  # not isinstance: this is the path of every chunk
                     return
         finally:
             self._flights.forget(flight)
@@ -285,6 +287,7 @@ class Supervisor:
                     loss = await self._look_after(worker, info)
                 finally:
                     self._close()
+                # Requests are settled before the process is reaped, which may take seconds.
                 self._lose(loss, worker.last_words)
         except StartFailed as failed:
             self._lose(loss, failed.reason)
@@ -310,11 +313,13 @@ class Supervisor:
         look_s = self._config.beat_s
         self._watch = Watch(
             self._now(),
+            # Within a step a worker is mute, however well it is.
             stall_s=max(self._config.stall_s, info.step_s_max),
             progress_s_max=self._config.progress_s_max,
             look_s_max=2.0 * look_s,
         )
         while not worker.lost.done():
+            # `wait` leaves the future alone when the time is up; `wait_for` would cancel it.
             await asyncio.wait({worker.lost}, timeout=look_s)
             sight = Sight(frames=self._frames, tokens=self._tokens, busy=self._flights.busy)
             if self._watch.look(self._now(), sight):
@@ -331,9 +336,9 @@ class Supervisor:
         """Raise EngineError if no worker was ever ready, and another would not be either."""
         assert self._first_info is not None
         if self._first_info.done():
-            return
+            return  # it has worked once: what is wrong now may pass, so there is no giving up
         if reason is not None:
-            raise EngineError(reason)
+            raise EngineError(reason)  # it knows why, and would say the same again
         if self._restarts.total() >= self._config.starts_max:
             attempts = self._restarts.total()
             message = "The worker ended or fell silent while it was starting"
@@ -358,7 +363,8 @@ class Supervisor:
             prompt=Chat(messages=(hello,)) if chat else Text(text="Hello"),
             sampling=Sampling(tokens_max=1),
             received=now,
-            deadline=now + self._config.start_s_max,
+            # The worker keeps deadlines too; ours must pass first, as it has the better words.
+            deadline=now + 2.0 * self._config.start_s_max,
         )
         try:
             async with asyncio.timeout(self._config.start_s_max):
@@ -366,6 +372,8 @@ class Supervisor:
                     pass
         except TimeoutError:
             raise EngineError("The engine was loaded, but made no token in time.") from None
+        except Invalid as error:
+            raise EngineError(f"The engine refused its first token. {error.message}") from None
 
     def _move(self, state: State) -> None:
         assert state in _MOVES[self._state], f"no way from {self._state} to {state}"

@@ -196,7 +196,10 @@ def main(path: str) -> int:
 
 
 def _die_with_the_gateway() -> None:
-    """Ask the kernel to kill this process when the gateway dies, where it can (Linux)."""
+    """Ask the kernel to kill this process when the gateway dies, where it can (Linux).
+
+    Elsewhere the end of the socket tells it, unless its engine never returns from a step.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -226,6 +226,7 @@ class WorkerProcess:
         if not self.lost.done():
             self.send(Stop())
             await asyncio.wait({exited}, timeout=stop_s_max)
+        # The whole group, also after it has exited: an engine library may have left helpers.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         if self._transport is not None:
