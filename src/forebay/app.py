@@ -21,7 +21,7 @@ import uvicorn
 import uvloop
 
 from forebay.core.clock import MONOTONIC
-from forebay.core.errors import EngineError
+from forebay.core.errors import ServingError
 from forebay.core.request import SamplingAdvice
 from forebay.engine.registry import find
 from forebay.engine.supervisor import Supervisor, WorkerSpec
@@ -201,7 +201,7 @@ async def _serve_until_asked(
 async def _start(service: Service) -> None:
     try:
         await service.supervisor.start()
-    except EngineError as error:
+    except ServingError as error:
         raise StartRefused(f"The engine could not be started. {error.message}") from error
     lane = open_lane(
         service.model.name,

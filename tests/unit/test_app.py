@@ -1,0 +1,42 @@
+"""The composition root: what stops a start."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from forebay import app
+from forebay.core.errors import EngineError, Invalid, ServingError
+from forebay.engine.supervisor import Supervisor
+from forebay.settings import EngineConfig, Settings
+from forebay.telemetry.logs import LogConfig
+
+
+class FailingSupervisor:
+    """Starts as far as its first token, which it is refused."""
+
+    def __init__(self, error: ServingError) -> None:
+        self.error = error
+
+    async def start(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EngineError("No memory."), Invalid("messages: the template does not accept it.")],
+    ids=["engine lost", "first token refused"],
+)
+async def test_whatever_keeps_the_first_token_from_being_made_refuses_the_start(
+    error: ServingError, tmp_path: Path
+) -> None:
+    settings = Settings(
+        engine=EngineConfig(name="scripted"),
+        log=LogConfig(destination=str(tmp_path / "log")),
+    )
+    service = app.build(settings, app.ServedModel(name="m"))
+    with service.log:
+        failing = replace(service, supervisor=cast("Supervisor", FailingSupervisor(error)))
+        with pytest.raises(app.StartRefused, match=error.message):
+            await app._start(failing)
