@@ -138,6 +138,7 @@ async def test_a_defect_is_logged_with_its_place_and_without_its_words() -> None
     answer = await stage.chat()
     ((event, fields),) = stage.events
     assert event == "gateway.defect"
+    assert fields["level"] == "error"
     assert fields["request_id"] == answer.headers["x-request-id"]
     assert fields["error"] == "ZeroDivisionError"
     assert "sse.py" in fields["trace"]

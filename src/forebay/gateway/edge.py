@@ -148,6 +148,7 @@ class Gateway:
         frames = "".join(traceback.format_tb(error.__traceback__))
         self.log(
             "gateway.defect",
+            level="error",
             request_id=exchange.id,
             error=type(error).__name__,
             trace=frames[-_TRACE_CHARACTERS_MAX:],
