@@ -7,6 +7,7 @@ import pytest
 
 from forebay.core.errors import OUTCOMES, EngineError, Invalid, Outcome
 from forebay.core.request import Delta, Scheduled
+from forebay.gateway import encoding
 from forebay.gateway.config import GatewayConfig
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lifecycle import State
@@ -130,6 +131,20 @@ async def test_outcome_internal_error_tells_the_client_nothing_of_the_defect() -
     assert error_of(answer)["code"] == ending.code
     assert b"secret" not in answer.content
     assert b"Zero" not in answer.content
+    assert stage.record.outcome is Outcome.INTERNAL_ERROR
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_an_answer_that_cannot_be_written_is_not_recorded_as_made(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(encoding.ChatFrames, "closing", broken)
+    monkeypatch.setattr(encoding.ChatEncoder, "whole", broken)
+    stage = a_stage()
+    await stage.chat(stream=stream)
     assert stage.record.outcome is Outcome.INTERNAL_ERROR
 
 

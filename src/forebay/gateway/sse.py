@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from forebay.core.errors import ServingError
-from forebay.core.request import Delta, Events, Finished, Usage
+from forebay.core.request import Delta, Events, Finished
 from forebay.gateway.encoding import Encoder, Frames, Gathered
 from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.problems import DONE, JSON
@@ -45,18 +45,18 @@ class EventStream:
 
     async def _stream(self, exchange: Exchange) -> None:
         frames = self.encoder.frames()
-        usage: Usage | None = None
+        last: bytes | None = None
         async for event in self.events:
             if isinstance(event, Delta):
                 if not exchange.started:
                     await self._begin(exchange, frames)
                 await exchange.push(frames.chunk(event), hold=event.more)
             elif isinstance(event, Finished):
-                usage = event.usage
-        assert usage is not None, "the pipeline does not end without Finished"
+                last = frames.closing(event.usage) + DONE
+        assert last is not None, "the pipeline does not end without Finished"
         if not exchange.started:
             await self._begin(exchange, frames)
-        await exchange.finish(frames.closing(usage) + DONE)
+        await exchange.finish(last)
 
     async def _begin(self, exchange: Exchange, frames: Frames) -> None:
         await exchange.start(200, _STREAM_HEADERS + self.headers)
@@ -64,14 +64,14 @@ class EventStream:
 
     async def _whole(self, exchange: Exchange) -> None:
         choices = [Gathered() for _ in range(self.choices)]
-        usage: Usage | None = None
+        body: bytes | None = None
         async for event in self.events:
             if isinstance(event, Delta):
                 choices[event.choice].add(event)
             elif isinstance(event, Finished):
-                usage = event.usage
-        assert usage is not None, "the pipeline does not end without Finished"
-        body = self.encoder.whole(choices, usage)
+                # Not after the last event: the record is written then, and would say "ok".
+                body = self.encoder.whole(choices, event.usage)
+        assert body is not None, "the pipeline does not end without Finished"
         await exchange.answer(200, body, JSON, headers=self.headers)
 
 
