@@ -103,7 +103,7 @@ class AdmissionQueue:
         elif ticket.place is Place.RUNNING:
             self._running -= 1
             self._taken -= ticket.size
-            self._pace.departed(now, busy=self._running > 0)
+            self._pace.departed(now, busy=bool(self._running or self._waiting))
         ticket.place = Place.GONE
         assert self._running >= 0
         assert self._taken >= 0

@@ -16,7 +16,7 @@ class Pace:
         self._last: float | None = None
 
     def departed(self, now: float, *, busy: bool) -> None:
-        """Note a departure; `busy` says whether others still run, so that the next gap counts."""
+        """Note a departure; `busy` says whether others run or wait, so that the next gap counts."""
         if self._last is not None:
             gap_s = now - self._last
             if self._gap_s is None:

@@ -120,6 +120,15 @@ def test_the_time_to_return_follows_the_pace_of_departures() -> None:
     assert queue.retry_after_s() == pytest.approx(1.0)
 
 
+def test_the_pace_of_a_single_place_is_learned_while_others_wait() -> None:
+    queue = a_queue(places_max=1, waiting_max=4, wait_s_max=30.0)
+    tickets = [enter(queue) for _ in range(5)]
+    for second, ticket in enumerate(tickets[:4]):
+        queue.leave(ticket, float(second))
+        queue.settle(float(second))
+    assert queue.retry_after_s() == pytest.approx(1.0)
+
+
 def test_idle_time_does_not_slow_the_pace() -> None:
     queue = a_queue(places_max=2)
     for start in (0.0, 1000.0):
