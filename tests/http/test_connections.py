@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from forebay.core.errors import Outcome
-from forebay.core.request import Delta, Scheduled
+from forebay.core.request import Chat, Delta, Scheduled
 from forebay.gateway import connection
 from tests.support.gateways import CHAT, Stage, a_stage, chat, hang
 from tests.support.listening import listening
@@ -88,6 +88,38 @@ async def test_a_connection_may_be_used_longer_than_a_head_may_take(
             async with asyncio.timeout(5):
                 assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["body apart", "at once"])
+async def test_an_offer_of_http2_is_passed_over(apart: bool) -> None:
+    offer = b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUPGRADE: h2c\r\nHTTP2-Settings: AAMAAABk"
+    head, _, body = request(stream=False).partition(b"\r\n\r\n")
+    stage = a_stage()
+    async with connected(stage) as (reader, writer):
+        for _ in range(2):
+            writer.write(head + offer + b"\r\n\r\n")
+            if apart:
+                await writer.drain()
+                await asyncio.sleep(0.02)
+            writer.write(body)
+            async with asyncio.timeout(5):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+                await reader.readuntil(b"}}")
+    assert [record.outcome for record in stage.records] == [Outcome.OK] * 2
+
+
+async def test_what_a_body_says_of_upgrades_is_left_alone() -> None:
+    stage = a_stage()
+    text = "How do I write\r\nUpgrade: h2c\r\n?"
+    body = json.dumps(chat(text)).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with connected(stage) as (reader, writer):
+        writer.write(head.encode() + body)
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    prompt = stage.engine.asked[0].prompt
+    assert isinstance(prompt, Chat)
+    assert prompt.messages[0].content == text
 
 
 async def test_a_large_body_is_no_large_head() -> None:

@@ -5,6 +5,7 @@ once.  Joined, they cost one system call and one packet.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -24,6 +25,8 @@ HEAD_BYTES_MAX: Final = 65_536
 HEAD_S_MAX: Final = 30.0
 """Longest time from a connection's start, or from a head's first byte, to the head's end."""
 
+_OFFER: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
 
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol over a corked transport.
@@ -38,6 +41,8 @@ class Connection(HttpToolsProtocol):
     _unparsed = 0
     """Bytes since the parser last had something to say: those of an unfinished head."""
     _late: asyncio.TimerHandle | None = None
+    _between = True
+    """The next byte begins a request."""
 
     def when_gone(self, act: Callable[[], None] | None) -> None:
         """Call `act` once the client has gone, or at once if it has; None: call nothing."""
@@ -62,6 +67,9 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bound a head that does not end."""
+        if self._between and (b"pgrade:" in data or b"PGRADE:" in data):
+            data = _without_offer(data)
+        self._between = False
         self._unparsed += len(data)
         super().data_received(data)
         if self._unparsed > HEAD_BYTES_MAX:
@@ -76,6 +84,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note the end, also of a body's trailers."""
+        self._between = True
         self._head_ended()
         super().on_message_complete()
 
@@ -111,6 +120,15 @@ class Connection(HttpToolsProtocol):
             % (status, HTTPStatus(status).phrase.encode(), len(body), body)
         )
         self.transport.close()
+
+
+def _without_offer(data: bytes) -> bytes:
+    """Hide an offer of another protocol, such as Java's clients make of HTTP/2.
+
+    A server may pass it over; the parser would take the body for the other protocol's bytes.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _OFFER.sub(b"\r\nx-upgrade:", head) + end + rest
 
 
 class _Cork:
