@@ -39,10 +39,6 @@ _CLOSING_S: Final = 5.0
 """After a drain, how long ended requests get to send their last bytes."""
 
 
-_UNSENT_S_MAX: Final = 60.0
-"""How long the kernel keeps bytes that a client does not acknowledge; twice `send_s_max`."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
     """What to serve: its name, and the folder of its prepared artefact, if it has one."""
@@ -120,15 +116,22 @@ def run(settings: Settings, model: ServedModel, announce: Callable[[Service], No
     """
     find(settings.engine.name)
     server = settings.server
-    with bind(server.host, server.port, server.backlog_max) as listener:
+    unsent_s_max = 2 * settings.gateway.send_s_max  # ours comes first, and is recorded
+    with bind(
+        server.host, server.port, backlog=server.backlog_max, unsent_s_max=unsent_s_max
+    ) as listener:
         server = replace(server, port=listener.getsockname()[1])  # 0 took a free one
         service = build(replace(settings, server=server), model)
         with service.log:
             return uvloop.run(_live(service, listener, announce))
 
 
-def bind(host: str, port: int, backlog: int) -> socket.socket:
-    """Listen on an address, or raise StartRefused with the fix."""
+def bind(host: str, port: int, *, backlog: int, unsent_s_max: float) -> socket.socket:
+    """Listen on an address, or raise StartRefused with the fix.
+
+    A connection whose client acknowledges nothing for `unsent_s_max` is dropped, where the kernel
+    can (Linux).
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=backlog)
@@ -138,7 +141,7 @@ def bind(host: str, port: int, backlog: int) -> socket.socket:
         raise StartRefused(f"{message} {fix}") from error
     if sys.platform == "linux":
         # Connections inherit it: what a client that has gone silent will never take is dropped.
-        unsent_ms = int(_UNSENT_S_MAX * 1000)
+        unsent_ms = int(unsent_s_max * 1000)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unsent_ms)
     return listener
 

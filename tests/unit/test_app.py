@@ -1,5 +1,7 @@
-"""The composition root: what stops a start."""
+"""The composition root: what stops a start, and how it listens."""
 
+import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -40,3 +42,18 @@ async def test_whatever_keeps_the_first_token_from_being_made_refuses_the_start(
         failing = replace(service, supervisor=cast("Supervisor", FailingSupervisor(error)))
         with pytest.raises(app.StartRefused, match=error.message):
             await app._start(failing)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such option")
+def test_the_kernel_drops_a_silent_client_after_the_time_that_is_asked_for() -> None:
+    with app.bind("127.0.0.1", 0, backlog=8, unsent_s_max=2.5) as listener:
+        option = socket.TCP_USER_TIMEOUT
+        assert listener.getsockopt(socket.IPPROTO_TCP, option) == 2_500
+
+
+def test_a_port_that_is_taken_refuses_the_start_with_the_fix() -> None:
+    with (
+        app.bind("127.0.0.1", 0, backlog=8, unsent_s_max=1.0) as listener,
+        pytest.raises(app.StartRefused, match="choose another with --port"),
+    ):
+        app.bind("127.0.0.1", listener.getsockname()[1], backlog=8, unsent_s_max=1.0)
