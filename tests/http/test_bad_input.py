@@ -218,6 +218,11 @@ TEXTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "an id outside the vocabulary": ({"prompt": [500]}, "prompt", "from 0 to 499"),
     "a negative id": ({"prompt": [1, -1]}, "prompt", "from 0 to 499"),
     "more ids than the context": ({"prompt": [1] * 1_001}, "prompt", "context holds 1000"),
+    "more than the context, before a look at each": (
+        {"prompt": [1] * 1_000 + ["a"]},
+        "prompt",
+        "context holds 1000",
+    ),
     "best_of": ({"prompt": "a", "best_of": 2}, "best_of", "differs from n, 1"),
     "echo": ({"prompt": "a", "echo": True}, "echo", "not supported"),
     "a suffix": ({"prompt": "a", "suffix": "b"}, "suffix", "not supported"),

@@ -130,13 +130,13 @@ class Converter:
     def _ids(self, values: list[str | int | list[int]] | list[int]) -> TokenIds:
         if Feature.TOKEN_IDS not in self._info.supports:
             raise Invalid("prompt: this model takes no token ids; send a text.", param="prompt")
+        if len(values) > self._info.context_tokens_max:
+            found, limit = len(values), self._info.context_tokens_max
+            message = f"prompt: {found} token ids, the model's context holds {limit}."
+            raise Invalid(message, param="prompt")
         ids = tuple(value for value in values if isinstance(value, int))
         if not ids or len(ids) != len(values):
             raise Invalid("prompt: an array of token ids, and nothing else.", param="prompt")
-        if len(ids) > self._info.context_tokens_max:
-            limit = self._info.context_tokens_max
-            message = f"prompt: {len(ids)} token ids, the model's context holds {limit}."
-            raise Invalid(message, param="prompt")
         size = self._info.vocabulary_size
         if min(ids) < 0 or (size and max(ids) >= size):
             bound = f"from 0 to {size - 1}" if size else "0 or more"

@@ -68,8 +68,9 @@ class OpenAI:
         call = self._chat_reader.read(await exchange.body())
         exchange.model = self._lanes.find(call.model).name
         offer = self._offer(call.model)
-        warnings = [*offer.chat.check(call), *parameters.message_warnings(call.messages)]
-        prompt = offer.converter.chat(call)
+        warnings = offer.chat.check(call)
+        prompt = offer.converter.chat(call)  # it bounds the messages
+        warnings += parameters.message_warnings(call.messages)
         request = self._request(exchange, call, offer=offer, prompt=prompt)
         encoder = ChatEncoder(_label("chatcmpl-", call, request=request, offer=offer))
         await self._serve(exchange, request, encoder, warnings=warnings)
