@@ -149,6 +149,18 @@ async def test_a_server_that_ends_the_task_is_not_held_up() -> None:
     assert stage.record.outcome is Outcome.CANCELLED
 
 
+async def test_a_body_that_a_stopping_server_does_not_wait_for_is_told_so_and_recorded() -> None:
+    stage = a_stage()
+    exchange = Exchange(stage.gateway, "POST", CHAT).body(b'{"mod', more=True).start()
+    assert exchange.task is not None
+    await until(lambda: not exchange.waiting)
+    exchange.task.cancel()
+    await ended(exchange)
+    assert exchange.status == 503
+    assert exchange.json["error"]["code"] == "draining"
+    assert stage.record.outcome is Outcome.DRAINING
+
+
 async def test_a_broken_pipe_is_a_client_that_left() -> None:
     stage = a_stage([Scheduled(1), Delta("a"), hang])
     exchange = Exchange(stage.gateway, "POST", CHAT).body(json.dumps(chat(stream=True)).encode())

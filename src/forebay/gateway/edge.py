@@ -92,6 +92,11 @@ class Gateway:
             await handler(exchange)
         except ServingError as error:
             await self._fail(exchange, error)
+        except asyncio.CancelledError:
+            if exchange.piped or exchange.started:
+                raise
+            # The server stops, and the body has not arrived: nobody else would record it.
+            await self._fail(exchange, self.lifecycle.farewell())
         except Exception as error:  # noqa: BLE001 - the HTTP edge: every defect is answered
             self._note(exchange, error)
             await self._fail(exchange, Defect("The server failed; the fault is its own."))

@@ -57,10 +57,7 @@ class Lifecycle:
     def presence(self) -> Iterator[None]:
         """Count a request as present; raises Draining when nothing new is taken."""
         if self._state >= State.DRAINING:
-            raise Draining(
-                "The server is stopping. Send the request again; another replica will take it.",
-                retry_after_s=self._retry_after_s,
-            )
+            raise self.farewell()
         self._present += 1
         self._empty.clear()
         try:
@@ -69,6 +66,13 @@ class Lifecycle:
             self._present -= 1
             if not self._present:
                 self._empty.set()
+
+    def farewell(self) -> Draining:
+        """Return what a request is told that comes too late."""
+        return Draining(
+            "The server is stopping. Send the request again; another replica will take it.",
+            retry_after_s=self._retry_after_s,
+        )
 
     async def emptied(self, wait_s_max: float) -> int:
         """Wait until nobody is present, at most `wait_s_max`; return how many still are."""
