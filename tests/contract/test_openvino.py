@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from forebay.core.request import FinishReason, JsonObject, JsonSchema, Message, Role, Sampling
+from forebay.engine.json_schema import SchemaRefused, check
 from forebay.engine.protocol import Refused, SequenceId, StepOutput
 from forebay.engines.openvino import KIND, OpenVinoConfig, OpenVinoStepEngine
 from forebay.testing.step_engine_contract import StepEngineContract
 from tests.support.models import artefact_of
+from tests.support.schemas import SchemaMaker, satisfies
 
 pytestmark = pytest.mark.model
 
@@ -37,6 +39,7 @@ JUDGES: list[tuple[Any, Callable[[Any], object]]] = [
         lambda value: 2 <= len(value) <= 4 and set(value) <= {True, False},
     ),
     ({"enum": ['é"', "\\", 1.5, None, [{}]]}, lambda value: value in ['é"', "\\", 1.5, None, [{}]]),
+    ({"enum": list(range(129, 141))}, lambda value: value in range(129, 141)),
     ({"type": "string", "maxLength": 5}, lambda value: len(value) <= 5),
     (
         {"type": "string", "pattern": r"^[A-Z]{2}-\d{4}$"},
@@ -158,6 +161,26 @@ def test_every_answer_satisfies_its_schema(
     assert len(ended) >= 4
     for text in ended:
         assert judge(json.loads(text)), text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_the_checker_accepts_is_compiled_and_enforced(
+    engine: OpenVinoStepEngine, seed: int
+) -> None:
+    schema = SchemaMaker(seed).whole()
+    try:
+        check(schema)
+    except SchemaRefused:
+        pytest.skip("this seed made a schema that is refused")
+    grammar = JsonSchema(schema=json.dumps(schema))
+    ways = [
+        Sampling(tokens_max=40, temperature=(1.0, 3.0)[seed % 2], seed=seed, grammar=grammar)
+        for seed in range(4)
+    ]
+    for answer in said(engine, "Give me some random data.", *ways):
+        if answer.reason is FinishReason.STOP:
+            text = text_of(engine, answer)
+            assert satisfies(json.loads(text), schema, schema), text
 
 
 def test_any_object_is_an_object(engine: OpenVinoStepEngine) -> None:

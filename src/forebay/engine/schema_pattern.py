@@ -1,19 +1,29 @@
-"""The regular expressions that a JSON string can be held to.
+"""The regular expressions that a JSON string can be held to: rows of characters and classes.
 
 The grammar library matches a pattern against the JSON text, quotes and all: a `.` or a negated
-class lets quotes and line ends through, and the answer is no JSON any more.  What is left is
-enough for codes, numbers and names: literals, classes of named characters, groups, and
-repetitions that stay small.
+class lets quotes and line ends through, and the answer is no JSON any more.  And it merges
+states that only look alike, so alternatives let others through.  What is left is a row of
+characters and classes, each repeated or not, where a reader never has to guess which piece a
+character belongs to.  It is enough for codes, numbers, names and addresses.
 """
 
+import string
 from typing import Final
 
 CHARACTERS_MAX: Final = 512
 REPEATS_MAX: Final = 100
-"""Largest number in {m,n}; only a single character or class may be counted with it."""
+"""Largest number in {m,n}."""
 
-_ESCAPES: Final = frozenset(r"dw.+*?()[]{}^$|/-")
+_ESCAPED: Final = {
+    **{character: frozenset(character) for character in ".+*?()[]{}^$|/-"},
+    "d": frozenset(string.digits),
+    "w": frozenset(string.ascii_letters + string.digits + "_"),
+}
+_RANGES: Final = (string.digits, string.ascii_lowercase, string.ascii_uppercase)
 _UNSAFE: Final = frozenset('"\\')
+_SPECIAL: Final = frozenset("()|.^$]}*+?{")
+
+Characters = frozenset[str]
 
 
 class PatternRefused(Exception):
@@ -30,21 +40,32 @@ def check_pattern(pattern: object) -> int:
 
 
 class _Scan:
-    """One pass from left to right.  State: position, open groups, whether `{` may follow."""
+    """One pass from left to right.
+
+    State: the position, the sum of counts, and `open`: what the pieces before this one could
+    still take, had they gone on.
+    """
 
     def __init__(self, body: str) -> None:
         self._body = body
         self._at = 0
-        self._depth = 0
-        self._last = ""
         self._counts = 0
+        self._open: Characters = frozenset()
 
     def run(self) -> int:
         """Scan the whole and return the sum of its counts."""
         while self._at < len(self._body):
-            self._one(self._take())
-        if self._depth:
-            raise PatternRefused("a group is not closed.")
+            characters = self._piece(self._take())
+            if characters & self._open:
+                raise PatternRefused(
+                    "a repeated or optional piece and one that may follow it share a character. "
+                    "Make them different, or use a fixed count."
+                )
+            low, high = self._repeat()
+            if low:
+                self._open = frozenset()
+            if high != low:
+                self._open |= characters
         return self._counts
 
     def _take(self) -> str:
@@ -53,105 +74,71 @@ class _Scan:
         self._at += 1
         return self._body[self._at - 1]
 
-    def _one(self, character: str) -> None:
-        match character:
-            case "(":
-                self._open()
-            case ")":
-                self._close()
-            case "|":
-                self._alternative()
-            case "[":
-                self._class()
-                self._last = "single"
-            case "*" | "+" | "?" | "{":
-                self._repeat(character)
-            case "." | "^" | "$" | "]" | "}":
-                raise PatternRefused(
-                    f"{character!r} is not supported here. Name the characters, as in [A-Za-z ]."
-                )
-            case "\\":
-                self._escape()
-                self._last = "single"
-            case _:
-                _check_plain(character)
-                self._last = "single"
+    def _starts(self, text: str) -> bool:
+        return self._body.startswith(text, self._at)
 
-    def _open(self) -> None:
-        if self._body.startswith("?", self._at) and not self._body.startswith("?:", self._at):
-            raise PatternRefused("look-around and named groups are not supported.")
-        if self._body.startswith("?:", self._at):
-            self._at += 2
-        self._depth += 1
-        self._last = ""
+    def _piece(self, character: str) -> Characters:
+        if character == "[":
+            return self._class()
+        if character == "\\":
+            return self._escape()
+        if character in _SPECIAL:
+            raise PatternRefused(
+                f"{character!r} is not supported here: a pattern is a row of characters and "
+                "classes, such as ^[A-Z]{2}-\\d+$. Use enum or anyOf for alternatives."
+            )
+        return _plain(character)
 
-    def _close(self) -> None:
-        if not self._depth or not self._last:
-            raise PatternRefused("a group is empty, or closed where none is open.")
-        self._depth -= 1
-        self._last = "group"
-
-    def _alternative(self) -> None:
-        if not self._depth or not self._last:
-            raise PatternRefused("alternatives must not be empty and need a group: ^(a|b)$.")
-        self._last = ""
-
-    def _repeat(self, character: str) -> None:
-        if self._last not in ("single", "group"):
-            raise PatternRefused("a repetition stands where nothing can be repeated.")
-        if character == "{":
-            numbers = self._braces()
-            if self._last == "group" and numbers[-1] > 1:
-                raise PatternRefused("only a character or a class can be counted, not a group.")
-            self._counts += numbers[-1]
-        self._last = "repeated"
-
-    def _braces(self) -> list[int]:
+    def _repeat(self) -> tuple[int, int | None]:
+        """Return how often the piece before may stand: at least, at most (None: any number)."""
+        for sign, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
+            if self._starts(sign):
+                self._at += 1
+                return bounds
+        if not self._starts("{"):
+            return 1, 1
         end = self._body.find("}", self._at)
-        parts = self._body[self._at : end].split(",") if end > 0 else []
-        self._at = end + 1
-        if not (1 <= len(parts) <= 2 and all(p.isascii() and p.isdigit() for p in parts)):  # noqa: PLR2004 - m, or m and n
+        parts = self._body[self._at + 1 : end].split(",") if end > 0 else []
+        if len(parts) not in (1, 2) or not all(p.isascii() and p.isdigit() for p in parts):
             raise PatternRefused("a count must be {m} or {m,n}.")
-        numbers = [int(part) for part in parts]
-        if not numbers[0] <= numbers[-1] <= REPEATS_MAX or not numbers[-1]:
+        self._at = end + 1
+        low, high = int(parts[0]), int(parts[-1])
+        if not low <= high <= REPEATS_MAX or not high:
             raise PatternRefused(f"counts must rise, and end at 1 to {REPEATS_MAX}.")
-        return numbers
+        self._counts += high
+        return low, high
 
-    def _escape(self) -> str:
+    def _escape(self) -> Characters:
         character = self._take()
-        if character not in _ESCAPES:
+        if character not in _ESCAPED:
             raise PatternRefused(
                 f"\\{character} is not supported. Name the characters, as in [A-Za-z ]."
             )
-        return character
+        return _ESCAPED[character]
 
-    def _class(self) -> None:
-        if self._body.startswith("^", self._at):
+    def _class(self) -> Characters:
+        if self._starts("^"):
             raise PatternRefused("negated classes are not supported. Name what is allowed.")
-        members = 0
-        before = ""
+        members: set[str] = set()
         while (character := self._take()) != "]":
-            members += 1
-            if character == "\\":
-                before = self._escape()
-                before = "" if before in "dw" else before
-            elif character == "-" and before and not self._body.startswith("]", self._at):
-                _check_range(before, self._take())
-                before = ""
-            else:
-                _check_plain(character)
-                before = character
+            first = self._escape() if character == "\\" else _plain(character)
+            if len(first) == 1 and self._starts("-") and not self._starts("-]"):
+                self._at += 1
+                first = _between(min(first), self._take())
+            members |= first
         if not members:
             raise PatternRefused("a class is empty.")
+        return frozenset(members)
 
 
-def _check_plain(character: str) -> None:
+def _plain(character: str) -> Characters:
     if character in _UNSAFE or not character.isprintable():
         raise PatternRefused("quotes, backslashes and control characters are not supported.")
+    return frozenset(character)
 
 
-def _check_range(low: str, high: str) -> None:
-    kinds = (str.isdigit, str.islower, str.isupper)
-    same = any(kind(low) and kind(high) for kind in kinds)
-    if not (low.isascii() and high.isascii() and same and low <= high):
-        raise PatternRefused("a range must be among digits, a-z or A-Z, and rise.")
+def _between(low: str, high: str) -> Characters:
+    for line in _RANGES:
+        if low in line and high in line and low <= high:
+            return frozenset(line[line.index(low) : line.index(high) + 1])
+    raise PatternRefused("a range must be among digits, a-z or A-Z, and rise.")

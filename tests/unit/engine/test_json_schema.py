@@ -5,17 +5,14 @@ from typing import Any
 
 import pytest
 
-from forebay.engine.json_schema import (
-    ANY_OBJECT,
+from forebay.engine.json_schema import ANY_OBJECT, SchemaRefused, check, grammar_schema
+from forebay.engine.schema_rules import (
     BUDGETS,
     BYTES_MAX,
     NODES_MAX,
     OPTIONAL_MAX,
     VALUES_MAX,
     Budget,
-    SchemaRefused,
-    check,
-    grammar_schema,
 )
 
 
@@ -138,9 +135,30 @@ def test_a_schema_that_would_not_be_enforced_is_refused_with_its_place(
     assert refusal.value.path == path
 
 
+def apart(*values: object) -> dict[str, Any]:
+    """Return what an enum is compiled to."""
+    names = [f"-{index}" for index in range(len(values))]
+    return {
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in names],
+        "$defs": {name: {"const": value} for name, value in zip(names, values, strict=True)},
+    }
+
+
 def test_small_ranges_of_whole_numbers_are_written_out() -> None:
     compiled = grammar_schema('{"type":"integer","minimum":-1,"maximum":2}')
-    assert json.loads(compiled) == {"enum": [-1, 0, 1, 2]}
+    assert json.loads(compiled) == apart(-1, 0, 1, 2)
+
+
+def test_each_alternative_is_a_definition_of_its_own() -> None:
+    assert json.loads(grammar_schema('{"enum":["a","ab"]}')) == apart("a", "ab")
+    compiled = json.loads(grammar_schema('{"anyOf":[{"const":"a"},{"type":"null"}]}'))
+    assert compiled["anyOf"] == [{"$ref": "#/$defs/-1"}, {"$ref": "#/$defs/-2"}]
+
+
+def test_our_definitions_never_take_the_place_of_the_clients() -> None:
+    schema = {"enum": [1], "$defs": {"-0": {"type": "null"}}}
+    compiled = json.loads(grammar_schema(json.dumps(schema)))
+    assert compiled["$defs"] == {"-0": {"type": "null"}, "--0": {"const": 1}}
 
 
 def test_counted_items_may_be_anything_unless_said() -> None:
@@ -150,7 +168,7 @@ def test_counted_items_may_be_anything_unless_said() -> None:
 
 def test_annotations_and_redundant_types_are_not_compiled() -> None:
     compiled = grammar_schema('{"title":"t","type":"string","enum":["a"],"description":"d"}')
-    assert json.loads(compiled) == {"enum": ["a"]}
+    assert json.loads(compiled) == apart("a")
 
 
 def test_a_property_may_be_named_like_an_annotation() -> None:
