@@ -33,6 +33,11 @@ def test_a_gguf_of_the_hub_is_prepared_and_speaks(tmp_path: Path) -> None:
             progress=told.append,
             hub_endpoint=hub.address,
         )
+    gone = hub.address  # the second time, no network is needed
+    again = prepare(
+        resolve("hf:org/repo"), cache=tmp_path / "cache", progress=told.append, hub_endpoint=gone
+    )
+    assert again == artefact
     stages = list(dict.fromkeys(progress.stage for progress in told))
     assert stages == [stage for stage in Stage if stage in stages]
     assert {Stage.FETCH, Stage.DEQUANTISE, Stage.READ, Stage.COMPRESS} <= set(stages)
