@@ -23,7 +23,7 @@ are over ours. Both carry `Retry-After` (seconds) and `retry-after-ms`.
 Under `/v1` the body has OpenAI's shape, `{"error": {"message", "type", "param", "code"}}`;
 elsewhere it is an RFC 9457 problem. Once a stream has begun, its status line cannot change: the
 error comes as `data: {"error": ...}`, then `data: [DONE]`. A status may be sharper than the
-table's: 404 or 405 for a path, 408 or 413 for a body, 422 for a value.
+table's: 404 or 405 for a path, 408, 413 or 415 for a body, 431 for a head.
 """
 METRICS: Final = """\
 # Metrics

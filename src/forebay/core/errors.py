@@ -180,7 +180,7 @@ class ServingError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status: the table's, or a sharper one of the same class (405, 413, 422)."""
+        """The HTTP status: the table's, or a sharper one of the same class (405, 413, 415)."""
         return self._status or self.ending.status
 
 

@@ -193,8 +193,9 @@ class Supervisor:
         return self._tokens_before + self._tokens
 
     def well(self, now: float) -> bool:
-        """Whether a worker is there and its loop turns."""
-        return self._state is State.READY and self._watch is not None and self._watch.well(now)
+        """Whether a worker is there, has made a token, and makes more while work runs."""
+        proven = self._state is State.READY and self._tokens > 0
+        return proven and self._watch is not None and self._watch.well(now)
 
     async def start(self) -> None:
         """Start the first worker and make one token; raises EngineError."""
@@ -299,9 +300,13 @@ class Supervisor:
         self._info = info
         self._worker = worker
         assert self._first_info is not None
+        now = self._now()
+        self._flights.worker_ready(worker.send, now)
         if not self._first_info.done():
             self._first_info.set_result(info)
-        self._flights.worker_ready(worker.send, self._now())
+        else:
+            # Nobody reads this one: a replacement is well once it has made a token.
+            self._flights.add(self._first_request(now), now)
 
     def _close(self) -> None:
         self._worker = self._watch = self._stats = None
@@ -352,11 +357,10 @@ class Supervisor:
             self._log("supervisor.ended", reason=type(error).__name__)
         self._flights.fail_all(_NOT_RUNNING)
 
-    async def _make_one_token(self) -> None:
-        now = self._now()
+    def _first_request(self, now: float) -> Request:
         chat = Feature.TEXT not in self.info.supports
         hello = Message(role=Role.USER, content="Hello")
-        request = Request(
+        return Request(
             id=RequestId("first-token"),
             route=Route.PROBE,
             model="",
@@ -366,6 +370,9 @@ class Supervisor:
             # The worker keeps deadlines too; ours must pass first, as it has the better words.
             deadline=now + 2.0 * self._config.start_s_max,
         )
+
+    async def _make_one_token(self) -> None:
+        request = self._first_request(self._now())
         try:
             async with asyncio.timeout(self._config.start_s_max):
                 async for _ in self.generate(request):

@@ -49,8 +49,13 @@ class Watch:
         return self._silent_s >= self._stall_s or self._fruitless_s >= self._progress_s_max
 
     def well(self, now: float) -> bool:
-        """Whether, as far as is known at `now`, the worker's loop turns."""
-        return self._silent_s + min(now - self._looked, self._look_s_max) < self._stall_s
+        """Whether, as far as is known at `now`, its loop turns, and not in vain.
+
+        It stops being well long before it is lost for want of tokens: new requests had better
+        go elsewhere while it may still recover.
+        """
+        since_s = min(now - self._looked, self._look_s_max)
+        return max(self._silent_s, self._fruitless_s) + since_s < self._stall_s
 
 
 class Backoff:

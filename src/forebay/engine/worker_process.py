@@ -133,11 +133,17 @@ class _Link(asyncio.Protocol):
 class WorkerProcess:
     """A running worker.  Mutable state: two futures, its last words, and frames to be sent."""
 
-    def __init__(self, process: Process, receive: Callable[[Up], None]) -> None:
-        """Hold `process`; Step, Beat and Fault of one request go to `receive`."""
+    def __init__(
+        self, process: Process, receive: Callable[[Up], None], *, unread_bytes_max: int
+    ) -> None:
+        """Hold `process`; Step, Beat and Fault of one request go to `receive`.
+
+        A worker that leaves more than `unread_bytes_max` bytes unread is lost.
+        """
         loop = asyncio.get_running_loop()
         self._process = process
         self._pass_on = receive
+        self._unread_bytes_max = unread_bytes_max
         self._info: asyncio.Future[EngineInfo] = loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._last_words: str | None = None
@@ -163,8 +169,11 @@ class WorkerProcess:
 
     def _flush(self) -> None:
         frames, self._outgoing = self._outgoing, []
-        if frames and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(frames))
+        transport = self._transport
+        if frames and transport is not None and not transport.is_closing():
+            transport.write(b"".join(frames))
+            if transport.get_write_buffer_size() > self._unread_bytes_max:
+                self.lose(Loss.STALLED)
 
     def lose(self, loss: Loss) -> None:
         """Give it up; only the first reason counts."""
@@ -251,7 +260,7 @@ async def open_worker(
                 env=environment(os.environ),
                 start_new_session=True,
             )
-        worker = WorkerProcess(process, receive)
+        worker = WorkerProcess(process, receive, unread_bytes_max=config.frame_bytes_max)
         output = asyncio.create_task(forward(process, log))
         exited = asyncio.create_task(process.wait())
         exited.add_done_callback(worker._exited)  # noqa: SLF001 - one unit

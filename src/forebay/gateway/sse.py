@@ -5,13 +5,14 @@ awaited before the status line, so that an overload is a 503 and never a 200 wit
 inside.  And the events are closed however the exchange ends: what is not read is not made.
 """
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 from forebay.core.errors import ServingError
-from forebay.core.request import Delta, Events, Finished
+from forebay.core.request import Delta, Events, Finished, Usage
 from forebay.gateway.encoding import Encoder, Frames, Gathered
 from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.problems import DONE, JSON
@@ -21,6 +22,9 @@ _STREAM_HEADERS: Final[tuple[Header, ...]] = (
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx would hold the events back
 )
+
+_INLINE_TOKENS_MAX: Final = 4_096
+"""Tokens whose encoding, log-probabilities included, takes a few milliseconds at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +74,15 @@ class EventStream:
                 choices[event.choice].add(event)
             elif isinstance(event, Finished):
                 # Not after the last event: the record is written then, and would say "ok".
-                body = self.encoder.whole(choices, event.usage)
+                body = await self._encoded(choices, event.usage)
         assert body is not None, "the pipeline does not end without Finished"
         await exchange.answer(200, body, JSON, headers=self.headers)
+
+    async def _encoded(self, choices: list[Gathered], usage: Usage) -> bytes:
+        """Encode a whole answer; one of many tokens in a thread, for the loop has others."""
+        if usage.completion_tokens <= _INLINE_TOKENS_MAX:
+            return self.encoder.whole(choices, usage)
+        return await asyncio.to_thread(self.encoder.whole, choices, usage)
 
 
 class _Reading:

@@ -50,6 +50,16 @@ def test_time_in_which_nobody_looked_is_not_held_against_it() -> None:
     assert not watch.look(60.25, Sight(frames=2, tokens=1, busy=True))
 
 
+def test_it_is_not_well_while_work_runs_and_no_token_is_made() -> None:
+    watch = a_watch()
+    for number in range(1, 9):
+        sight = Sight(frames=number, tokens=0, busy=True)
+        assert not watch.look(number * 0.5, sight), "it may still recover"
+    assert not watch.well(4.0)
+    watch.look(4.5, Sight(frames=9, tokens=1, busy=True))
+    assert watch.well(4.5)
+
+
 def test_it_is_well_until_it_has_been_silent_for_too_long() -> None:
     watch = a_watch()
     assert watch.well(0.4)

@@ -5,7 +5,7 @@ from asyncio.subprocess import Process
 from typing import cast
 
 from forebay.engine.wire import Abort, Stop, frame
-from forebay.engine.worker_process import WorkerProcess
+from forebay.engine.worker_process import Loss, WorkerProcess
 
 
 class Written:
@@ -14,6 +14,7 @@ class Written:
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.closing = False
+        self.unread = 0
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
@@ -21,9 +22,12 @@ class Written:
     def is_closing(self) -> bool:
         return self.closing
 
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
 
 def connected() -> tuple[WorkerProcess, Written]:
-    worker = WorkerProcess(cast("Process", None), lambda _: None)
+    worker = WorkerProcess(cast("Process", None), lambda _: None, unread_bytes_max=100)
     transport = Written()
     worker._transport = cast("asyncio.Transport", transport)
     return worker, transport
@@ -46,3 +50,15 @@ async def test_nothing_is_written_to_a_worker_that_closed_meanwhile() -> None:
     transport.closing = True
     await asyncio.sleep(0)
     assert transport.writes == []
+
+
+async def test_a_worker_that_does_not_read_is_given_up() -> None:
+    worker, transport = connected()
+    transport.unread = 100
+    worker.send(Abort(1))
+    await asyncio.sleep(0)
+    assert not worker.lost.done()
+    transport.unread = 101
+    worker.send(Abort(2))
+    await asyncio.sleep(0)
+    assert worker.lost.result() is Loss.STALLED
