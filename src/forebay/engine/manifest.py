@@ -66,17 +66,17 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the facts of a prepared model without touching its weights."""
     path = folder / MANIFEST
     if not path.is_file() or path.stat().st_size > _MANIFEST_BYTES_MAX:
-        raise ArtefactError(f"{folder} holds no prepared model. Run `forebay pull` to make one.")
+        raise ArtefactError(f"{folder} holds no finished model. Remove it and run `forebay pull MODEL`.")
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except msgspec.DecodeError as error:
         raise ArtefactError(
-            f"{path} cannot be read ({error}). Remove the folder and run `forebay pull` again."
+            f"{path} cannot be read ({error}). Remove the folder and run `forebay pull MODEL` again."
         ) from error
     if manifest.format != FORMAT:
         raise ArtefactError(
             f"{folder} has format {manifest.format}; this version of Forebay loads {FORMAT}. "
-            "Remove the folder and run `forebay pull` again."
+            "Remove the folder and run `forebay pull MODEL` again."
         )
     return manifest
 
@@ -88,13 +88,13 @@ def load_verified(folder: Path) -> Manifest:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise ArtefactError(
-                f"{folder} lacks {name!r}. Remove the folder and run `forebay pull` again."
+                f"{folder} lacks {name!r}. Remove the folder and run `forebay pull MODEL` again."
             )
         found = file_sha256(path)
         if found != digest:
             raise ArtefactError(
                 f"{path} was changed after it was prepared: its sha256 is {found}, "
-                f"the manifest says {digest}. Remove the folder and run `forebay pull` again."
+                f"the manifest says {digest}. Remove the folder and run `forebay pull MODEL` again."
             )
     return manifest
 

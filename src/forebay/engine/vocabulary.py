@@ -87,5 +87,5 @@ def _object(text: str) -> dict[str, Any]:
 def _unusable(name: str, fault: str) -> ArtefactError:
     return ArtefactError(
         f"The model's {name} cannot be used: {fault}. Remove the model's folder and run "
-        "`forebay pull` again."
+        "`forebay pull MODEL` again."
     )
