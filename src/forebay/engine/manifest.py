@@ -66,7 +66,9 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the facts of a prepared model without touching its weights."""
     path = folder / MANIFEST
     if not path.is_file() or path.stat().st_size > _MANIFEST_BYTES_MAX:
-        raise ArtefactError(f"{folder} holds no finished model. Remove it and run `forebay pull MODEL`.")
+        raise ArtefactError(
+            f"{folder} holds no finished model. Remove it and run `forebay pull MODEL`."
+        )
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except msgspec.DecodeError as error:
