@@ -1,7 +1,9 @@
 """The default model keeps its quality in 8 bits, and its text rules are the library's own."""
 
+import json
 import random
 import shutil
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from forebay.models.catalogue import resolve
 from forebay.models.sources import PypiSource, parse
 from forebay.settings import ModelConfig
 from tests.support.models import artefact_of
+from tests.support.server import serving
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -145,3 +148,17 @@ def test_a_changed_weight_is_not_loaded(artefact: Artefact, tmp_path: Path) -> N
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(ArtefactError, match="changed after it was prepared"):
         KIND.make(OpenVinoConfig(), copy)
+
+
+def test_a_newcomers_first_question_is_answered_whatever_is_left_out(
+    tmp_path: Path, default_model: str
+) -> None:
+    question = {"role": "user", "content": "What is the capital of France?"}
+    body = json.dumps({"model": default_model, "messages": [question]}).encode()
+    with serving(tmp_path) as server:
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(server.url + "/v1/chat/completions", body, headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            choice = json.load(answer)["choices"][0]
+    assert "Paris" in choice["message"]["content"]
+    assert choice["finish_reason"] == "stop"

@@ -109,7 +109,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingAdvice:
-    """What a model's makers advise, used where a client names nothing; OpenAI's defaults."""
+    """How a model is best sampled where a client names nothing; OpenAI's defaults."""
 
     temperature: float = 1.0
     top_p: float = 1.0

@@ -73,7 +73,8 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except msgspec.DecodeError as error:
         raise ArtefactError(
-            f"{path} cannot be read ({error}). Remove the folder and run `forebay pull MODEL` again."
+            f"{path} cannot be read ({error}). "
+            "Remove the folder and run `forebay pull MODEL` again."
         ) from error
     if manifest.format != FORMAT:
         raise ArtefactError(

@@ -213,7 +213,7 @@ def test_null_in_what_is_skipped_is_as_good_as_nothing() -> None:
     assert understood(ChatCall, {"tools": None, "user": None, "audio": None})[0] == []
 
 
-def test_what_a_client_does_not_name_is_sampled_as_the_makers_advise() -> None:
+def test_what_a_client_does_not_name_is_sampled_as_the_model_is_best() -> None:
     advice = SamplingAdvice(temperature=0.2, top_p=0.9)
     info = EngineInfo(name="e", context_tokens_max=9, running_max=1, supports=EVERYTHING)
     converter = Converter(GatewayConfig(), info, advice)
