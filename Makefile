@@ -58,7 +58,7 @@ bench: setup-tests ## measure against the bare engine and write benchmarks/resul
 drill: setup-tests ## break a running server on purpose, long version: kill, hang, vanish
 	@exec $(BIN)/python -m pytest tests/drill $(ARGS)
 
-docs: setup-tests ## regenerate the generated pages: configuration, metrics, errors
+docs: setup-tests ## regenerate the generated pages: cli, configuration, errors, http-api, metrics
 	@exec $(BIN)/python scripts/generate_docs.py
 
 image: ## build the container image with podman, buildah or docker; print its size
@@ -74,16 +74,19 @@ clean: ## remove what make and the tools made; prepared models stay
 setup-tests: .venv/.dev
 
 .venv/bin/python:
+	@echo "Making .venv ..."
 	@PYTHON=$(PYTHON) sh scripts/make_venv.sh .venv
 
 # The locked files first, then this package on top with nothing fetched for it.
 .venv/.serve: requirements/serve.txt pyproject.toml | .venv/bin/python
-	@$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements/serve.txt
+	@echo "Installing packages into .venv (about 550 MB, once) ..."
+	@$(BIN)/pip install --disable-pip-version-check -q --require-hashes -r requirements/serve.txt
 	@$(BIN)/pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	@touch $@
 
 # dev.txt holds all of serve.txt at the same versions.
 .venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/python
+	@echo "Installing packages and tools into .venv (about 750 MB, once) ..."
 	@$(BIN)/pip install --disable-pip-version-check -q --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	@touch .venv/.serve $@

@@ -74,6 +74,8 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
         found.settings, engine=dataclasses.replace(found.settings.engine, name=kind.name)
     )
     served = _model_of(found, kind)
+    if kind.needs_model:
+        typer.echo(f"Loading {served.name} ...", err=True)
     from forebay import app  # noqa: PLC0415 - see main
 
     try:

