@@ -123,9 +123,11 @@ async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("healthy_twin")
-async def test_a_half_closed_socket_is_no_reason_to_hang(server: Server) -> None:
-    answer = await raw(server, request(chat(max_tokens=2)), half_close=True)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+async def test_a_half_closed_client_counts_as_gone_and_holds_nothing(server: Server) -> None:
+    gone = server.metric("llm_requests_total", outcome="cancelled")
+    answer = await raw(server, request(chat(max_tokens=5000, ignore_eos=True)), half_close=True)
+    assert answer == b""
+    assert server.metric("llm_requests_total", outcome="cancelled") == gone + 1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,8 @@ async def test_a_half_closed_socket_is_no_reason_to_hang(server: Server) -> None
 @pytest.mark.usefixtures("healthy_twin")
 async def test_what_is_not_http_is_refused(server: Server, sent: bytes) -> None:
     answer = await raw(server, sent, half_close=True)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+    assert b'"code":"invalid_request"' in answer
 
 
 async def test_an_unknown_path_and_a_wrong_method_have_openais_shape(server: Server) -> None:

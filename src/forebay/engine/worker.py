@@ -128,8 +128,10 @@ class Worker:
     def _submit(self, submit: Submit) -> None:
         try:
             self._answering.submit(submit, time.monotonic())
-        except Exception:  # noqa: BLE001 - whatever a request breaks, it fails alone
-            traceback.print_exc()
+        except Exception as error:  # noqa: BLE001 - whatever a request breaks, it fails alone
+            # Its text may hold what a client wrote, and prompts are not logged: say where only.
+            traceback.print_tb(error.__traceback__)
+            sys.stderr.write(f"{type(error).__name__} while a request was taken in\n")
             message = "The engine could not take the request in."
             self._answering.fail(submit.id, Fault(submit.id, Outcome.ENGINE_ERROR, message))
 

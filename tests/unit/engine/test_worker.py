@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import pytest
 
 from forebay.core.errors import Outcome
-from forebay.core.request import FinishReason, Sampling
+from forebay.core.request import FinishReason, Message, Sampling
 from forebay.engine.protocol import CannotLoad, SequenceId, StepEngine
 from forebay.engine.registry import EngineKind, UnknownEngine
 from forebay.engine.wire import (
@@ -190,6 +190,20 @@ def test_what_a_request_breaks_while_it_is_taken_in_is_its_own_end_only(
     assert faults == {1: Outcome.ENGINE_ERROR, 2: Outcome.INVALID}
     assert [each.ends[0].id for each in found if isinstance(each, Step)] == [3]
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_what_a_client_wrote_is_not_printed_when_it_breaks_something(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def chat(_: object, messages: Sequence[Message]) -> list[int]:
+        raise ZeroDivisionError(messages[0].content)
+
+    monkeypatch.setattr("tests.support.step_engines.ByteTokenizer.chat", chat)
+    gateway.send(a_submit(1, "my secret"))
+    assert isinstance(gateway.receive(), Fault)
+    printed = capfd.readouterr().err
+    assert "ZeroDivisionError" in printed
+    assert "secret" not in printed
 
 
 def test_an_engine_that_raises_is_lost_and_the_worker_says_so_and_ends(
