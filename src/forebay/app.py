@@ -30,6 +30,7 @@ from forebay.gateway.edge import Gateway
 from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
+from forebay.serve.replay import Replay
 from forebay.settings import Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
@@ -86,7 +87,9 @@ def build(settings: Settings, model: ServedModel) -> Service:
     )
     hooks = (metrics, log)
     gateway = Gateway(
-        pipeline=Pipeline(lifecycle=lifecycle, lanes=lanes, hooks=hooks, now=MONOTONIC),
+        pipeline=Pipeline(
+            lifecycle=lifecycle, replay=Replay(), lanes=lanes, hooks=hooks, now=MONOTONIC
+        ),
         lanes=lanes,
         lifecycle=lifecycle,
         metrics=metrics,

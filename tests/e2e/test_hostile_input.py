@@ -123,11 +123,24 @@ async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("healthy_twin")
-async def test_a_half_closed_client_counts_as_gone_and_holds_nothing(server: Server) -> None:
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_half_closed_client_is_told_so_and_holds_nothing(
+    server: Server, stream: bool
+) -> None:
     gone = server.metric("llm_requests_total", outcome="cancelled")
-    answer = await raw(server, request(chat(max_tokens=5000, ignore_eos=True)), half_close=True)
-    assert answer == b""
+    body = chat(max_tokens=5000, ignore_eos=True, stream=stream)
+    answer = await raw(server, request(body), half_close=True)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Keep the connection open until the answer has arrived." in answer
     assert server.metric("llm_requests_total", outcome="cancelled") == gone + 1
+
+
+@pytest.mark.usefixtures("healthy_twin")
+async def test_a_request_cut_short_is_told_so(server: Server) -> None:
+    for sent in (request(chat())[:-1], request(chat())[:30]):
+        answer = await raw(server, sent, half_close=True)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"before the request was complete" in answer
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from forebay.core.errors import Outcome
 from forebay.core.request import Chat, Delta, Scheduled
 from forebay.gateway import connection
+from forebay.serve.admission import AdmissionConfig
 from tests.support.gateways import CHAT, Stage, a_stage, chat, hang
 from tests.support.listening import listening
 
@@ -130,3 +131,138 @@ async def test_a_large_body_is_no_large_head() -> None:
         writer.write(head.encode() + body)
         async with asyncio.timeout(5):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(5):
+        return await reader.read(-1)
+
+
+def told(answer: bytes) -> str:
+    """Return the message of an answer that is a 400 of OpenAI's shape."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return str(error["message"])
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_client_that_half_closes_before_its_answer_is_told_so(stream: bool) -> None:
+    stage = a_stage([Scheduled(1), hang])
+    async with connected(stage) as (reader, writer):
+        writer.write(request(stream=stream))
+        await until(lambda: stage.engine.held == 1)
+        writer.write_eof()
+        assert told(await until_closed(reader)).startswith("You closed your sending side")
+        await until(lambda: len(stage.records) == 1)
+    assert stage.engine.held == 0
+    assert (stage.record.outcome, stage.record.status) == (Outcome.CANCELLED, 499)
+
+
+async def test_a_request_and_its_end_at_once_are_answered_and_hold_nothing() -> None:
+    stage = a_stage([Scheduled(1), hang])
+    async with connected(stage) as (reader, writer):
+        writer.write(request(stream=True))
+        writer.write_eof()
+        assert told(await until_closed(reader)).startswith("You closed your sending side")
+        await until(lambda: len(stage.records) == 1)
+    assert stage.engine.held == 0
+    assert stage.record.outcome is Outcome.CANCELLED
+
+
+async def test_a_client_that_half_closes_in_the_queue_gives_its_place_in_it_back() -> None:
+    stage = a_stage([Scheduled(1), hang], admission=AdmissionConfig(running_max=1))
+    load = stage.gateway.lanes.find("m").admission
+    async with connected(stage) as (_, first), connected(stage) as (reader, second):
+        first.write(request(stream=True))
+        await until(lambda: load.load.running == 1)
+        second.write(request(stream=True))
+        await until(lambda: load.load.waiting == 1)
+        second.write_eof()
+        assert told(await until_closed(reader)).startswith("You closed your sending side")
+        await until(lambda: load.load.waiting == 0)
+        assert load.load.running == 1
+    assert len(stage.engine.asked) == 1
+
+
+async def test_a_client_that_half_closes_in_mid_stream_gets_an_error_frame_and_done() -> None:
+    stage = a_stage([Scheduled(1), Delta("a"), hang])
+    async with connected(stage) as (reader, writer):
+        writer.write(request(stream=True))
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b'"a"')).startswith(b"HTTP/1.1 200 ")
+            await reader.readuntil(b"\r\n")
+        writer.write_eof()
+        end = await until_closed(reader)
+        await until(lambda: len(stage.records) == 1)
+    size, _, rest = end.partition(b"\r\n")
+    assert rest[int(size, 16) :] == b"\r\n0\r\n\r\n"
+    event, done, nothing = rest[: int(size, 16)].split(b"\n\n")
+    assert json.loads(event.removeprefix(b"data: "))["error"]["code"] == "invalid_request"
+    assert (done, nothing) == (b"data: [DONE]", b"")
+    assert stage.engine.held == 0
+    assert stage.record.outcome is Outcome.CANCELLED
+
+
+async def test_half_closing_before_the_body_is_complete_is_refused_and_recorded() -> None:
+    stage = a_stage()
+    async with connected(stage) as (reader, writer):
+        writer.write(request(stream=False)[:-1])
+        writer.write_eof()
+        assert "before the request was complete" in told(await until_closed(reader))
+        await until(lambda: len(stage.records) == 1)
+    assert (stage.record.outcome, stage.record.status) == (Outcome.CANCELLED, 499)
+    assert stage.engine.asked == []
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept connection", "new connection"])
+async def test_half_closing_before_the_head_is_complete_is_refused(kept: bool) -> None:
+    async with connected(a_stage()) as (reader, writer):
+        if kept:
+            writer.write(request(stream=False))
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"}}")
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
+        writer.write_eof()
+        assert "before the request was complete" in told(await until_closed(reader))
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["used", "fresh"])
+async def test_an_idle_connection_that_half_closes_is_just_closed(used: bool) -> None:
+    async with connected(a_stage()) as (reader, writer):
+        if used:
+            writer.write(request(stream=False))
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"}}")
+        writer.write_eof()
+        assert await until_closed(reader) == b""
+
+
+async def test_a_probe_that_half_closes_at_once_is_answered() -> None:
+    async with connected(a_stage()) as (reader, writer):
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write_eof()
+        assert (await until_closed(reader)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_half_closing_with_more_requests_behind_ends_the_one_that_is_served() -> None:
+    stage = a_stage([Scheduled(1), hang])
+    async with connected(stage) as (reader, writer):
+        writer.write(request(stream=True) * 2)
+        await until(lambda: stage.engine.held == 1)
+        writer.write_eof()
+        assert (await until_closed(reader)).count(b"HTTP/1.1 ") == 1
+        await until(lambda: len(stage.records) == 1)
+    assert stage.engine.held == 0
+    assert len(stage.engine.asked) == 1
+
+
+async def test_half_closing_after_a_refusal_that_came_before_the_body_adds_no_answer() -> None:
+    async with connected(a_stage()) as (reader, writer):
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
+        writer.write(head.encode() + b"{")
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 413 ")
+        writer.write_eof()
+        assert await until_closed(reader) == b""

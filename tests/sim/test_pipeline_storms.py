@@ -18,6 +18,7 @@ from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
+from forebay.serve.replay import Replay
 from tests.support.engines import PuppetEngine
 from tests.support.requests import a_request
 from tests.support.seeds import seeds
@@ -44,6 +45,7 @@ class Storm:
         self.lifecycle.move(State.READY)
         self.pipeline = Pipeline(
             lifecycle=self.lifecycle,
+            replay=Replay(),
             lanes=Lanes([self.lane]),
             hooks=(self.records.append,),
             now=MONOTONIC,

@@ -25,6 +25,7 @@ from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
+from forebay.serve.replay import Replay
 from tests.support.asgi import Exchange, ask
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -157,7 +158,9 @@ def a_stage(
     records: list[RequestRecord] = []
     events: list[tuple[str, dict[str, Any]]] = []
     gateway = Gateway(
-        pipeline=Pipeline(lifecycle=lifecycle, lanes=lanes, hooks=(records.append,), now=now),
+        pipeline=Pipeline(
+            lifecycle=lifecycle, replay=Replay(), lanes=lanes, hooks=(records.append,), now=now
+        ),
         lanes=lanes,
         lifecycle=lifecycle,
         metrics=NoMetrics(),

@@ -165,12 +165,17 @@ class ServingError(Exception):
         param: str | None = None,
         status: int | None = None,
         retry_after_s: float | None = None,
+        ticket: str | None = None,
     ) -> None:
-        """Take what the reader needs: message, the field at fault, seconds until a retry helps."""
+        """Take what the reader needs: message, the field at fault, seconds until a retry helps.
+
+        `ticket` is what a client may send back with that retry, to be known as the one who waited.
+        """
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.ticket = ticket
         self._status = status
 
     @property
@@ -186,6 +191,18 @@ class ServingError(Exception):
 
 class Invalid(ServingError):
     """The request is wrong; `param` names the field."""
+
+    outcome = Outcome.INVALID
+
+
+class Conflict(ServingError):
+    """The key stands for another body; or, with status 409, runs and must not be joined."""
+
+    outcome = Outcome.CONFLICT
+
+
+class Gone(ServingError):
+    """What the request refers to was kept for a time, and is no more (410)."""
 
     outcome = Outcome.INVALID
 

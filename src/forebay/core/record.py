@@ -10,13 +10,14 @@ The measures' definitions live here and nowhere else (see `docs/glossary.md`):
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from forebay.core.errors import Outcome
 from forebay.core.request import (
     Admitted,
+    Begun,
     Delta,
     EngineTiming,
     Event,
@@ -25,6 +26,7 @@ from forebay.core.request import (
     RequestId,
     Route,
     Scheduled,
+    Source,
     Usage,
 )
 
@@ -49,6 +51,9 @@ class Timeline:
     gaps: list[int] = field(default_factory=list)
     """Counts of inter-token gaps per bucket of `GAP_BOUNDS_S`, the last for longer ones."""
     gaps_sum_s: float = 0.0
+    source: Source = Source.ENGINE
+    ttft_forecast_s: float | None = None
+    """What the door expected of the time to first token; None where it did not say."""
 
     def saw(self, event: Event, now: float) -> None:
         """Note an event that leaves the pipeline at `now`."""
@@ -61,8 +66,11 @@ class Timeline:
                 else:
                     self._note_gap(now - self.last_token)
                 self.last_token = now
+            case Begun():
+                self.source = event.source
             case Admitted():
                 self.admitted = now
+                self.ttft_forecast_s = event.ttft_forecast_s
             case Scheduled():
                 self.scheduled = now
             case Finished():
@@ -141,6 +149,23 @@ class RequestRecord:
             return None
         return self.e2e_s - queue_s - engine.first_token_s - (engine.decode_s or 0.0)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """Something held: what `/admin/ledger` lists.  Moments are monotonic seconds."""
+
+    kind: str
+    """Such as `place`, `waiting`, `engine_request`, `flight`, `lease`."""
+    owner: str
+    """The request's id, or whatever else holds it."""
+    tenant: str = ""
+    amount: int = 1
+    since: float
+    expires: float | None = None
+
+
+Holder = Callable[[], Iterable[Holding]]
+"""What knows what is held, read when somebody asks."""
 
 Hook = Callable[[RequestRecord], None]
 """A reader of records.  It must not raise and must not block."""

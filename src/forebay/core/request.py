@@ -1,9 +1,11 @@
 """What a client asked, and the events that answer it."""
 
 import enum
+import hashlib
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import Final, NewType
 
 RequestId = NewType("RequestId", str)
 TokenId = int
@@ -19,7 +21,7 @@ class Route(enum.StrEnum):
 
 
 class Priority(enum.IntEnum):
-    """Who goes first when a lane is full; lower runs earlier."""
+    """The classes of work (`X-Priority`): when a lane is full, the lower runs earlier."""
 
     INTERACTIVE = 0
     BATCH = 1
@@ -116,6 +118,30 @@ class SamplingAdvice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reuse:
+    """Whether an answer that was made before may serve, and whether this one may serve others."""
+
+    read: bool = False
+    write: bool = False
+    age_s_max: float = math.inf
+    """Oldest answer that serves, seconds."""
+
+
+NO_REUSE: Final = Reuse()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What was made of one choice by a worker that is lost, so that another goes on from there."""
+
+    token_ids: tuple[TokenId, ...] = ()
+    """Every token made, those whose text was still held back included."""
+    characters: int = 0
+    """Characters of their text that were handed out."""
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One client's wish, checked and bounded.  Moments are monotonic seconds of this process."""
 
@@ -130,6 +156,35 @@ class Request:
     """The client reads as tokens are made; otherwise it waits for the whole completion."""
     tenant: str = "anonymous"
     priority: Priority = Priority.INTERACTIVE
+    completion_id: str = ""
+    """What the answer is called (`chatcmpl-...`)."""
+    created: int = 0
+    """When the answer was begun, Unix seconds."""
+    shape: str = ""
+    """What distinguishes its encoding beyond its events: part of what a key stands for."""
+    key: str | None = None
+    """`Idempotency-Key`: the same key is the same wish."""
+    attach: bool = True
+    """Join a generation of the same key that runs; otherwise be refused with 409."""
+    resume_after: int | None = None
+    """`Last-Event-ID`: how many of the stream's events the client has."""
+    repeatable: bool = False
+    """The client asked for the same answer every time: greedy, or with a seed."""
+    reuse: Reuse = NO_REUSE
+    ticket: str | None = None
+    """A promise of an earlier refusal, sent back by the client."""
+    made: tuple[Made, ...] = ()
+    """Per choice, what a lost worker made; empty: begin at the beginning."""
+
+
+def digest(request: Request) -> str:
+    """Return the SHA-256 of what decides an answer's content: equal wishes, equal digests.
+
+    It is taken from the typed request, so that neither the order of a body's keys nor a default
+    spelled out makes a difference; tenant, stream or not, and deadline are not in it.
+    """
+    facts = repr((request.route.value, request.model, request.prompt, request.sampling))
+    return hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class FinishReason(enum.StrEnum):
@@ -148,9 +203,36 @@ class TokenLogprob:
     logprob: float
 
 
+class Source(enum.StrEnum):
+    """Where an answer's tokens come from; only those of ENGINE were made for this request."""
+
+    ENGINE = "engine"
+    JOINED = "joined"
+    """From a generation that another request began."""
+    REPLAYED = "replayed"
+    """From the store, by `Idempotency-Key` or by stream."""
+    CACHED = "cached"
+
+
+@dataclass(slots=True)
+class Begun:
+    """The answer's name and origin, before everything else; absent on the plain path.
+
+    `resumable`: its events are kept, and numbered in a stream.
+    """
+
+    completion_id: str
+    created: int
+    source: Source = Source.ENGINE
+    resumable: bool = False
+
+
 @dataclass(slots=True)
 class Admitted:
     """The request has a place; its wait at the door is over."""
+
+    ttft_forecast_s: float | None = None
+    """What the door expected of its time to first token, from its receipt, seconds."""
 
 
 @dataclass(slots=True)
@@ -173,6 +255,8 @@ class Delta:
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     more: bool = False
+    token_ids: tuple[TokenId, ...] = ()
+    """The choice's tokens made since its last delta; text of the newest may be held back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +287,8 @@ class Finished:
     timing: EngineTiming = field(default_factory=EngineTiming)
 
 
-Event = Admitted | Scheduled | Delta | Finished
-"""At most one Admitted, at most one Scheduled, then Deltas, then exactly one Finished."""
+Event = Begun | Admitted | Scheduled | Delta | Finished
+"""At most one each of Begun, Admitted and Scheduled, then Deltas, then exactly one Finished."""
 
 Events = AsyncGenerator[Event, None]
 """An iterator of events that can be closed; closing it cancels the work behind it."""

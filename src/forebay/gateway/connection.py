@@ -10,7 +10,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from forebay.core.errors import Invalid
 from forebay.gateway import problems
@@ -25,6 +26,15 @@ HEAD_BYTES_MAX: Final = 65_536
 HEAD_S_MAX: Final = 30.0
 """Longest time from a connection's start, or from a head's first byte, to the head's end."""
 
+_LEFT: Final = (
+    "You closed your sending side before the answer; this server takes that as leaving. "
+    "Keep the connection open until the answer has arrived."
+)
+_CUT_SHORT: Final = (
+    "You closed your sending side before the request was complete. "
+    "Send all of it, and keep the connection open until the answer has arrived."
+)
+
 _OFFER: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
@@ -32,8 +42,9 @@ class Connection(HttpToolsProtocol):
     """uvicorn's protocol over a corked transport.
 
     It tells the request that is served when the client has gone, so that none needs a task to
-    listen for that; what is not HTTP is refused in our shape; and a head is bounded in bytes
-    and in time, which neither uvicorn nor its parser does.
+    listen for that; what is not HTTP is refused in our shape, and so is a client that closes
+    its sending side too early; and a head is bounded in bytes and in time.  uvicorn and its
+    parser do none of these.
     """
 
     _act: Callable[[], None] | None = None
@@ -43,6 +54,10 @@ class Connection(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
     _between = True
     """The next byte begins a request."""
+    _in_head = False
+    """A head has begun and not ended."""
+    _served: RequestResponseCycle | None = None
+    """The request that is being answered, or the last that was; `cycle` is the newest."""
 
     def when_gone(self, act: Callable[[], None] | None) -> None:
         """Call `act` once the client has gone, or at once if it has; None: call nothing."""
@@ -55,14 +70,52 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is served."""
         super().connection_lost(exc)
+        self._leave()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes without a word
+        """Take a client that closes its sending side as one that leaves, but tell it so.
+
+        What is answered within this turn of the loop, as a probe is, still goes out.
+        """
+        self.loop.call_soon(self._half_closed)
+        return True  # the transport is ours to close
+
+    def _half_closed(self) -> None:
+        """Give a clear answer and free everything.
+
+        The end of what a client sends looks the same whether it has gone or still reads.  One
+        that has gone does not mind the answer; one that reads learns why there is no other.
+        """
+        served = self._served
+        if served is None or served.response_complete:
+            if self._in_head and not self.transport.is_closing():
+                self._refuse(400, _CUT_SHORT)
+        elif not served.response_started:
+            self._refuse(400, _CUT_SHORT if served.more_body else _LEFT)
+        elif served.chunked_encoding:  # a stream of events: all else is written in one turn
+            event = problems.frame(Invalid(_LEFT, status=400))
+            self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+        self.transport.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Let whoever serves the client know that it has gone."""
         self._gone = True
         self._head_ended()
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
         if self._act is not None:
             self._act()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         """Let the next request find this connection."""
         super().on_message_begin()
+        self._in_head = True
         self.scope["extensions"] = {GONE: self}  # type: ignore[dict-item]  # ours is an object
 
     def data_received(self, data: bytes) -> None:
@@ -91,6 +144,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Bound what a client may send ahead, and go on listening for its end."""
         self._head_ended()
+        self._in_head = False
         super().on_headers_complete()
         if len(self.pipeline) > PIPELINED_MAX:
             self.transport.abort()

@@ -44,6 +44,8 @@ class Ticket:
     expires: float = field(compare=False)
     wake: Callable[[], None] = field(compare=False)
     place: Place = field(compare=False, default=Place.WAITING)
+    ttft_forecast_s: float | None = field(compare=False, default=None)
+    """Expected time to first token when it was taken in, from its receipt, seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from forebay.core.clock import Clock
 from forebay.core.errors import DeadlineExceeded, QueueTimeout
 from forebay.core.knob import knob
 from forebay.core.request import Request
-from forebay.policy.admission_queue import AdmissionQueue, Load, Place
+from forebay.policy.admission_queue import AdmissionQueue, Load, Place, Ticket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Admission:
         return self._queue.load
 
     @asynccontextmanager
-    async def admit(self, request: Request) -> AsyncIterator[None]:
+    async def admit(self, request: Request) -> AsyncIterator[Ticket]:
         """Wait for a place and hold it: the body of the `async with` is the permit.
 
         Raises Overloaded at once when the queue is full, QueueTimeout after a wait in vain,
@@ -67,7 +67,7 @@ class Admission:
             await bell.wait()
             if ticket.place is not Place.RUNNING:
                 raise self._expired(request)
-            yield
+            yield ticket
         finally:
             if alarm is not None:
                 alarm.cancel()

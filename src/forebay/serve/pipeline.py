@@ -11,6 +11,7 @@ from forebay.core.request import Admitted, Events, Finished, Request, Usage
 from forebay.serve.deadline import until
 from forebay.serve.lanes import Lanes
 from forebay.serve.lifecycle import Lifecycle
+from forebay.serve.replay import Replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class Pipeline:
     """Admission, engine, record: in that order, for every request."""
 
     lifecycle: Lifecycle
+    replay: Replay
     lanes: Lanes
     hooks: tuple[Hook, ...]
     now: Clock
@@ -30,16 +32,12 @@ class Pipeline:
         failure: ServingError | None = None
         try:
             with self.lifecycle.presence():
-                lane = self.lanes.find(request.model)
-                async with lane.admission.admit(request):
-                    timeline.saw(Admitted(), self.now())
-                    made = until(request.deadline, lane.engine.generate(request))
-                    async with aclosing(made) as events:
-                        async for event in events:
-                            timeline.saw(event, self.now())
-                            if isinstance(event, Finished):
-                                usage = event.usage
-                            yield event
+                async with aclosing(self.replay.attach(request, self._generate)) as events:
+                    async for event in events:
+                        timeline.saw(event, self.now())
+                        if isinstance(event, Finished):
+                            usage = event.usage
+                        yield event
             if usage is None:
                 raise EngineError("The engine ended the stream without finishing it.")
             outcome = Outcome.OK
@@ -64,3 +62,13 @@ class Pipeline:
             )
             for hook in self.hooks:
                 hook(record)
+
+    async def _generate(self, request: Request) -> Events:
+        """Make the tokens: once, however many clients read them."""
+        lane = self.lanes.find(request.model)
+        async with lane.admission.admit(request) as ticket:
+            yield Admitted(ticket.ttft_forecast_s)
+            made = until(request.deadline, lane.engine.generate(request))
+            async with aclosing(made) as events:
+                async for event in events:
+                    yield event

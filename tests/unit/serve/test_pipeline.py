@@ -12,6 +12,7 @@ from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
+from forebay.serve.replay import Replay
 from tests.support.engines import PuppetEngine
 from tests.support.requests import a_request
 
@@ -26,6 +27,7 @@ class Bench:
         lane = open_lane("m", self.engine, config=AdmissionConfig(), created=0, now=MONOTONIC)
         self.pipeline = Pipeline(
             lifecycle=self.lifecycle,
+            replay=Replay(),
             lanes=Lanes([lane]),
             hooks=(self.records.append,),
             now=MONOTONIC,
