@@ -162,6 +162,8 @@ class Request:
     """When the answer was begun, Unix seconds."""
     shape: str = ""
     """What distinguishes its encoding beyond its events: part of what a key stands for."""
+    imprint: str = ""
+    """What the answer says of its maker (`system_fingerprint`); a key does not stand for it."""
     key: str | None = None
     """`Idempotency-Key`: the same key is the same wish."""
     attach: bool = True
@@ -214,17 +216,47 @@ class Source(enum.StrEnum):
     CACHED = "cached"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
     """The answer's name and origin, before everything else; absent on the plain path.
 
-    `resumable`: its events are kept, and numbered in a stream.
+    It holds whatever an encoder must know of the request that began the answer, so that the
+    same bytes can be made again.  `resumable`: its events are kept, and numbered in a stream.
     """
 
     completion_id: str
     created: int
+    route: Route
+    model: str
+    choices: int
+    shape: str
+    imprint: str
     source: Source = Source.ENGINE
     resumable: bool = False
+    degraded: bool = False
+    """The store is away: only this process knows the key."""
+
+
+def begun(
+    request: Request,
+    source: Source = Source.ENGINE,
+    *,
+    resumable: bool = False,
+    degraded: bool = False,
+) -> Begun:
+    """Name an answer by the request that began it."""
+    return Begun(
+        completion_id=request.completion_id,
+        created=request.created,
+        route=request.route,
+        model=request.model,
+        choices=request.sampling.choices,
+        shape=request.shape,
+        imprint=request.imprint,
+        source=source,
+        resumable=resumable,
+        degraded=degraded,
+    )
 
 
 @dataclass(slots=True)
