@@ -135,6 +135,11 @@ async def test_a_half_closed_client_is_told_so_and_holds_nothing(
     assert server.metric("llm_requests_total", outcome="cancelled") == gone + 1
 
 
+async def test_a_probe_that_half_closes_at_once_is_answered(server: Server) -> None:
+    answer = await raw(server, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", half_close=True)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.usefixtures("healthy_twin")
 async def test_a_request_cut_short_is_told_so(server: Server) -> None:
     for sent in (request(chat())[:-1], request(chat())[:30]):

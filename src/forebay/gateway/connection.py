@@ -72,19 +72,11 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._leave()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes without a word
-        """Take a client that closes its sending side as one that leaves, but tell it so.
+    def eof_received(self) -> None:
+        """Tell a client that closes its sending side why there is no answer; free everything.
 
-        What is answered within this turn of the loop, as a probe is, still goes out.
-        """
-        self.loop.call_soon(self._half_closed)
-        return True  # the transport is ours to close
-
-    def _half_closed(self) -> None:
-        """Give a clear answer and free everything.
-
-        The end of what a client sends looks the same whether it has gone or still reads.  One
-        that has gone does not mind the answer; one that reads learns why there is no other.
+        That end looks the same whether the client has gone or still reads.  One that has gone
+        does not mind the answer; one that reads learns what became of it.
         """
         served = self._served
         if served is None or served.response_complete:
