@@ -20,5 +20,5 @@ lock() {
     fi
 }
 
-lock requirements/serve.txt --extra openvino
-lock requirements/dev.txt --extra openvino --extra dev --constraint requirements/serve.txt
+lock requirements/serve.txt --extra openvino --extra redis
+lock requirements/dev.txt --extra openvino --extra redis --extra dev --constraint requirements/serve.txt
