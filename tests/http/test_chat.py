@@ -174,9 +174,9 @@ async def test_what_has_no_effect_is_named_in_a_header() -> None:
     assert answer.headers["x-forebay-warning"] == "user, metadata, messages[].name"
 
 
-async def test_an_idempotency_key_is_named_as_having_no_effect() -> None:
-    answer = await ask(a_stage().gateway, "POST", CHAT, chat(), idempotency_key="k")
-    assert answer.headers["x-forebay-warning"] == "idempotency-key"
+async def test_a_directive_that_has_no_effect_is_named() -> None:
+    answer = await ask(a_stage().gateway, "POST", CHAT, chat(), cache_control="only-if-cached")
+    assert answer.headers["x-forebay-warning"] == "cache-control"
 
 
 async def test_a_body_may_come_in_pieces_and_without_a_type() -> None:

@@ -93,6 +93,7 @@ async def test_a_stream_says_that_it_must_not_be_buffered() -> None:
         "content-type": "text/event-stream; charset=utf-8",
         "cache-control": "no-store",
         "x-accel-buffering": "no",
+        "x-forebay-cache": "bypass",
         "x-forebay-warning": "user",
     }
 

@@ -16,6 +16,7 @@ class Route(enum.StrEnum):
 
     CHAT_COMPLETIONS = "chat_completions"
     COMPLETIONS = "completions"
+    STREAMS = "streams"
     PROBE = "probe"
     UNMATCHED = "unmatched"
 

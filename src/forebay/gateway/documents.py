@@ -33,7 +33,7 @@ _SCHEMAS: Final = (
     problems.ProblemBody,
 )
 _TABLES: Final = {"ChatCall": parameters.CHAT, "TextCall": parameters.TEXT}
-_ERRORS: Final = (400, 404, 405, 408, 413, 415, 500, 503, 504)
+_ERRORS: Final = (400, 404, 405, 408, 409, 410, 413, 415, 422, 500, 503, 504)
 
 Json = dict[str, Any]
 
@@ -90,6 +90,15 @@ def openapi(models: Iterable[str] = ()) -> Json:
                 | {"parameters": [{"name": "id", "in": "path", "required": True, **_STRING}]}
             },
             "/v1/capabilities": {"get": _read("What each model's API honours, refuses, warns of.")},
+            "/v1/streams/{id}": {
+                "get": _read("The rest of a keyed stream, as server-sent events.")
+                | {
+                    "parameters": [
+                        {"name": "id", "in": "path", "required": True, **_STRING},
+                        _LAST_EVENT_ID,
+                    ]
+                }
+            },
             "/livez": {"get": _read("Does the event loop turn?", "Probe")},
             "/readyz": {"get": _read("Should new requests come here?", "Probe", 503)},
             "/startupz": {"get": _read("Has the first token been made?", "Probe", 503)},
@@ -131,14 +140,44 @@ _REQUEST_ID: Final = {
     "description": "1 to 128 of A-Z a-z 0-9 . _ -; it is given back, and stands in the log.",
     **_STRING,
 }
+_LAST_EVENT_ID: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The number of the last `id:` line received; the stream goes on after it.",
+    **_STRING,
+}
+
+
+def _header(name: str, description: str) -> Json:
+    schema = {"schema": {"type": "string"}}
+    return {"name": name, "in": "header", "required": False, "description": description, **schema}
+
+
+_WISHES: Final = [
+    _header("Idempotency-Key", "1 to 255 characters; a repeated request gets the same answer."),
+    _header("x-forebay-attach", "false: 409 while the key's first request runs, not its answer."),
+    _header("X-Request-Timeout", "Seconds that the client will wait for the answer's end."),
+    _header("X-Request-Deadline-Ms", "The same as a moment, in Unix milliseconds."),
+    _header("X-Priority", "interactive or batch."),
+    _header("Cache-Control", "no-store, no-cache, or max-age=SECONDS."),
+    _header("x-forebay-ticket", "The header of an earlier 503, sent back with the retry."),
+]
 _HEADERS: Final = {
     "x-request-id": {"description": "The request's id.", **_STRING},
     "x-forebay-warning": {"description": "Parameters without effect, by name.", **_STRING},
+    "x-forebay-cache": {"description": "hit, miss, or bypass.", **_STRING},
+    "x-forebay-stream": {"description": "Where a keyed stream goes on.", **_STRING},
+    "idempotent-replayed": {"description": "true: it was not made for this request.", **_STRING},
 }
 _RETRY_HEADERS: Final = {
     "retry-after": {"description": "Seconds until a retry helps.", **_STRING},
     "retry-after-ms": {"description": "The same in milliseconds.", **_STRING},
     "x-should-retry": {"description": "true or false.", **_STRING},
+    "x-forebay-ticket": {
+        "description": "Send it back with the retry, to keep the turn.",
+        **_STRING,
+    },
 }
 
 
@@ -154,7 +193,7 @@ def _completion(dialect: str, model: str) -> Json:
     body["application/json"]["example"] = {"model": model} | facts["example"]
     return {
         "summary": facts["summary"],
-        "parameters": [_REQUEST_ID],
+        "parameters": [_REQUEST_ID, *_WISHES, _LAST_EVENT_ID],
         "requestBody": {"required": True, "content": body},
         "responses": {
             "200": {"description": "The answer.", "headers": _HEADERS, "content": answered},

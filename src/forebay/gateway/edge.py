@@ -19,9 +19,10 @@ from forebay.gateway import problems
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.documents import documents
 from forebay.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
-from forebay.gateway.openai import MODELS_PATH, Completes, OpenAI
+from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH, Completes, OpenAI
 from forebay.gateway.ops import Exposition, Operations, Reply
 from forebay.gateway.problems import WrongMethod
+from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
 from forebay.serve.lifecycle import Lifecycle
 
@@ -54,10 +55,17 @@ class Gateway:
     log: EventLog
     now: Clock
     config: GatewayConfig = field(default_factory=GatewayConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
         """Draw up the routes."""
-        openai = OpenAI(pipeline=self.pipeline, lanes=self.lanes, now=self.now, config=self.config)
+        openai = OpenAI(
+            pipeline=self.pipeline,
+            lanes=self.lanes,
+            now=self.now,
+            config=self.config,
+            cache=self.cache,
+        )
         ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
         self._completions: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): openai.chat,
@@ -74,6 +82,7 @@ class Gateway:
             "/v1/capabilities": openai.capabilities,
         }
         self._model_page: Page = openai.model
+        self._reopen: Handler = openai.reopen
         self._documents = documents(self.lanes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +96,8 @@ class Gateway:
                 await self._documents(scope, receive, send)
                 return
             handler = self._look_up
+            if scope["path"].startswith(STREAMS_PATH) and scope["method"] == "GET":
+                handler = self._reopen
         exchange = Exchange(scope, receive, send, config=self.config, now=self.now)
         try:
             await handler(exchange)
@@ -109,6 +120,8 @@ class Gateway:
         if page is None:
             if exchange.path in _ROUTES:
                 raise WrongMethod("POST")
+            if exchange.path.startswith(STREAMS_PATH):
+                raise WrongMethod("GET")
             if exchange.path in self._documents.paths:
                 raise WrongMethod("GET")
             raise Invalid("There is nothing at this path; GET /docs lists what is.", status=404)
@@ -146,6 +159,8 @@ class Gateway:
             hook(record)
 
     def _route(self, path: str) -> Route:
+        if path.startswith(STREAMS_PATH):
+            return Route.STREAMS
         return _ROUTES.get(path, Route.PROBE if path in self._pages else Route.UNMATCHED)
 
     def _note(self, exchange: Exchange, error: Exception) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from forebay.core.request import Delta, FinishReason, TokenLogprob, Usage
+from forebay.core.request import Begun, Delta, FinishReason, Route, TokenLogprob, Usage
 from forebay.gateway.answers import (
     AssistantMessage,
     ChatChoice,
@@ -20,6 +20,9 @@ from forebay.gateway.answers import (
     TextLogprobs,
     UsageBody,
 )
+
+USAGE_SHAPE: Final = "usage"
+"""The shape of a stream that ends with its token counts."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -140,6 +143,19 @@ class TextEncoder:
     def frames(self) -> "TextFrames":
         """Return what writes it as a stream."""
         return TextFrames(self.label)
+
+
+def encoder_of(answer: Begun) -> Encoder:
+    """Return what writes an answer in the dialect that its first request spoke."""
+    label = Label(
+        id=answer.completion_id,
+        created=answer.created,
+        model=answer.model,
+        fingerprint=answer.imprint,
+        choices=answer.choices,
+        usage=answer.shape == USAGE_SHAPE,
+    )
+    return TextEncoder(label) if answer.route is Route.COMPLETIONS else ChatEncoder(label)
 
 
 class _Constants:

@@ -1,6 +1,7 @@
 """The two OpenAI dialects: parse, pipeline, encode.  And the models that may be asked."""
 
 import hashlib
+import secrets
 import time
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -9,24 +10,44 @@ import msgspec
 
 from forebay import __version__
 from forebay.core.clock import Clock
-from forebay.core.request import Events, Prompt, Request, Route
+from forebay.core.errors import Invalid
+from forebay.core.request import (
+    NO_REUSE,
+    Events,
+    Prompt,
+    Request,
+    Reuse,
+    Route,
+    Sampling,
+    Text,
+)
 from forebay.engine.protocol import EngineInfo
 from forebay.gateway import parameters
 from forebay.gateway.answers import Model, ModelList
 from forebay.gateway.calls import Converter
 from forebay.gateway.capabilities import capabilities
 from forebay.gateway.config import GatewayConfig
-from forebay.gateway.encoding import ChatEncoder, Encoder, Label, TextEncoder
+from forebay.gateway.encoding import USAGE_SHAPE, ChatEncoder, Label, TextEncoder
 from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.ops import Reply
 from forebay.gateway.parameters import Surface
 from forebay.gateway.reading import Reader
 from forebay.gateway.schemas import Call, ChatCall, TextCall
-from forebay.gateway.sse import EventStream
+from forebay.gateway.sse import CACHE_HEADER, EventStream
+from forebay.gateway.wishes import Wishes, last_event_id, tenant, wishes
+from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lane, Lanes
 
+_NO_PROMPT: Final = Text(text="")
+_NO_SAMPLING: Final = Sampling()
+_REUSE: Final = Reuse(read=True, write=True)
+_CACHE_HEADERS: Final[dict[bool, tuple[Header, ...]]] = {
+    True: ((CACHE_HEADER, b"miss"),),
+    False: ((CACHE_HEADER, b"bypass"),),
+}
+
 MODELS_PATH: Final = "/v1/models/"
-_IDEMPOTENCY: Final = b"idempotency-key"
+STREAMS_PATH: Final = "/v1/streams/"
 
 
 class Completes(Protocol):
@@ -34,6 +55,9 @@ class Completes(Protocol):
 
     def complete(self, request: Request) -> Events:
         """Return a completion's events; raises ServingError as they are read."""
+
+    def reopen(self, request: Request) -> Events:
+        """Return the events of an answer that was begun before, by its `completion_id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +75,20 @@ class OpenAI:
     """Serves `/v1/chat/completions`, `/v1/completions` and what describes them."""
 
     def __init__(
-        self, *, pipeline: Completes, lanes: Lanes, now: Clock, config: GatewayConfig
+        self,
+        *,
+        pipeline: Completes,
+        lanes: Lanes,
+        now: Clock,
+        config: GatewayConfig,
+        cache: CacheConfig,
     ) -> None:
         """Serve the models of `lanes` through `pipeline`."""
         self._pipeline = pipeline
         self._lanes = lanes
         self._now = now
         self._config = config
+        self._cache = cache
         self._chat_reader = Reader(ChatCall)
         self._text_reader = Reader(TextCall)
         # The whole mutable state: an offer per lane, made when its first call comes.
@@ -71,9 +102,7 @@ class OpenAI:
         warnings = offer.chat.check(call)
         prompt = offer.converter.chat(call)  # it bounds the messages
         warnings += parameters.message_warnings(call.messages)
-        request = self._request(exchange, call, offer=offer, prompt=prompt)
-        encoder = ChatEncoder(_label("chatcmpl-", call, request=request, offer=offer))
-        await self._serve(exchange, request, encoder, warnings=warnings)
+        await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
 
     async def text(self, exchange: Exchange) -> None:
         """Answer `POST /v1/completions`."""
@@ -82,30 +111,61 @@ class OpenAI:
         offer = self._offer(call.model)
         warnings = offer.text.check(call)
         prompt = offer.converter.prompt(call)
-        request = self._request(exchange, call, offer=offer, prompt=prompt)
-        encoder = TextEncoder(_label("cmpl-", call, request=request, offer=offer))
-        await self._serve(exchange, request, encoder, warnings=warnings)
+        await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
 
-    async def _serve(
-        self,
-        exchange: Exchange,
-        request: Request,
-        encoder: Encoder,
-        *,
-        warnings: list[str],
-    ) -> None:
-        if _IDEMPOTENCY in exchange.headers:
-            warnings.append("idempotency-key")
+    async def reopen(self, exchange: Exchange) -> None:
+        """Answer `GET /v1/streams/{id}`: go on after the event that `Last-Event-ID` names."""
+        resume_after = last_event_id(exchange.headers)
+        request = Request(
+            id=exchange.id,
+            route=Route.STREAMS,
+            model="",
+            prompt=_NO_PROMPT,
+            sampling=_NO_SAMPLING,
+            received=exchange.received,
+            deadline=exchange.received + self._config.request_s_max,
+            stream=True,
+            tenant=tenant(exchange.headers),
+            completion_id=exchange.path.removeprefix(STREAMS_PATH),
+            resume_after=resume_after,
+        )
         await EventStream(
-            events=self._pipeline.complete(request),
-            encoder=encoder,
-            choices=request.sampling.choices,
-            stream=request.stream,
-            headers=_warning_headers(warnings),
+            events=self._pipeline.reopen(request),
+            encoder=ChatEncoder(_label(request)),  # until the answer says how it was begun
+            choices=1,
+            stream=True,
+            resume_after=resume_after,
         ).serve(exchange)
 
-    def _request(self, exchange: Exchange, call: Call, *, offer: Offer, prompt: Prompt) -> Request:
+    async def _serve(
+        self, exchange: Exchange, call: Call, *, offer: Offer, prompt: Prompt, warnings: list[str]
+    ) -> None:
+        wished = wishes(exchange.headers, wall_s=time.time(), longest_s=self._config.request_s_max)
+        request = self._request(exchange, call, offer=offer, prompt=prompt, wished=wished)
+        label = _label(request)
+        warnings += wished.ignored
+        await EventStream(
+            events=self._pipeline.complete(request),
+            encoder=ChatEncoder(label) if isinstance(call, ChatCall) else TextEncoder(label),
+            choices=request.sampling.choices,
+            stream=request.stream,
+            headers=_CACHE_HEADERS[request.reuse.read] + _warning_headers(warnings),
+            resume_after=request.resume_after,
+        ).serve(exchange)
+
+    def _request(
+        self, exchange: Exchange, call: Call, *, offer: Offer, prompt: Prompt, wished: Wishes
+    ) -> Request:
         chat = isinstance(call, ChatCall)
+        stream = call.stream or False
+        if wished.resume_after is not None and not (stream and wished.key is not None):
+            message = "Last-Event-ID: it goes with stream: true and an Idempotency-Key only."
+            raise Invalid(message, param="Last-Event-ID")
+        # A client's own id may come twice; what a key stands for has a name of its own.
+        name = exchange.id if wished.key is None else secrets.token_hex(12)
+        repeatable = call.seed is not None or call.temperature == 0
+        usage = call.stream_options is not None and call.stream_options.include_usage
+        time_left_s = min(wished.time_left_s, self._config.request_s_max)
         return Request(
             id=exchange.id,
             route=Route.CHAT_COMPLETIONS if chat else Route.COMPLETIONS,
@@ -113,9 +173,29 @@ class OpenAI:
             prompt=prompt,
             sampling=offer.converter.sampling(call),
             received=exchange.received,
-            deadline=exchange.received + self._config.request_s_max,
-            stream=call.stream or False,
+            deadline=exchange.received + time_left_s,
+            stream=stream,
+            tenant=wished.tenant,
+            priority=wished.priority,
+            completion_id=("chatcmpl-" if chat else "cmpl-") + name,
+            created=int(time.time()),
+            shape=USAGE_SHAPE if usage else "",
+            imprint=offer.fingerprint,
+            key=wished.key,
+            attach=wished.attach,
+            resume_after=wished.resume_after,
+            repeatable=repeatable,
+            reuse=self._reuse(wished, repeatable=repeatable),
+            ticket=wished.ticket,
         )
+
+    def _reuse(self, wished: Wishes, *, repeatable: bool) -> Reuse:
+        """Decide whether answers made before serve: what the client says, or what is the rule."""
+        if wished.key is not None or not self._cache.enabled:
+            return NO_REUSE
+        if wished.reuse is not None:
+            return wished.reuse
+        return _REUSE if repeatable or self._cache.scope == "all" else NO_REUSE
 
     def _offer(self, model: str) -> Offer:
         lane = self._lanes.find(model)
@@ -154,14 +234,14 @@ class OpenAI:
         return Reply(body=msgspec.json.encode({"models": models}))
 
 
-def _label(prefix: str, call: Call, *, request: Request, offer: Offer) -> Label:
+def _label(request: Request) -> Label:
     return Label(
-        id=prefix + request.id,
-        created=int(time.time()),
+        id=request.completion_id,
+        created=request.created,
         model=request.model,
-        fingerprint=offer.fingerprint,
+        fingerprint=request.imprint,
         choices=request.sampling.choices,
-        usage=bool(call.stream_options and call.stream_options.include_usage),
+        usage=request.shape == USAGE_SHAPE,
     )
 
 

@@ -60,14 +60,16 @@ class WrongMethod(Invalid):
 def headers(error: ServingError) -> list[Header]:
     """Return the advice to the client: whether, and when, to try again."""
     retry = error.ending.retry
-    if retry not in (Retry.LATER, Retry.ELSEWHERE):
+    if retry not in (Retry.LATER, Retry.ELSEWHERE) and error.retry_after_s is None:
         allow = [(b"allow", error.allowed.encode())] if isinstance(error, WrongMethod) else []
         return [(b"x-should-retry", b"false"), *allow]
+    ticket = [] if error.ticket is None else [(b"x-forebay-ticket", error.ticket.encode())]
     wait_s = _RETRY_S if error.retry_after_s is None else max(error.retry_after_s, 0.001)
     advice = [
         (b"retry-after", str(math.ceil(wait_s)).encode()),
         (b"retry-after-ms", str(math.ceil(wait_s * 1000)).encode()),
         (b"x-should-retry", b"true"),
+        *ticket,
     ]
     if error.outcome is Outcome.DRAINING:
         advice.append((b"connection", b"close"))

@@ -20,6 +20,7 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | `/v1/completions` | POST | Continue a text, whole or as a stream |
 | `/v1/models`, `/v1/models/{id}` | GET | The models that are served |
 | `/v1/capabilities` | GET | What each model's API honours, refuses, warns of, with its bounds |
+| `/v1/streams/{id}` | GET | The rest of a keyed stream, after `Last-Event-ID` |
 | `/livez` | GET | Does the event loop turn? 200 while draining too |
 | `/readyz` | GET | Should new requests come here? 503 says why not |
 | `/startupz` | GET | Has the first real token been made? |
@@ -33,6 +34,30 @@ where there is one, in `param`.
 A stream is server-sent events. Its status line is sent with the first token, not before, so an
 overload is a 503. A failure after that is an event `{"error": ...}`. `data: [DONE]` ends every
 stream, whether it failed or not. A client that leaves, streaming or not, ends the work for it.
+
+## Headers
+
+| Header | What it asks for |
+| --- | --- |
+| `Idempotency-Key` | 1 to 255 printable ASCII characters; a UUID will do. The same key and \
+request again gets the same answer, byte for byte, with `Idempotent-Replayed: true`: from the \
+store, or from the generation while it runs. Tokens are made, and counted, once. Another request \
+under the same key is a 422. Keys of two credentials never meet |
+| `x-forebay-attach: false` | While the key's first request still runs: 409, not its answer |
+| `Last-Event-ID` | With the same keyed request, or with `GET` of the path in `x-forebay-stream`: \
+go on after that event. The `id:` lines of keyed streams count from 1. An answer that is no more \
+kept is a 410; a stranger's is a 404 |
+| `X-Request-Timeout` | Seconds, from receipt to the answer's end. What cannot be done in that \
+time is refused at once, with the time after which it can |
+| `X-Request-Deadline-Ms` | The same as a moment: Unix time in milliseconds |
+| `X-Priority` | `interactive` (the default) or `batch`, which lets the others go first |
+| `Cache-Control` | `no-store`: neither read nor keep. `no-cache`: make it anew. `max-age=60`: an \
+answer of that age serves, also where the request is not repeatable |
+| `x-forebay-ticket` | Comes with a 503; sent back at the advertised time, it keeps the turn |
+
+Greedy (`temperature: 0`) and seeded requests are *repeatable*: equal ones of one credential that
+run at the same time share one generation, and later ones are answered from memory while it
+lasts. `x-forebay-cache` says `hit`, `miss`, or `bypass` where nothing was looked for.
 
 ## Parameters
 

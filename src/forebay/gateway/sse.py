@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from forebay.core.errors import ServingError
-from forebay.core.request import Delta, Events, Finished, Usage
-from forebay.gateway.encoding import Encoder, Frames, Gathered
-from forebay.gateway.exchange import Exchange, Header
+from forebay.core.errors import Invalid
+from forebay.core.request import Begun, Delta, Events, Finished, Source, Usage
+from forebay.gateway.encoding import Encoder, Frames, Gathered, encoder_of
+from forebay.gateway.exchange import ClientGone, Exchange, Header
 from forebay.gateway.problems import DONE, JSON
 
 _STREAM_HEADERS: Final[tuple[Header, ...]] = (
@@ -23,19 +23,83 @@ _STREAM_HEADERS: Final[tuple[Header, ...]] = (
     (b"x-accel-buffering", b"no"),  # nginx would hold the events back
 )
 
+CACHE_HEADER: Final = b"x-forebay-cache"
+"""Whether an answer made before served: `hit`, `miss`, or `bypass` where none was looked for."""
+
+_EVENT_END: Final = b"\n\n"
+
 _INLINE_TOKENS_MAX: Final = 4_096
 """Tokens whose encoding, log-probabilities included, takes a few milliseconds at most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbering:
+    """Numbers a stream's events with `id:` lines, and passes over those that the client has."""
+
+    __slots__ = ("_count", "_skip")
+
+    def __init__(self, skip: int) -> None:
+        """Begin with the event after the first `skip`."""
+        # The whole mutable state: events seen, and how many of them the client has.
+        self._count = 0
+        self._skip = skip
+
+    def __call__(self, events: bytes) -> bytes:
+        """Return what is new of these events, numbered."""
+        numbered = []
+        for event in events.split(_EVENT_END)[:-1]:
+            self._count += 1
+            if self._count > self._skip:
+                numbered.append(b"id: %d\n%b%b" % (self._count, event, _EVENT_END))
+        return b"".join(numbered)
+
+    def check(self) -> None:
+        """At the stream's end, refuse a client that has more events than there are."""
+        if self._skip > self._count:
+            message = f"Last-Event-ID: {self._skip} is beyond the stream's end, {self._count}."
+            raise Invalid(message, param="Last-Event-ID")
+
+
+class _Script:
+    """A stream's bytes, piece by piece: opening, chunks, and what it ends with."""
+
+    __slots__ = ("_frames", "_numbering", "_opening")
+
+    def __init__(self, frames: Frames, numbering: Numbering | None) -> None:
+        self._frames = frames
+        self._numbering = numbering
+        self._opening = frames.opening()
+
+    def chunk(self, delta: Delta) -> bytes:
+        """Return what a delta adds; empty if the client has it already."""
+        events = self._frames.chunk(delta)
+        if self._opening:
+            events, self._opening = self._opening + events, b""
+        return events if self._numbering is None else self._numbering(events)
+
+    def last(self, usage: Usage) -> bytes:
+        """Return the end; raises Invalid for a client that has more than there is."""
+        events = self._opening + self._frames.closing(usage) + DONE
+        if self._numbering is None:
+            return events
+        events = self._numbering(events)
+        self._numbering.check()
+        return events
+
+
+@dataclass(slots=True, kw_only=True)
 class EventStream:
-    """Serves the events of one request."""
+    """Serves the events of one request.
+
+    Mutable state: encoder, headers and numbering, until the answer's origin is known.
+    """
 
     events: Events
     encoder: Encoder
     choices: int
     stream: bool
     headers: tuple[Header, ...] = ()
+    resume_after: int | None = None
+    _numbering: Numbering | None = None
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer `exchange`; raises what the events raise, and ClientGone."""
@@ -48,23 +112,25 @@ class EventStream:
                     await self._whole(exchange)
 
     async def _stream(self, exchange: Exchange) -> None:
-        frames = self.encoder.frames()
+        script: _Script | None = None
         last: bytes | None = None
         async for event in self.events:
             if isinstance(event, Delta):
-                if not exchange.started:
-                    await self._begin(exchange, frames)
-                await exchange.push(frames.chunk(event), hold=event.more)
+                script = script or _Script(self.encoder.frames(), self._numbering)
+                chunk = script.chunk(event)
+                if chunk and not exchange.started:
+                    await exchange.start(200, _STREAM_HEADERS + self.headers)
+                if exchange.started:
+                    await exchange.push(chunk, hold=event.more)
             elif isinstance(event, Finished):
-                last = frames.closing(event.usage) + DONE
+                script = script or _Script(self.encoder.frames(), self._numbering)
+                last = script.last(event.usage)
+            elif isinstance(event, Begun):
+                self._begun(event)
         assert last is not None, "the pipeline does not end without Finished"
         if not exchange.started:
-            await self._begin(exchange, frames)
+            await exchange.start(200, _STREAM_HEADERS + self.headers)
         await exchange.finish(last)
-
-    async def _begin(self, exchange: Exchange, frames: Frames) -> None:
-        await exchange.start(200, _STREAM_HEADERS + self.headers)
-        await exchange.push(frames.opening(), hold=True)
 
     async def _whole(self, exchange: Exchange) -> None:
         choices = [Gathered() for _ in range(self.choices)]
@@ -75,8 +141,25 @@ class EventStream:
             elif isinstance(event, Finished):
                 # Not after the last event: the record is written then, and would say "ok".
                 body = await self._encoded(choices, event.usage)
+            elif isinstance(event, Begun):
+                self._begun(event)
         assert body is not None, "the pipeline does not end without Finished"
         await exchange.answer(200, body, JSON, headers=self.headers)
+
+    def _begun(self, event: Begun) -> None:
+        """Take the answer's name from whoever began it, and say where it comes from."""
+        self.encoder = encoder_of(event)
+        headers = dict(self.headers)
+        if event.source is Source.CACHED:
+            headers[CACHE_HEADER] = b"hit"
+        if event.resumable:
+            self._numbering = Numbering(self.resume_after or 0)
+            headers[b"x-forebay-stream"] = b"/v1/streams/" + event.completion_id.encode()
+            if event.source is not Source.ENGINE:
+                headers[b"idempotent-replayed"] = b"true"
+        if event.degraded:
+            headers[b"x-forebay-degraded"] = b"store"
+        self.headers = tuple(headers.items())
 
     async def _encoded(self, choices: list[Gathered], usage: Usage) -> bytes:
         """Encode a whole answer; one of many tokens in a thread, for the loop has others."""
@@ -106,7 +189,7 @@ class _Reading:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ServingError):
+        if isinstance(error, Exception) and not isinstance(error, ClientGone):
             # Events that raised it themselves have ended, and say so instead of taking it.
             with suppress(type(error), StopAsyncIteration):
                 await self._events.athrow(error)

@@ -24,15 +24,23 @@ class Pipeline:
     hooks: tuple[Hook, ...]
     now: Clock
 
-    async def complete(self, request: Request) -> Events:
-        """Yield a completion's events; however it ends, give all back and write one record."""
+    def complete(self, request: Request) -> Events:
+        """Yield a completion's events: made, joined, or read again."""
+        return self._told(request, self.replay.attach(request, self._generate))
+
+    def reopen(self, request: Request) -> Events:
+        """Yield the events of an answer that was begun before."""
+        return self._told(request, self.replay.reopen(request.completion_id, request.tenant))
+
+    async def _told(self, request: Request, answer: Events) -> Events:
+        """Pass an answer on; however it ends, give all back and write one record."""
         timeline = Timeline(received=request.received)
         outcome = Outcome.INTERNAL_ERROR  # our defect, until something better is known
         usage: Usage | None = None
         failure: ServingError | None = None
         try:
             with self.lifecycle.presence():
-                async with aclosing(self.replay.attach(request, self._generate)) as events:
+                async with aclosing(answer) as events:
                     async for event in events:
                         timeline.saw(event, self.now())
                         if isinstance(event, Finished):
