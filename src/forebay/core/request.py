@@ -139,6 +139,8 @@ class Made:
     """Every token made, those whose text was still held back included."""
     characters: int = 0
     """Characters of their text that were handed out."""
+    tokens: int = 0
+    """Tokens that were counted with that text, as in `Delta.tokens`."""
     finished: bool = False
 
 
