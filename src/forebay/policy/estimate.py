@@ -1,0 +1,134 @@
+"""Numbers learned one observation at a time: a mean, and a straight line through a cloud.
+
+Both are asked for two things that contradict each other.  One observation that is wild must
+not matter; twenty that agree must.  So each observation is clipped to a multiple of what was
+expected, and the weight of the newest grows while errors keep the same sign (the tracking
+signal of Trigg and Leach: smoothed error over smoothed absolute error).
+"""
+
+from typing import Final
+
+_SHARE: Final = 0.04
+"""Weight of the newest observation at rest; with the limit below, one moves a mean by < 10 %."""
+_CLIP: Final = 3.0
+"""An observation counts for at most this multiple of what was expected."""
+_SIGNAL_SHARE: Final = 0.1
+"""Weight of the newest error in the tracking signal: it tells a change after a handful."""
+_SIGNAL_NOISE: Final = 0.65
+"""Chance alone moves the tracking signal this far: 2.5 times its spread without a change."""
+_SHARE_MAX: Final = 0.5
+_SLOW_SHARE: Final = 0.02
+_STEEP: Final = 0.98
+"""The slope's largest share of level / middle: 1 is a line through the origin."""
+_VARIED_MIN: Final = 1e-3
+"""Below this variance, relative to the middle squared, all x are alike: the slope stays."""
+
+
+class _Weight:
+    """How much the newest observation counts, told by whether errors keep one sign."""
+
+    __slots__ = ("_bias", "_count", "_spread")
+
+    def __init__(self) -> None:
+        # The whole mutable state: how many were seen, their smoothed error, and its size.
+        self._count = 0
+        self._bias = 0.0
+        self._spread = 0.0
+
+    @property
+    def steady(self) -> float:
+        """1 while errors go both ways, towards 0 while all have one sign."""
+        return 1.0 - min(1.0, self._signal)
+
+    @property
+    def slow(self) -> float:
+        """The weight of an observation where speed matters less than calm."""
+        return max(_SLOW_SHARE, 1.0 / (self._count + 1))
+
+    def next(self, error: float) -> float:
+        """Return the weight of an observation with this error, then note the error."""
+        self._count += 1
+        surprise = (self._signal - _SIGNAL_NOISE) / (1.0 - _SIGNAL_NOISE)
+        share = max(_SHARE, 1.0 / (self._count + 1), surprise * _SHARE_MAX)
+        self._bias += _SIGNAL_SHARE * (error - self._bias)
+        self._spread += _SIGNAL_SHARE * (abs(error) - self._spread)
+        return share
+
+    @property
+    def _signal(self) -> float:
+        return abs(self._bias) / self._spread if self._spread > 0.0 else 0.0
+
+
+class Mean:
+    """A robust running mean of positive observations; None until there is one."""
+
+    __slots__ = ("_weight", "value")
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._weight = _Weight()
+        self.value: float | None = None
+
+    def learn(self, observed: float) -> None:
+        """Note an observation, at least 0."""
+        if self.value is None:
+            self.value = observed
+            return
+        error = min(observed, _CLIP * self.value or observed) - self.value
+        self.value += self._weight.next(error) * error
+
+    def expect(self, unknown: float) -> float:
+        """Return the mean, or `unknown` while there is none."""
+        return unknown if self.value is None else self.value
+
+
+class Line:
+    """A robust running fit of y = a + b x for x, y >= 0, where y grows with x, but not faster.
+
+    It is kept as a level in the middle of the cloud and a slope relative to that level, so that
+    a machine which becomes three times slower is so for every x at once, seen since or not.
+    The level takes most of an error and the slope little: what has one sign is the machine.
+    """
+
+    __slots__ = ("_level", "_middle", "_slope", "_varied", "_weight")
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        # The whole mutable state: y and x in the cloud's middle, the variance of x, the slope.
+        self._weight = _Weight()
+        self._level: float | None = None
+        self._middle = 0.0
+        self._varied = 0.0
+        self._slope = 0.0
+
+    def learn(self, x: float, y: float) -> None:
+        """Note an observation; neither may be negative."""
+        expected = self.expect(x, 0.0)
+        if self._level is None or expected <= 0.0:
+            self._level, self._middle, self._slope = y, x, 0.0
+            return
+        error = min(y / expected, _CLIP) - 1.0
+        steady = self._weight.steady
+        self._level *= 1.0 + self._weight.next(error) * error
+        apart = x - self._middle
+        self._varied += _SHARE * (apart * apart - self._varied)
+        if self._varied > _VARIED_MIN * x * x:
+            left = min(error, 1.0) * steady * self._weight.slow
+            self._slope += left * apart / (self._varied + apart * apart)
+        self._move_middle(_SHARE * apart)
+
+    def expect(self, x: float, unknown: float) -> float:
+        """Return y at x, or `unknown` while nothing is known."""
+        if self._level is None:
+            return unknown
+        return self._level * (1.0 + self._slope * (x - self._middle))
+
+    def _move_middle(self, apart: float) -> None:
+        """Describe the same line from another place, with its slope within bounds."""
+        assert self._level is not None
+        self._level *= 1.0 + self._slope * apart
+        self._slope /= 1.0 + self._slope * apart
+        self._middle += apart
+        # Steeper than this, y would be negative at 0.
+        steepest = _STEEP / self._middle if self._middle > 0.0 else 0.0
+        self._slope = min(max(self._slope, 0.0), steepest)

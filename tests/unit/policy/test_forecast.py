@@ -1,0 +1,151 @@
+from typing import Any
+
+import pytest
+
+from forebay.core.request import Chat, Message, Priority, Role, Text, TokenIds
+from forebay.policy.forecast import Crowd, Departure, Expectation, Forecast, Work
+
+WORK = Work(prompt_tokens=100, tokens_max=50)
+FULL = Crowd(places=4, taken=4, ahead=0)
+
+
+def a_departure(**facts: Any) -> Departure:
+    said: dict[str, Any] = {
+        "held_s": 2.0,
+        "taken": 4,
+        "prompt_bytes": 400,
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "tokens_max": 50,
+        "first_token_s": 0.2,
+        "decode_s": 1.47,
+    }
+    return Departure(**{**said, **facts})
+
+
+def a_forecast(count: int = 50, **facts: Any) -> Forecast:
+    forecast = Forecast()
+    for _ in range(count):
+        forecast.learn(a_departure(**facts))
+    return forecast
+
+
+def expected(forecast: Forecast, work: Work = WORK, crowd: Crowd = FULL) -> Expectation:
+    said = forecast.expect(work, crowd)
+    assert said is not None
+    return said
+
+
+def test_a_forecast_that_knows_nothing_says_nothing() -> None:
+    assert Forecast().expect(WORK, FULL) is None
+    assert Forecast().gap_s(4) is None
+
+
+def test_with_a_free_place_only_the_first_token_is_awaited() -> None:
+    said = expected(a_forecast(), crowd=Crowd(places=4, taken=3, ahead=0))
+    assert (said.wait_s, said.departures) == (0.0, 0.0)
+    assert said.ttft_s == pytest.approx(0.2)
+    assert said.finish_s == pytest.approx(0.2 + 49 * 0.03)
+
+
+def test_a_wait_grows_with_the_places_before_it() -> None:
+    forecast = a_forecast()
+    assert expected(forecast).wait_s == pytest.approx(0.5)
+    assert expected(forecast, crowd=Crowd(places=4, taken=4, ahead=9)).wait_s == pytest.approx(5.0)
+    two = Work(prompt_tokens=100, tokens_max=50, choices=2)
+    assert expected(forecast, two).wait_s == pytest.approx(1.0)
+
+
+def test_a_request_larger_than_the_lane_waits_for_all_its_places() -> None:
+    huge = Work(prompt_tokens=100, tokens_max=50, choices=9)
+    assert expected(a_forecast(), huge).wait_s == pytest.approx(2.0)
+
+
+def test_promised_work_makes_the_wait_longer() -> None:
+    # Two places a second come free, and one of them is promised.
+    crowd = Crowd(places=4, taken=4, ahead=0, promised=1.0)
+    assert expected(a_forecast(), crowd=crowd).wait_s == pytest.approx(1.0)
+
+
+def test_a_model_that_gets_three_times_slower_is_learned_in_twenty_departures() -> None:
+    forecast = a_forecast()
+    for _ in range(20):
+        forecast.learn(a_departure(held_s=6.0, first_token_s=0.6, decode_s=4.41))
+    said = expected(forecast)
+    assert said.wait_s == pytest.approx(1.5, rel=0.15)
+    assert said.ttft_s == pytest.approx(2.1, rel=0.15)
+    assert said.finish_s == pytest.approx(2.1 + 4.41, rel=0.15)
+
+
+def test_one_request_a_hundred_times_slower_moves_expectations_by_less_than_a_tenth() -> None:
+    forecast = a_forecast()
+    before = expected(forecast)
+    forecast.learn(
+        a_departure(held_s=200.0, first_token_s=20.0, decode_s=147.0, completion_tokens=5000)
+    )
+    after = expected(forecast)
+    assert after.wait_s < before.wait_s * 1.1
+    assert after.ttft_s < before.ttft_s * 1.1
+    assert after.finish_s < before.finish_s * 1.1
+
+
+def test_the_usual_length_counts_and_not_the_longest_asked_for() -> None:
+    forecast = a_forecast(tokens_max=4096)
+    assert forecast.completion_tokens(4096) == pytest.approx(50)
+    assert forecast.completion_tokens(10) == 10
+    assert forecast.completion_tokens(None) == pytest.approx(50)
+
+
+def test_requests_for_few_tokens_are_told_from_requests_for_many() -> None:
+    forecast = Forecast()
+    for _ in range(50):
+        forecast.learn(a_departure(tokens_max=16, completion_tokens=16))
+        forecast.learn(a_departure(tokens_max=2000, completion_tokens=900))
+    assert forecast.completion_tokens(16) == pytest.approx(16)
+    assert forecast.completion_tokens(1500) == pytest.approx(900)
+
+
+def test_prompt_tokens_are_guessed_from_bytes_by_what_was_seen() -> None:
+    forecast = Forecast()
+    assert forecast.prompt_tokens(Text(text="x" * 400)) == pytest.approx(100)
+    for length in (100, 300, 900) * 100:
+        forecast.learn(a_departure(prompt_bytes=length, prompt_tokens=10 + length // 3))
+    assert forecast.prompt_tokens(Text(text="x" * 600)) == pytest.approx(210, rel=0.1)
+    turns = (Message(role=Role.USER, content="é" * 300),)
+    assert forecast.prompt_tokens(Chat(messages=turns)) == pytest.approx(210, rel=0.1)
+
+
+def test_prompt_tokens_that_the_client_sent_are_counted() -> None:
+    assert Forecast().prompt_tokens(TokenIds(ids=(1, 2, 3))) == 3
+
+
+def test_a_fuller_lane_is_expected_to_be_slower_before_it_has_been_full() -> None:
+    forecast = Forecast()
+    for taken in (1, 2, 3, 4) * 100:
+        forecast.learn(a_departure(taken=taken, held_s=1.0 + 0.5 * taken))
+    assert forecast.gap_s(8) == pytest.approx(5.0 / 8, rel=0.1)
+
+
+def test_waits_that_are_always_longer_correct_the_class_they_happen_to() -> None:
+    forecast = a_forecast()
+    batch = Work(prompt_tokens=100, tokens_max=50, priority=Priority.BATCH)
+    for _ in range(50):
+        forecast.waited(expected(forecast, batch), 1.0, places=4)
+    assert expected(forecast, batch).wait_s == pytest.approx(1.0, rel=0.05)
+    assert expected(forecast).wait_s == pytest.approx(0.5)
+
+
+def test_a_correction_is_bounded() -> None:
+    forecast = a_forecast()
+    for _ in range(500):
+        forecast.waited(expected(forecast), 1e6, places=4)
+    assert expected(forecast).wait_s == pytest.approx(2.0)
+
+
+def test_those_who_left_early_teach_only_how_long_they_held_their_place() -> None:
+    forecast = a_forecast()
+    for _ in range(50):
+        forecast.learn(Departure(held_s=1.0, taken=4))
+    said = expected(forecast)
+    assert said.wait_s == pytest.approx(0.25, rel=0.1)
+    assert said.finish_s - said.ttft_s == pytest.approx(49 * 0.03)

@@ -1,0 +1,110 @@
+import pytest
+
+from forebay.policy.promises import Offer, PromiseBook, Wish
+
+MINE, OTHER = Wish("me", "a" * 64), Wish("me", "b" * 64)
+OFFER = Offer(wait_s=1.0, gap_s=0.5)
+
+
+def a_book(
+    promises_max: int = 100, grace_s: float = 5.0, horizon_s: float = 60.0, share_max: float = 1.0
+) -> PromiseBook:
+    return PromiseBook(
+        promises_max=promises_max, grace_s=grace_s, horizon_s=horizon_s, share_max=share_max
+    )
+
+
+def test_the_first_moment_is_when_the_queue_of_now_has_gone() -> None:
+    assert a_book().promise(MINE, OFFER, 10.0).at == 11.0
+
+
+def test_moments_follow_each_other_at_the_pace_of_the_lane() -> None:
+    book = a_book()
+    assert [book.promise(MINE, OFFER, 10.0).at for _ in range(3)] == [11.0, 11.5, 12.0]
+
+
+def test_a_share_of_the_pace_is_left_to_those_who_come_unpromised() -> None:
+    book = a_book(share_max=0.5)
+    assert [book.promise(MINE, OFFER, 10.0).at for _ in range(3)] == [11.0, 12.0, 13.0]
+
+
+def test_a_request_of_several_places_takes_as_many_turns() -> None:
+    book = a_book()
+    book.promise(MINE, OFFER, 10.0)
+    assert book.promise(MINE, Offer(wait_s=1.0, gap_s=0.5, size=4), 10.0).at == 13.0
+
+
+def test_who_comes_back_at_its_moment_is_let_in_once() -> None:
+    book = a_book()
+    ticket = book.promise(MINE, OFFER, 10.0).ticket
+    assert not book.redeem(MINE, 10.5, ticket=ticket)
+    assert book.redeem(MINE, 11.0, ticket=ticket)
+    assert not book.redeem(MINE, 11.0, ticket=ticket)
+
+
+def test_without_its_ticket_a_request_is_known_by_who_asks_for_what() -> None:
+    book = a_book()
+    book.promise(MINE, OFFER, 10.0)
+    assert not book.redeem(OTHER, 11.0)
+    assert not book.redeem(Wish("you", MINE.digest), 11.0)
+    assert book.redeem(MINE, 11.0)
+
+
+def test_a_ticket_holds_for_a_changed_wish_but_not_for_another_tenant() -> None:
+    book = a_book()
+    ticket = book.promise(MINE, OFFER, 10.0).ticket
+    assert not book.redeem(Wish("you", "c" * 64), 11.0, ticket=ticket)
+    assert book.redeem(OTHER, 11.0, ticket=ticket)
+
+
+def test_who_comes_too_early_is_told_the_same_moment() -> None:
+    book = a_book()
+    first = book.promise(MINE, OFFER, 10.0)
+    assert book.promise(MINE, OFFER, 10.7, ticket=first.ticket) == first
+    assert book.made == 1
+
+
+def test_who_comes_after_the_grace_has_lost_its_promise() -> None:
+    book = a_book(grace_s=5.0)
+    ticket = book.promise(MINE, OFFER, 10.0).ticket
+    assert not book.redeem(MINE, 16.1, ticket=ticket)
+    assert (len(book), book.missed) == (0, 1)
+
+
+def test_a_full_book_names_a_moment_but_promises_nothing() -> None:
+    book = a_book(promises_max=1)
+    assert book.promise(MINE, OFFER, 10.0).ticket is not None
+    beyond = book.promise(OTHER, OFFER, 10.0)
+    assert (beyond.at, beyond.ticket) == (11.5, None)
+    assert not book.redeem(OTHER, 11.5)
+
+
+def test_no_moment_is_named_beyond_the_horizon() -> None:
+    beyond = a_book(horizon_s=3.0).promise(MINE, Offer(wait_s=4.0, gap_s=0.5), 10.0)
+    assert (beyond.at, beyond.ticket) == (13.0, None)
+
+
+def test_promised_work_is_expected_in_the_time_it_falls_due() -> None:
+    book = a_book()
+    assert book.flow(2.0, 10.0) == 0.0
+    for _ in range(4):
+        book.promise(MINE, OFFER, 10.0)
+    assert book.flow(2.0, 10.0) == pytest.approx(3 / 2.0)  # 11.0, 11.5 and 12.0
+    assert book.flow(2.0, 13.0) == 0.0
+
+
+def test_work_of_those_who_never_come_back_is_not_expected_for_long() -> None:
+    book = a_book(grace_s=0.0, promises_max=1000, horizon_s=1000.0)
+    for _ in range(200):
+        book.promise(MINE, OFFER, 10.0)
+    assert book.share == 1.0
+    assert book.flow(10.0, 40.0) < 0.2
+    assert book.flow(10.0, 60.0) < 0.02
+
+
+def test_a_book_forgets_what_is_done_with() -> None:
+    book = a_book(promises_max=10_000, grace_s=0.0, horizon_s=1e6)
+    for turn in range(20_000):
+        book.promise(MINE, Offer(wait_s=0.0, gap_s=0.5), turn * 0.5)
+    assert len(book._line) < 5_000
+    assert len(book._by_wish) <= 1
