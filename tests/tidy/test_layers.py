@@ -18,7 +18,7 @@ LEVELS: Final = {
     "telemetry": 3,
     "accounts": 3,
     "bench": 3,
-    "testing": 3,
+    "testing": 6,
     "models": 4,
     "serve": 5,
     "gateway": 6,
