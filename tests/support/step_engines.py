@@ -78,11 +78,16 @@ class PuppetStepEngine:
         self._ready: list[StepOutput] = []
 
     def submit(
-        self, id: SequenceId, prompt_token_ids: Sequence[TokenId], sampling: Sampling
+        self,
+        id: SequenceId,
+        prompt_token_ids: Sequence[TokenId],
+        sampling: Sampling,
+        *,
+        made: Sequence[TokenId] = (),
     ) -> None:
         if self.refuse_after is not None and len(self.submitted) >= self.refuse_after:
             raise Refused("n: too many.", param="n")
-        self.submitted[id] = (list(prompt_token_ids), sampling)
+        self.submitted[id] = ([*prompt_token_ids, *made], sampling)
         self.held.add(id)
 
     def say(

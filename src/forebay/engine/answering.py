@@ -5,16 +5,18 @@ No clock, no socket: the moment is an argument, and messages are returned.
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from forebay.core.errors import Outcome
-from forebay.core.request import FinishReason
-from forebay.engine.choice import Choice, ChoiceId, open_choice
-from forebay.engine.intake import Intake
+from forebay.core.request import FinishReason, Made
+from forebay.engine.choice import CannotResume, CarefulChoice, Choice, ChoiceId, open_choice
+from forebay.engine.intake import Intake, Taking, left_of
 from forebay.engine.protocol import Refused, SequenceId, StepEngine, StepOutput
 from forebay.engine.stop_strings import StopTable
 from forebay.engine.wire import End, Fault, Piece, Step, Submit, Taken
+
+_CANNOT_RESUME: Final = "The answer that a lost engine began could not be continued."
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,30 +97,63 @@ class Answering:
                 id=submit.id,
                 received=now,
                 expires=now + submit.time_left_s,
-                stream=submit.stream,
+                stream=submit.stream or bool(submit.made),
                 prompt_tokens=len(taking.prompt_token_ids),
                 sequences=[],
+                completion_tokens=sum([made.tokens for made in submit.made]),
             )
             self._answers[submit.id] = answer
-            stops = StopTable(submit.sampling.stop) if submit.sampling.stop else None
-            for index, sampling in enumerate(taking.choices):
-                choice = open_choice(
-                    ChoiceId(submit.id, index),
-                    self._engine.tokenizer,
-                    sampling,
-                    stops=stops,
-                    stream=submit.stream,
-                )
-                id = self._new_sequence_id()
-                self._engine.submit(id, taking.prompt_token_ids, sampling)
-                answer.sequences.append(id)
-                self._sequences[id] = _Sequence(answer, choice)
+            if submit.made:
+                self._resume(answer, taking, submit.made)
+            else:
+                self._begin(answer, taking)
         except Refused as error:
             self.fail(submit.id, Fault(submit.id, Outcome.INVALID, error.message, error.param))
+            return
+        except CannotResume:
+            self.fail(submit.id, Fault(submit.id, Outcome.ENGINE_ERROR, _CANNOT_RESUME))
             return
         self._changed = True
         self._taken.append(Taken(submit.id, answer.prompt_tokens))
         self._expire_at(answer.expires, submit.id)
+        if not answer.sequences:
+            self._end(answer)
+
+    def _begin(self, answer: _Answer, taking: Taking) -> None:
+        stops = _stops_of(taking)
+        for index, sampling in enumerate(taking.choices):
+            choice = open_choice(
+                ChoiceId(answer.id, index),
+                self._engine.tokenizer,
+                sampling,
+                stops=stops,
+                stream=answer.stream,
+            )
+            id = self._new_sequence_id()
+            self._engine.submit(id, taking.prompt_token_ids, sampling)
+            self._hold(id, answer, choice)
+
+    def _resume(self, answer: _Answer, taking: Taking, made: Sequence[Made]) -> None:
+        """Go on where another worker ended, choice by choice."""
+        stops = _stops_of(taking)
+        for index, (sampling, before) in enumerate(zip(taking.choices, made, strict=True)):
+            if before.finished:
+                continue
+            token_ids = before.token_ids
+            if sampling.logprobs:
+                # Those of tokens that were not handed out are lost, so these are made again.
+                token_ids = token_ids[: before.tokens]
+            tokenizer, id = self._engine.tokenizer, ChoiceId(answer.id, index)
+            choice = CarefulChoice(id, tokenizer, sampling, stops=stops)
+            choice.resume(replace(before, token_ids=token_ids))
+            left = left_of(sampling, len(token_ids))
+            if left.tokens_max:
+                sequence_id, prompt = self._new_sequence_id(), taking.prompt_token_ids
+                self._engine.submit(sequence_id, prompt, left, made=token_ids)
+                self._hold(sequence_id, answer, choice)
+            elif piece := choice.take(_AT_ITS_LIMIT):
+                answer.completion_tokens += piece.tokens
+                self._pieces.append(piece)
 
     def abort(self, request_id: int) -> None:
         """Forget a request; an unknown id is no error."""
@@ -224,3 +259,16 @@ class Answering:
     def _new_sequence_id(self) -> SequenceId:
         self._next_sequence += 1
         return SequenceId(self._next_sequence)
+
+    def _hold(self, id: SequenceId, answer: _Answer, choice: Choice) -> None:
+        answer.sequences.append(id)
+        self._sequences[id] = _Sequence(answer, choice)
+
+
+_AT_ITS_LIMIT: Final = StepOutput(SequenceId(0), (), FinishReason.LENGTH)
+"""What an engine had left to say of a choice that has all its tokens."""
+
+
+def _stops_of(taking: Taking) -> StopTable | None:
+    stop = taking.choices[0].stop
+    return StopTable(stop) if stop else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from forebay.core.request import FinishReason, Sampling, TokenId, TokenLogprob
+from forebay.core.request import FinishReason, Made, Sampling, TokenId, TokenLogprob
 from forebay.engine.protocol import StepOutput, Tokenizer
 from forebay.engine.stop_strings import StopFilter, StopTable
 from forebay.engine.wire import Piece
@@ -25,6 +25,10 @@ class Choice(Protocol):
 
     def take(self, output: StepOutput) -> Piece | None:
         """Return the text that has become certain, if any; the last piece says why it ended."""
+
+
+class CannotResume(Exception):
+    """What was made elsewhere does not fit what was handed out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +52,28 @@ def open_choice(
 class PlainChoice:
     """Text as it comes.  Mutable state: tokens whose text is not yet a whole character."""
 
-    __slots__ = ("_flush", "_id", "_index", "_push", "_tokens", "stopped")
+    __slots__ = ("_flush", "_held", "_id", "_index", "_push", "stopped")
 
     def __init__(self, id: ChoiceId, tokenizer: Tokenizer) -> None:
         """Start with nothing made."""
         detokenizer = tokenizer.detokenizer()
         self._push, self._flush = detokenizer.push, detokenizer.flush
         self._id, self._index = id.request, id.index
-        self._tokens = 0
+        self._held: tuple[TokenId, ...] = ()
         self.stopped = False
 
     def take(self, output: StepOutput) -> Piece | None:
         """Return the text that has become certain, if any."""
-        token_ids, reason = output.token_ids, output.finish_reason
-        tokens = self._tokens + len(token_ids) + output.tokens_hidden
-        text = self._push(token_ids)
+        token_ids, reason = (*self._held, *output.token_ids), output.finish_reason
+        text = self._push(output.token_ids)
         if reason is not None:
             text += self._flush()
         elif not text:
-            self._tokens = tokens
+            self._held = token_ids
             return None
-        self._tokens = 0
-        return Piece(self._id, text, tokens, self._index, reason)
+        self._held = ()
+        tokens = len(token_ids) + output.tokens_hidden
+        return Piece(self._id, text, tokens, self._index, reason, (), token_ids)
 
 
 class WholePlainChoice:
@@ -105,11 +109,12 @@ class CarefulChoice:
     `tokens_min` tokens are made, no stop text is looked for.
     """
 
-    # The whole mutable state: characters made and emitted, tokens made, and the tokens not
-    # yet reported, each with the character at which its text begins.
+    # The whole mutable state: characters made and emitted, tokens made, the tokens not yet
+    # reported, each with the character at which its text begins; and what another worker made
+    # but did not hand out: text, and ids of the tokens since its last piece.
     __slots__ = (
         *("_detokenizer", "_filter", "_id", "_index", "_logprobs", "_token_bytes", "_tokens_min"),
-        *("_chars", "_emitted", "_made", "_waiting", "stopped"),
+        *("_chars", "_emitted", "_made", "_new", "_owed", "_waiting", "stopped"),
     )
 
     def __init__(
@@ -124,19 +129,33 @@ class CarefulChoice:
         self._tokens_min = sampling.tokens_min
         self._waiting: deque[tuple[int, TokenLogprob | None]] = deque()
         self._chars = self._emitted = self._made = 0
+        self._new: list[TokenId] = []
+        self._owed = ""
         self.stopped = False
+
+    def resume(self, made: Made) -> None:
+        """Be as the worker was that made this; raises CannotResume."""
+        text = self._say(made.token_ids, ())
+        if self.stopped or made.characters > len(text) or made.tokens > len(self._waiting):
+            raise CannotResume
+        for _ in range(made.tokens):
+            self._waiting.popleft()
+        self._emitted = made.characters
+        self._owed = text[made.characters :]
+        self._new.clear()
 
     def take(self, output: StepOutput) -> Piece | None:
         """Return the text that has become certain, if any."""
         reason = output.finish_reason
         logprobs = output.logprobs if self._logprobs else ()
-        text = self._say(output.token_ids, logprobs)
+        text = self._owed + self._say(output.token_ids, logprobs)
         if reason is not None and not self.stopped:
             text += self._last_words()
         if self.stopped:
             reason = FinishReason.STOP
         if reason is None and not text:
             return None
+        self._owed = ""
         self._emitted += len(text)
         return self._piece(text, reason, output.tokens_hidden)
 
@@ -146,6 +165,7 @@ class CarefulChoice:
             new = self._detokenizer.push((token_id,))
             entry = self._entry(token_id, logprobs[place]) if logprobs else None
             self._waiting.append((self._chars, entry))
+            self._new.append(token_id)
             self._chars += len(new)
             self._made += 1
             parts.append(self._filtered(new))
@@ -180,7 +200,9 @@ class CarefulChoice:
                 entries.append(entry)
         if reason is not None:
             tokens += hidden
-        return Piece(self._id, text, tokens, self._index, reason, tuple(entries))
+        new = tuple(self._new)
+        self._new.clear()
+        return Piece(self._id, text, tokens, self._index, reason, tuple(entries), new)
 
 
 class WholeCarefulChoice:

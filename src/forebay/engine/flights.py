@@ -97,8 +97,16 @@ class Flights:
                 flight.outbox.schedule(taken.prompt_tokens)
         for piece in step.pieces:
             if (flight := flights.get(piece.id)) is not None:
-                reason, logprobs = piece.finish_reason, piece.logprobs
-                flight.outbox.put(Delta(piece.text, piece.tokens, piece.choice, reason, logprobs))
+                delta = Delta(
+                    piece.text,
+                    piece.tokens,
+                    piece.choice,
+                    piece.finish_reason,
+                    piece.logprobs,
+                    False,  # noqa: FBT003 - positional: this is the path of every chunk
+                    piece.token_ids,
+                )
+                flight.outbox.put(delta)
         for end in step.ends:
             if (flight := flights.pop(end.id, None)) is not None:
                 usage = Usage(end.prompt_tokens, end.completion_tokens)
@@ -124,6 +132,7 @@ class Flights:
                 pack_sampling(request.sampling),
                 request.stream,
                 request.deadline - now,
+                request.made,
             )
         )
 

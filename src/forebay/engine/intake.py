@@ -1,7 +1,7 @@
 """From a request to sequences: its prompt in tokens, checked against what the engine holds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from forebay.core.request import Sampling, TokenId
@@ -89,6 +89,16 @@ class Intake:
         if kv and kv < context:
             return kv, "the memory set aside for one sequence"
         return context, "the model's context"
+
+
+def left_of(sampling: Sampling, tokens_made: int) -> Sampling:
+    """Return how the rest of a choice is sampled, of which so many tokens are made."""
+    assert sampling.tokens_max is not None, "an intake sets it"
+    return replace(
+        sampling,
+        tokens_max=max(0, sampling.tokens_max - tokens_made),
+        tokens_min=max(0, sampling.tokens_min - tokens_made),
+    )
 
 
 def param_of(prompt: WirePrompt) -> str:

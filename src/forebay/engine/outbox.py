@@ -114,4 +114,5 @@ def _merged(deltas: list[Delta]) -> Delta:
         choice=last.choice,
         finish_reason=last.finish_reason,
         logprobs=tuple([entry for delta in deltas for entry in delta.logprobs]),
+        token_ids=tuple([token_id for delta in deltas for token_id in delta.token_ids]),
     )

@@ -52,6 +52,8 @@ class EngineInfo:
     """Tokens that fit into the KV cache; 0 where there is none."""
     vocabulary_size: int = 0
     """Token ids are in [0, vocabulary_size); 0: not checked."""
+    resumable: frozenset[Feature] = frozenset()
+    """Features with which it goes on in the middle of an answer that a lost one began."""
     detail: str = ""
     """One line for the person who started it: precision, threads, memory."""
 
@@ -168,6 +170,8 @@ class StepEngine(Protocol):
     5. A bad request fails alone; `step` raises only when the engine is lost.
     6. `stats().tokens_made` never falls.
     7. `sampling.stop` and `sampling.choices` are the worker's business: a sequence is one choice.
+    8. With `made`, outputs begin after those tokens, as if this engine had made them; with the
+       features in `info.resumable` only.
     """
 
     @property
@@ -179,9 +183,17 @@ class StepEngine(Protocol):
         """The model's text rules."""
 
     def submit(
-        self, id: SequenceId, prompt_token_ids: Sequence[TokenId], sampling: Sampling
+        self,
+        id: SequenceId,
+        prompt_token_ids: Sequence[TokenId],
+        sampling: Sampling,
+        *,
+        made: Sequence[TokenId] = (),
     ) -> None:
-        """Queue a sequence; `sampling.tokens_max` and `sampling.seed` are set by now."""
+        """Queue a sequence; `sampling.tokens_max` and `sampling.seed` are set by now.
+
+        `made` are its first tokens, made elsewhere: the limits of `sampling` count what is left.
+        """
 
     def abort(self, id: SequenceId) -> None:
         """Forget a sequence; an unknown id is no error."""

@@ -16,6 +16,7 @@ from forebay.core.request import (
     Grammar,
     JsonObject,
     JsonSchema,
+    Made,
     Message,
     Prompt,
     Sampling,
@@ -26,7 +27,7 @@ from forebay.core.request import (
 )
 from forebay.engine.protocol import EngineInfo, StepStats
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 _LENGTH_BYTES: Final = 4
 
 
@@ -88,6 +89,8 @@ class Submit(msgspec.Struct, array_like=True, tag="submit", frozen=True):
     sampling: WireSampling
     stream: bool
     time_left_s: float
+    made: tuple[Made, ...] = ()
+    """Per choice, where to go on; empty: from the beginning."""
 
 
 class Abort(msgspec.Struct, array_like=True, tag="abort", frozen=True):
@@ -122,6 +125,8 @@ class Piece(msgspec.Struct, array_like=True, gc=False):
     choice: int = 0
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[TokenId, ...] = ()
+    """Of a stream: what was made since the last piece, so that another worker can go on."""
 
 
 class Taken(msgspec.Struct, array_like=True, gc=False):

@@ -35,6 +35,11 @@ _WEIGHTS_FACTOR: Final = 1.5
 """Weights are packed into the kernels' own order while they are loaded."""
 
 _SUPPORTS: Final = frozenset(Feature) - {Feature.CHAT}
+_RESUMABLE: Final = frozenset(Feature) - {
+    # A grammar's state cannot be handed in, and penalties count no tokens of the prompt.
+    *(Feature.JSON_OBJECT, Feature.JSON_SCHEMA),
+    *(Feature.PRESENCE_PENALTY, Feature.FREQUENCY_PENALTY),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +120,7 @@ class OpenVinoStepEngine:
             # Measured: a sequence alone takes another path through attention than one beside
             # others, and the last bits differ.
             deterministic=False,
+            resumable=_RESUMABLE,
             step_s_max=config.step_s_max,
             kv_bytes=self._plan.bytes,
             kv_tokens_max=self._plan.tokens,
@@ -134,18 +140,24 @@ class OpenVinoStepEngine:
         return self._tokenizer
 
     def submit(
-        self, id: SequenceId, prompt_token_ids: Sequence[TokenId], sampling: Sampling
+        self,
+        id: SequenceId,
+        prompt_token_ids: Sequence[TokenId],
+        sampling: Sampling,
+        *,
+        made: Sequence[TokenId] = (),
     ) -> None:
-        """Queue a sequence, or raise Refused."""
+        """Queue a sequence, or raise Refused; tokens already made are the end of its prompt."""
         import numpy as np  # noqa: PLC0415 - heavy
         import openvino  # noqa: PLC0415 - heavy
 
         assert id not in self._sequences, "the worker numbers its sequences"
-        check_prompt(prompt_token_ids, sampling, self._info)
+        token_ids = [*prompt_token_ids, *made]
+        check_prompt(token_ids, sampling, self._info)
         generation = generation_config(sampling, self._ends)
         # The library loses everything when an id comes twice, so the ids are our own.
         self._library_id += 1
-        prompt = openvino.Tensor(np.array([prompt_token_ids], dtype=np.int64))
+        prompt = openvino.Tensor(np.array([token_ids], dtype=np.int64))
         self._sequences[id] = _Sequence(
             handle=self._pipeline.add_request(self._library_id, prompt, generation),
             end_token_ids=frozenset() if sampling.ignore_eos else self._ends,

@@ -164,12 +164,14 @@ class ScriptedEngine:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """Speak at the configured pace."""
+        supports = frozenset(Feature) - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
         self.info = EngineInfo(
             name="scripted",
             context_tokens_max=config.context_tokens_max,
             running_max=config.running_max,
-            supports=frozenset(Feature) - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA},
+            supports=supports,
             deterministic=True,
+            resumable=supports,
             step_s_max=_STEP_S_MAX,
             vocabulary_size=1 << (8 * _PIECE_BYTES + 1),
             detail=f"no model, {config.decode_s * 1000:g} ms a token",
@@ -187,9 +189,14 @@ class ScriptedEngine:
         """When the next step may be made."""
 
     def submit(
-        self, id: SequenceId, prompt_token_ids: Sequence[TokenId], sampling: Sampling
+        self,
+        id: SequenceId,
+        prompt_token_ids: Sequence[TokenId],
+        sampling: Sampling,
+        *,
+        made: Sequence[TokenId] = (),
     ) -> None:
-        """Queue a sequence."""
+        """Queue a sequence; the script is taken up after what is made."""
         if sampling.grammar is not None:
             message = "response_format: this engine has no grammars; ask for text."
             raise Refused(message, param="response_format")
@@ -198,10 +205,10 @@ class ScriptedEngine:
         per_token_s = self._config.prefill_s_per_token
         self._waiting[id] = _Actor(
             id=id,
-            lines=_lines(script, sampling),
+            lines=_after(_lines(script, sampling, tokens_made=len(made)), len(made)),
             tokens_left=sampling.tokens_max,
             logprobs=(0.0,) if sampling.logprobs else (),
-            prefill_s=self._config.prefill_s + per_token_s * len(prompt_token_ids),
+            prefill_s=self._config.prefill_s + per_token_s * (len(prompt_token_ids) + len(made)),
         )
 
     def abort(self, id: SequenceId) -> None:
@@ -313,13 +320,22 @@ def script_of(
     return script
 
 
-def _lines(script: list[TokenId | Direction], sampling: Sampling) -> Iterator[TokenId | Direction]:
+def _lines(
+    script: list[TokenId | Direction], sampling: Sampling, *, tokens_made: int
+) -> Iterator[TokenId | Direction]:
     """Return the script once; then its words round and round, where that is asked for."""
     words = [line for line in script if isinstance(line, int)]
     if sampling.ignore_eos:
         return itertools.chain(script, itertools.cycle(words))
-    missing = max(0, sampling.tokens_min - len(words))
+    missing = max(0, tokens_made + sampling.tokens_min - len(words))
     return itertools.chain(script, itertools.islice(itertools.cycle(words), missing))
+
+
+def _after(lines: Iterator[TokenId | Direction], tokens: int) -> Iterator[TokenId | Direction]:
+    """Return what follows so many tokens; the directions before them were obeyed."""
+    while tokens and (line := next(lines, None)) is not None:
+        tokens -= isinstance(line, int)
+    return lines
 
 
 def _be_lost(direction: Direction) -> None:

@@ -40,7 +40,7 @@ def pieces_of(choice: Choice, *outputs: StepOutput) -> list[Piece]:
 
 def test_a_piece_says_whose_it_is() -> None:
     [piece] = pieces_of(a_choice(), an_output(b"a"))
-    assert piece == Piece(7, "a", 1, 1, None, ())
+    assert piece == Piece(7, "a", 1, 1, None, (), (97,))
 
 
 def test_a_character_in_two_tokens_comes_with_the_second_and_counts_both() -> None:
