@@ -82,7 +82,7 @@ class Mean:
         return unknown if self.value is None else self.value
 
 
-class Line:
+class Trend:
     """A robust running fit of y = a + b x for x, y >= 0, where y grows with x, but not faster.
 
     It is kept as a level in the middle of the cloud and a slope relative to that level, so that

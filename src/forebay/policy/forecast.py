@@ -20,7 +20,7 @@ from typing import Final
 
 from forebay.core.record import RequestRecord
 from forebay.core.request import Chat, Priority, Prompt, Source, Text, TokenIds
-from forebay.policy.estimate import Line, Mean
+from forebay.policy.estimate import Trend, Mean
 
 _CORRECTION_MIN: Final = 0.25
 _CORRECTION_MAX: Final = 4.0
@@ -47,7 +47,7 @@ class Crowd:
     """The lane's limit."""
     taken: int
     """Places taken now."""
-    ahead: int
+    ahead: float
     """Places that those who wait and would go first will take."""
     promised: float = 0.0
     """Places per second promised to others in the time to come (`PromiseBook.flow`)."""
@@ -89,10 +89,10 @@ class Forecast:
     def __init__(self) -> None:
         """Know nothing yet."""
         # The whole mutable state: what was learned.
-        self._held = Line()  # seconds a place is held, by places taken
-        self._first_token = Line()  # seconds from admission to first token, by prompt tokens
-        self._per_token = Line()  # seconds per further token, by places taken
-        self._prompt = Line()  # tokens by bytes
+        self._held = Trend()  # seconds a place is held, by places taken
+        self._first_token = Trend()  # seconds from admission to first token, by prompt tokens
+        self._per_token = Trend()  # seconds per further token, by places taken
+        self._prompt = Trend()  # tokens by bytes
         self._completion = Mean()  # tokens, whatever was asked for
         self._by_tokens_max: dict[int, Mean] = {}  # tokens, by the magnitude of `tokens_max`
         self._corrections = {priority: Mean() for priority in Priority}

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from forebay.policy.estimate import Line, Mean
+from forebay.policy.estimate import Trend, Mean
 
 
 def noisy(level: float, dice: random.Random) -> float:
@@ -48,8 +48,8 @@ def test_a_mean_follows_a_change_within_twenty_observations(factor: float, seed:
     assert mean.value == pytest.approx(2.0 * factor, rel=0.2)
 
 
-def a_line(dice: random.Random, y: Callable[[float], float]) -> Line:
-    line = Line()
+def a_line(dice: random.Random, y: Callable[[float], float]) -> Trend:
+    line = Trend()
     for _ in range(300):
         x = dice.uniform(10.0, 200.0)
         line.learn(x, noisy(y(x), dice))
