@@ -18,6 +18,7 @@ import uvloop
 from benchmarks import machine, processes
 from benchmarks.processes import Server
 from forebay.bench.client import Call, ClosedLoop, Sample
+from forebay.bench.processes import Usage, machine_cpu_s
 from forebay.bench.stats import median, percentile
 from forebay.core.request import Message, Role, Sampling
 from forebay.engine.protocol import SequenceId
@@ -187,7 +188,7 @@ def _interleaved(servers: dict[str, Server], plan: Plan) -> dict[str, list[dict[
 def _spent(server: Server) -> tuple[float, float, float, float]:
     """Return seconds of CPU: gateway, worker, this process, the machine."""
     own, workers = server.own().cpu_s, server.workers().cpu_s
-    return own, workers, time.process_time(), processes.machine_cpu_s()
+    return own, workers, time.process_time(), machine_cpu_s()
 
 
 def _quiet(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -304,5 +305,5 @@ def _percentiles(seconds: list[float]) -> dict[str, float]:
     return {name: 1000 * percentile(seconds, share) for name, share in shares.items()}
 
 
-def _mb(usage: processes.Usage) -> float:
+def _mb(usage: Usage) -> float:
     return usage.rss_bytes / 1e6

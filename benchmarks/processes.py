@@ -1,9 +1,7 @@
 """Servers under measurement: start, wait, count their CPU and memory, stop."""
 
 import http.client
-import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,22 +13,14 @@ from pathlib import Path
 from typing import IO, Final
 
 from forebay.bench.client import Target
+from forebay.bench.processes import Usage, descendants, free_port, usage_of
 
-_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _START_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 20.0
 
 
 class NotServing(Exception):
     """The server did not start; the text ends with its last words."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What processes have used: seconds of CPU, bytes of memory."""
-
-    cpu_s: float
-    rss_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +34,11 @@ class Server:
 
     def own(self) -> Usage:
         """Return what the process itself uses: the gateway."""
-        return _usage([self.pid])
+        return usage_of([self.pid])
 
     def workers(self) -> Usage:
         """Return what its descendants use."""
-        return _usage(_descendants(self.pid))
+        return usage_of(descendants(self.pid))
 
 
 @contextmanager
@@ -71,7 +61,7 @@ def floor() -> Iterator[Server]:
 
 @contextmanager
 def _serving(words: list[str], page: str) -> Iterator[Server]:
-    target = Target(host="127.0.0.1", port=_free_port())
+    target = Target(host="127.0.0.1", port=free_port())
     with tempfile.TemporaryFile() as words_out:
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -108,38 +98,3 @@ def _wait_for(
             connection.close()
         time.sleep(0.01)
     raise NotServing(f"no 200 from {page} within {_START_S_MAX:.0f} s")
-
-
-def machine_cpu_s() -> float:
-    """Return the seconds of CPU that the whole machine has spent, or was denied by its host."""
-    with Path("/proc/stat").open(encoding="ascii") as stat:
-        user, nice, system, _, _, irq, soft_irq, steal, *_ = map(int, stat.readline().split()[1:])
-    return (user + nice + system + irq + soft_irq + steal) / _TICKS_A_SECOND
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def _descendants(pid: int) -> list[int]:
-    found, rest = [], [pid]
-    while rest:
-        for task in Path(f"/proc/{rest.pop()}/task").glob("*/children"):
-            below = [int(word) for word in task.read_text().split()]
-            found += below
-            rest += below
-    return found
-
-
-def _usage(pids: Sequence[int]) -> Usage:
-    cpu_ticks, rss_pages = 0, 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        cpu_ticks += int(fields[11]) + int(fields[12])  # utime and stime, see proc(5)
-        rss_pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return Usage(
-        cpu_s=cpu_ticks / _TICKS_A_SECOND, rss_bytes=rss_pages * os.sysconf("SC_PAGE_SIZE")
-    )

@@ -34,6 +34,8 @@ class Answer:
     """What has come so far.  Moments are those given to `feed`."""
 
     status: int = 0
+    head: bytes = b""
+    """Status line and headers."""
     events: int = 0
     """Data events of a stream; neither `[DONE]` nor errors."""
     done: bool = False
@@ -66,6 +68,11 @@ class Answer:
         """Return an answer of which nothing has come."""
         return cls(_skip=events_to_skip)
 
+    def header(self, name: str) -> str | None:
+        """Return a header's value, if the answer has it."""
+        found = re.search(rb"(?i)\r\n%s:[ \t]*([^\r]*)" % re.escape(name.encode()), self.head)
+        return None if found is None else found[1].decode("latin-1").strip()
+
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes that came at `now`; raise BadAnswer for what this reader does not know."""
         if self._part is _Part.HEAD:
@@ -97,6 +104,7 @@ class Answer:
         if not head.startswith(b"HTTP/1.1 "):
             raise BadAnswer("not HTTP/1.1")
         self._rest = b""
+        self.head = head
         self.status = int(head[9:12])
         self._stream = _EVENTS.search(head) is not None
         if length := _LENGTH.search(head):

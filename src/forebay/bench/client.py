@@ -1,8 +1,4 @@
-"""A load client: many connections, each asking again as soon as it is answered.
-
-It speaks HTTP over a bare `asyncio.Protocol`, because it shares a machine with what it
-measures: a general client costs ten times as much for each event.
-"""
+"""A load client in a closed loop: many connections, each asking again as soon as it is answered."""
 
 import asyncio
 import time
@@ -10,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
-from forebay.bench.answer import Answer, BadAnswer
+from forebay.bench.connection import Connection, Reply
 from forebay.core.clock import Clock
 
 _CLOSING_S: Final = 30.0
@@ -77,80 +73,6 @@ class Sample:
         return None if self.first is None else self.first - self.sent
 
 
-class _Connection(asyncio.Protocol):
-    """One connection.  Mutable state: the answer that is under way."""
-
-    def __init__(self, load: "ClosedLoop", call: Call) -> None:
-        self._load = load
-        self._call = call
-        self._request = call.encoded(f"{load.target.host}:{load.target.port}")
-        self._answer: Answer | None = None
-        self._sent = 0.0
-        self._transport: asyncio.Transport | None = None
-        self.closed = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from neither
-
-    def ask(self) -> None:
-        """Send the next request, or close if there is to be none."""
-        assert self._transport is not None
-        if not self._load.take():
-            self._transport.close()
-            return
-        self._answer = Answer.expected(events_to_skip=self._call.events_to_skip)
-        self._sent = self._load.now()
-        self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        answer, now = self._answer, self._load.now()
-        if answer is None:
-            self._end("bytes that nobody asked for", now)
-            return
-        try:
-            answer.feed(data, now)
-        except (BadAnswer, ValueError) as error:
-            self._end(str(error), now)
-            return
-        if answer.complete:
-            self._answer = None
-            whole = answer.done and not answer.failed if self._call.stream else True
-            self._note(answer, now, ok=answer.status == HTTPStatus.OK and whole)
-            self.ask()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
-        if self._answer is not None:
-            self._end("the server closed the connection", self._load.now())
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def abort(self) -> None:
-        """Give up what is under way."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _end(self, error: str, now: float) -> None:
-        answer, self._answer = self._answer or Answer(), None
-        self._note(answer, now, ok=False, error=error)
-        self.abort()
-
-    def _note(self, answer: Answer, now: float, *, ok: bool, error: str = "") -> None:
-        self._load.samples.append(
-            Sample(
-                sent=self._sent,
-                ended=now,
-                first=answer.first,
-                last=answer.last,
-                status=answer.status,
-                events=answer.events,
-                ok=ok,
-                last_event=answer.last_event,
-                body=answer.body,
-                error=error,
-            )
-        )
-
-
 class ClosedLoop:
     """A number of connections that ask again until it is time to stop.
 
@@ -168,35 +90,59 @@ class ClosedLoop:
         """Stop after so many requests, or when so many seconds have passed."""
         self.target = target
         self.samples: list[Sample] = []
-        self.now = now
+        self._now = now
         self._left = requests_max
         self._until = float("inf") if seconds is None else now() + seconds
-
-    def take(self) -> bool:
-        """Return whether one more request is to be sent, and count it."""
-        if self._left <= 0 or self.now() >= self._until:
-            return False
-        self._left -= 1
-        return True
 
     async def run(self, calls: list[Call]) -> list[Sample]:
         """Open one connection for each call, all before the first request; return samples."""
         loop = asyncio.get_running_loop()
         host, port = self.target.host, self.target.port
-        connections = [_Connection(self, call) for call in calls]
-        for connection in connections:
-            await loop.create_connection(partial(_given, connection), host, port)
-        for connection in connections:
-            connection.ask()
-        closed = [connection.closed for connection in connections]
-        left_s = None if self._until == float("inf") else self._until - self.now() + _CLOSING_S
+        opened = [
+            (await loop.create_connection(partial(Connection, self._now), host, port))[1]
+            for _ in calls
+        ]
+        for connection, call in zip(opened, calls, strict=True):
+            self._ask(connection, call, call.encoded(f"{host}:{port}"))
+        closed = [connection.closed for connection in opened]
+        left_s = None if self._until == float("inf") else self._until - self._now() + _CLOSING_S
         _, late = await asyncio.wait(closed, timeout=left_s)
         if late:
-            for connection in connections:
+            for connection in opened:
                 connection.abort()
             await asyncio.wait(late)
         return self.samples
 
+    def _ask(self, connection: Connection, call: Call, request: bytes) -> None:
+        """Send the next request, or close if there is to be none."""
+        sent = self._now()
+        if self._left <= 0 or sent >= self._until:
+            connection.close()
+            return
+        self._left -= 1
 
-def _given(connection: _Connection) -> _Connection:
-    return connection
+        def told(reply: Reply) -> None:
+            answer = reply.answer
+            whole = answer.done and not answer.failed if call.stream else True
+            ok = not reply.error and answer.status == HTTPStatus.OK and whole
+            self.samples.append(_sample(reply, sent, ok=ok))
+            if not reply.error:
+                self._ask(connection, call, request)
+
+        connection.ask(request, told, events_to_skip=call.events_to_skip)
+
+
+def _sample(reply: Reply, sent: float, *, ok: bool) -> Sample:
+    answer = reply.answer
+    return Sample(
+        sent=sent,
+        ended=reply.ended,
+        first=answer.first,
+        last=answer.last,
+        status=answer.status,
+        events=answer.events,
+        ok=ok,
+        last_event=answer.last_event,
+        body=answer.body,
+        error=reply.error,
+    )

@@ -1,9 +1,9 @@
-"""Progress of a preparation, shown: bars on a terminal, a few plain lines elsewhere."""
+"""Progress, shown: bars on a terminal, a few plain lines elsewhere."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import typer
 
@@ -66,6 +66,53 @@ def described(progress: Progress, elapsed_s: float) -> str:
     return f"{progress.stage}: {', '.join(parts)}" if parts else str(progress.stage)
 
 
+class Steps:
+    """What a drill is doing, and how far it is; a line for each step where there is no terminal."""
+
+    def __init__(self, title: str) -> None:
+        """Show it under a title."""
+        self._title = title
+        self._rich: RichProgress | None = None
+        self._task: TaskID | None = None
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        """Start a bar, if there is a terminal."""
+        if sys.stderr.isatty():
+            self._rich = _rich_progress()
+            self._rich.start()
+            self._task = self._rich.add_task(self._title, total=None, words="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        if self._rich is not None:
+            self._rich.stop()
+
+    def __call__(self, what: str, done: float = 0, total: float = 0) -> None:
+        """Show a step, and how much of it is done (0 of 0: unknown)."""
+        if self._rich is not None and self._task is not None:
+            self._rich.update(self._task, completed=done, total=total or None, words=what)
+        elif what != self._said:
+            typer.echo(f"{self._title}: {what}", err=True)
+        self._said = what
+
+
+def _rich_progress() -> "RichProgress":
+    """Return bars; rich is imported only where there is something to show."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - see above
+    from rich.progress import Progress as RichProgress  # noqa: PLC0415 - see above
+
+    return RichProgress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[words]}"),
+        console=Console(stderr=True),
+    )
+
+
 class _Bars:
     """A bar per stage."""
 
@@ -92,20 +139,6 @@ class _Bars:
     def _started(self) -> "RichProgress":
         if self._rich is None:
             # A model that is prepared already reports nothing, and then rich is not imported.
-            from rich.console import Console  # noqa: PLC0415 - see above
-            from rich.progress import (  # noqa: PLC0415 - see above
-                BarColumn,
-                TextColumn,
-                TimeElapsedColumn,
-            )
-            from rich.progress import Progress as RichProgress  # noqa: PLC0415 - see above
-
-            self._rich = RichProgress(
-                TextColumn("{task.description:<22}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[words]}"),
-                console=Console(stderr=True),
-            )
+            self._rich = _rich_progress()
             self._rich.start()
         return self._rich
