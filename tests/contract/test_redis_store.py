@@ -1,0 +1,118 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from forebay.drill.redis_server import RedisServer
+from forebay.serve.store import Done, Expired, Running, Store, StoreAway
+from forebay.serve.store_redis import RedisStore
+from forebay.testing.store_contract import StoreContract, a_wish
+from tests.support.redis import a_link, a_running_redis, needs_redis
+
+pytestmark = needs_redis
+
+server = pytest.fixture(scope="module")(a_running_redis)
+
+
+def a_store(
+    server: RedisServer, bytes_max: int = 1_000_000, entries_max: int = 1_000
+) -> RedisStore:
+    return RedisStore(a_link(server.url), bytes_max=bytes_max, entries_max=entries_max)
+
+
+class TestRedisStore(StoreContract):
+    LEASE_S = 0.1
+
+    @pytest.fixture
+    async def store(self, server: RedisServer) -> AsyncIterator[Store]:
+        server.flush()
+        store = a_store(server)
+        await store.open()
+        yield store
+        await store.close()
+
+    @pytest.fixture
+    async def other(self, server: RedisServer) -> AsyncIterator[Store]:
+        store = a_store(server)
+        await store.open()
+        yield store
+        await store.close()
+
+
+async def finish_some(store: Store, count: int, size: int, **facts: object) -> None:
+    for index in range(count):
+        wish = a_wish(f"name-{index}", f"owner-{index}", **facts)
+        await store.claim(wish)
+        assert await store.finish(wish, bytes(size))
+
+
+async def test_the_oldest_answers_make_room_and_leases_do_not(server: RedisServer) -> None:
+    server.flush()
+    store = a_store(server, bytes_max=1_000, entries_max=3)
+    await store.open()
+    await store.claim(a_wish("leased", "leased"))
+    await finish_some(store, 5, 100)
+    kept = [isinstance(await store.look(f"name-{index}"), Done) for index in range(5)]
+    assert kept == [False, False, True, True, True]
+    assert isinstance(await store.look("leased"), Running)
+    assert await store.find("owner-0") == Expired()
+    assert await store.finish(a_wish("leased", "leased"), bytes(950))
+    assert isinstance(await store.look("leased"), Done)
+    assert await store.look("name-4") is None
+    assert server.say("GET forebay:bytes") == b"$3\r\n950\r\n"
+    await store.close()
+
+
+async def test_what_ended_by_itself_makes_room_without_taking_what_came_after(
+    server: RedisServer,
+) -> None:
+    server.flush()
+    store = a_store(server, bytes_max=1_000, entries_max=100)
+    await store.open()
+    await finish_some(store, 5, 100, ttl_s=0.01)
+    while await store.look("name-4") is not None:
+        pass
+    await finish_some(store, 3, 200)
+    for index in range(3):
+        assert isinstance(await store.look(f"name-{index}"), Done)
+    assert server.say("GET forebay:bytes") == b"$3\r\n600\r\n"
+    assert server.say("ZCARD forebay:made") == b":3\r\n"
+    await store.close()
+
+
+async def test_nothing_in_redis_is_without_an_end_but_the_two_sums(server: RedisServer) -> None:
+    server.flush()
+    store = a_store(server)
+    await store.open()
+    await store.claim(a_wish("claimed", "owner"))
+    await finish_some(store, 2, 10)
+    keys = ["name:claimed", "stream:owner", "name:name-0", "stream:owner-0"]
+    for key in keys:
+        assert int(server.say(f"PTTL forebay:{key}").strip().lstrip(b":")) > 0
+    assert server.say("DBSIZE") == b":8\r\n"
+    await store.close()
+
+
+async def test_servers_with_other_prefixes_do_not_meet(server: RedisServer) -> None:
+    server.flush()
+    mine = a_store(server)
+    link = a_link(server.url, prefix="others")
+    theirs = RedisStore(link, bytes_max=1_000, entries_max=10)
+    for store in (mine, theirs):
+        await store.open()
+        await finish_some(store, 1, 10)
+        await store.close()
+    assert server.say("DBSIZE") == b":8\r\n"
+
+
+async def test_a_store_that_is_full_or_read_only_is_away(server: RedisServer) -> None:
+    server.flush()
+    store = a_store(server)
+    await store.open()
+    server.say("CONFIG SET maxmemory 1")
+    try:
+        with pytest.raises(StoreAway):
+            await store.claim(a_wish())
+    finally:
+        server.say("CONFIG SET maxmemory 0")
+    await store.claim(a_wish())
+    await store.close()
