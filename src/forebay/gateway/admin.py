@@ -1,0 +1,206 @@
+"""What the operator asks and orders: what is held by whom, and to read the settings again.
+
+These routes are open to whoever sits at this machine, and to nobody else: the server listens on
+loopback, the request names it so, and nothing in it says that it was passed on or that a web
+page sent it.  Everybody else shows `server.admin_token`; once there is one, all show it.
+"""
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from forebay.core.clock import Clock
+from forebay.core.errors import Forbidden, Invalid, Unauthenticated
+from forebay.core.record import Holding
+from forebay.gateway.exchange import Exchange
+from forebay.gateway.ops import Reply
+from forebay.gateway.problems import WrongMethod
+from forebay.serve.ledger import Held, Ledger
+
+LEDGER_PATH: Final = "/admin/ledger"
+RELOAD_PATH: Final = "/admin/reload"
+ADMIN_PATHS: Final[Mapping[str, str]] = {LEDGER_PATH: "GET", RELOAD_PATH: "POST"}
+"""Path -> its method."""
+
+_PASSED_ON: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via", b"origin")
+"""Headers of a request that a proxy passed on, or that a web page sent."""
+_SCHEME: Final = b"bearer "
+_HELD_MAX: Final = 200
+_TOKEN_MISSING: Final = "This route needs the header 'Authorization: Bearer <server.admin_token>'."
+_TOKEN_UNSET: Final = (
+    "This route answers only requests from the server's own machine that no proxy passed on."
+    " To open it to others, set server.admin_token and send it as a bearer token."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminConfig:
+    """Who may use `/admin`, and how much it tells."""
+
+    local: bool = False
+    """The server listens on loopback only."""
+    token: str = ""
+    held_max: int = _HELD_MAX
+    """Holdings that are listed of each kind; more are only counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reloaded:
+    """What became of the settings that changed: key -> new value, or why not."""
+
+    applied: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class InvalidSettings(Invalid):
+    """The settings as they are now could not be started with; nothing was changed."""
+
+
+Reload = Callable[[], Awaitable[Reloaded]]
+"""Reads the settings again and applies what can be; raises InvalidSettings."""
+
+
+class HeldItem(Struct, kw_only=True):
+    """One thing that is held."""
+
+    owner: str
+    tenant: str
+    amount: int
+    age_s: float
+    expires_in_s: float | None
+    """Negative: somebody forgot it."""
+
+
+class HeldKind(Struct, kw_only=True):
+    """What is held of one kind; the oldest are listed."""
+
+    amount: int
+    overdue: int
+    omitted: int
+    holdings: list[HeldItem]
+
+
+class LedgerPage(Struct, kw_only=True):
+    """`received = sum of outcomes + in_flight`, and what is held by whom."""
+
+    balanced: bool
+    imbalance: int
+    received: int
+    in_flight: int
+    outcomes: dict[str, int]
+    held: dict[str, HeldKind]
+
+
+class ReloadPage(Struct, kw_only=True):
+    """What became of each setting that changed."""
+
+    applied: dict[str, str]
+    refused: dict[str, str]
+
+
+async def _nothing_to_reload() -> Reloaded:
+    return Reloaded()
+
+
+class Admin:
+    """Serves `/admin`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        now: Clock,
+        *,
+        reload: Reload = _nothing_to_reload,
+        config: AdminConfig | None = None,
+    ) -> None:
+        """Tell of `ledger`; order `reload`."""
+        self._ledger = ledger
+        self._now = now
+        self.reload = reload
+        # Replaced when settings are read again.
+        self.config = config or AdminConfig()
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer one of the routes to whoever may ask; raises ServingError."""
+        self._admit(exchange)
+        allowed = ADMIN_PATHS[exchange.path]
+        if exchange.method != allowed:
+            raise WrongMethod(allowed)
+        body = self._ledger_page() if exchange.path == LEDGER_PATH else await self._reload_page()
+        reply = Reply(body=body)
+        await exchange.answer(reply.status, reply.body, reply.content_type, headers=reply.headers)
+
+    def _admit(self, exchange: Exchange) -> None:
+        """Let the operator in; raises Forbidden or Unauthenticated."""
+        config, headers = self.config, exchange.headers
+        if config.token:
+            given = headers.get(b"authorization", b"")
+            bearer = given[: len(_SCHEME)].lower() == _SCHEME
+            # In constant time, so that its length says nothing of how much was guessed.
+            presented = given[len(_SCHEME) :].strip() if bearer else b""
+            if not hmac.compare_digest(presented, config.token.encode()):
+                raise Unauthenticated(_TOKEN_MISSING)
+            return
+        passed_on = any(name in headers for name in _PASSED_ON)
+        if not config.local or passed_on or not _names_loopback(headers.get(b"host", b"")):
+            raise Forbidden(_TOKEN_UNSET)
+
+    def _ledger_page(self) -> bytes:
+        now, balance = self._now(), self._ledger.balance()
+        page = LedgerPage(
+            balanced=balance.imbalance == 0,
+            imbalance=balance.imbalance,
+            received=balance.received,
+            in_flight=balance.in_flight,
+            outcomes={outcome.value: count for outcome, count in balance.outcomes.items()},
+            held={
+                kind: _kind(held, now)
+                for kind, held in sorted(self._ledger.held(self.config.held_max).items())
+            },
+        )
+        return msgspec.json.encode(page)
+
+    async def _reload_page(self) -> bytes:
+        done = await self.reload()
+        page = ReloadPage(applied=dict(done.applied), refused=dict(done.refused))
+        return msgspec.json.encode(page)
+
+
+def _kind(held: Held, now: float) -> HeldKind:
+    return HeldKind(
+        amount=held.amount,
+        overdue=held.overdue,
+        omitted=held.count - len(held.holdings),
+        holdings=[_item(holding, now) for holding in held.holdings],
+    )
+
+
+def _item(holding: Holding, now: float) -> HeldItem:
+    expires = holding.expires
+    return HeldItem(
+        owner=holding.owner,
+        tenant=holding.tenant,
+        amount=holding.amount,
+        age_s=round(now - holding.since, 3),
+        expires_in_s=None if expires is None else round(expires - now, 3),
+    )
+
+
+def _names_loopback(host: bytes) -> bool:
+    """Whether a Host header names this machine: a web page's own name can be made to lead here."""
+    name = host.decode("latin-1").lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    return is_loopback(name)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
