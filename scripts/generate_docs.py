@@ -22,8 +22,8 @@ or method); pages and probes that answer are not counted. 429 means *you* are ov
 means *we* are over ours. Where the table says "after Retry-After", the answer carries `Retry-After`
 (seconds) and `retry-after-ms`; every error carries `x-should-retry: true` or `false`.
 
-`refused`, `unauthenticated`, `forbidden`, `conflict`, `rate_limited` and `over_budget` are
-reserved: this version never answers them.
+`refused`, `rate_limited` and `over_budget` are reserved: this version never answers them.
+`unauthenticated` and `forbidden` are answered under `/admin` only.
 
 Under `/v1` the body has OpenAI's shape, `{"error": {"message", "type", "param", "code"}}`;
 elsewhere it is an RFC 9457 problem. Once a stream has begun, its status line cannot change: the

@@ -2,13 +2,12 @@
 
 Life: bind the port, answer probes, start the engine, serve; on SIGTERM or SIGINT be not
 ready at once, let what runs finish (bounded), end the rest with an explicit error, exit 0.
-A second signal ends the wait.
+A second signal ends the wait.  On SIGHUP and `POST /admin/reload` the settings are read again.
 """
 
 import asyncio
 import contextlib
 import gc
-import signal
 import socket
 import sys
 import time
@@ -25,13 +24,16 @@ from forebay.core.errors import ServingError
 from forebay.core.request import SamplingAdvice
 from forebay.engine.registry import find
 from forebay.engine.supervisor import Supervisor, WorkerSpec
+from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded, is_loopback
 from forebay.gateway.connection import Connection
 from forebay.gateway.edge import Gateway
 from forebay.serve.lanes import Lanes, open_lane
+from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
-from forebay.settings import Settings
+from forebay.serve.signals import Signals
+from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
 from forebay.telemetry.metrics import Metrics, ServerReading
@@ -57,7 +59,7 @@ class StartRefused(Exception):
 class Service:
     """Everything that lives as long as the process."""
 
-    settings: Settings
+    live: LiveSettings
     model: ServedModel
     log: RequestLog
     loop_lag: LoopLag
@@ -65,11 +67,42 @@ class Service:
     supervisor: Supervisor
     lanes: Lanes
     lifecycle: Lifecycle
+    ledger: Ledger
     gateway: Gateway
+    rereading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One at a time reads the settings again."""
+
+    @property
+    def settings(self) -> Settings:
+        """What is in force now."""
+        return self.live.current
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Give each part what is live of its settings."""
+        self.gateway.reconfigure(settings.gateway)
+        self.gateway.admin.config = _admin_config(settings.server)
+        self.lifecycle.retry_after_s = settings.server.drain_retry_s
+        self.log.reconfigure(settings.log)
+
+    async def reload(self) -> Reloaded:
+        """Read the settings again and apply what can be; raises InvalidSettings."""
+        async with self.rereading:
+            try:
+                found = await asyncio.to_thread(self.live.read)
+            except InvalidSettings as error:
+                self.log.event("settings.invalid", level="error", error=error.message)
+                raise
+            done = self.live.take(found, self.reconfigure)
+        for key, value in done.applied.items():
+            self.log.event("settings.applied", setting=key, value=value)
+        for key, reason in done.refused.items():
+            self.log.event("settings.refused", level="warning", setting=key, reason=reason)
+        return done
 
 
-def build(settings: Settings, model: ServedModel) -> Service:
+def build(live: LiveSettings, model: ServedModel) -> Service:
     """Put the parts together; nothing runs yet."""
+    settings = live.current
     log, loop_lag = open_log(settings.log), LoopLag(MONOTONIC)
     metrics = Metrics(models=(model.name,))
     metrics.watch_server(
@@ -85,7 +118,9 @@ def build(settings: Settings, model: ServedModel) -> Service:
     lifecycle = Lifecycle(
         lambda: supervisor.well(MONOTONIC()), retry_after_s=settings.server.drain_retry_s
     )
-    hooks = (metrics, log)
+    ledger = Ledger(MONOTONIC)
+    admin = Admin(ledger, MONOTONIC, config=_admin_config(settings.server))
+    hooks = (metrics, log, ledger)
     gateway = Gateway(
         pipeline=Pipeline(
             lifecycle=lifecycle, replay=Replay(), lanes=lanes, hooks=hooks, now=MONOTONIC
@@ -93,13 +128,15 @@ def build(settings: Settings, model: ServedModel) -> Service:
         lanes=lanes,
         lifecycle=lifecycle,
         metrics=metrics,
+        ledger=ledger,
+        admin=admin,
         hooks=hooks,
         log=log.event,
         now=MONOTONIC,
         config=settings.gateway,
     )
-    return Service(
-        settings=settings,
+    service = Service(
+        live=live,
         model=model,
         log=log,
         loop_lag=loop_lag,
@@ -107,16 +144,32 @@ def build(settings: Settings, model: ServedModel) -> Service:
         supervisor=supervisor,
         lanes=lanes,
         lifecycle=lifecycle,
+        ledger=ledger,
         gateway=gateway,
+    )
+    admin.reload = service.reload
+    return service
+
+
+def _admin_config(server: ServerConfig) -> AdminConfig:
+    return AdminConfig(
+        local=is_loopback(server.host), token=server.admin_token, held_max=server.held_max
     )
 
 
-def run(settings: Settings, model: ServedModel, announce: Callable[[Service], None]) -> int:
+def run(
+    live: LiveSettings,
+    model: ServedModel,
+    *,
+    signals: Signals,
+    announce: Callable[[Service], None],
+) -> int:
     """Serve until a signal; return the exit status.
 
     `announce` is called once the first real token has been made.  Raises StartRefused when the
     port is taken or the engine cannot start.
     """
+    settings = live.current
     find(settings.engine.name)
     server = settings.server
     unsent_s_max = 2 * settings.gateway.send_s_max  # ours comes first, and is recorded
@@ -124,9 +177,13 @@ def run(settings: Settings, model: ServedModel, announce: Callable[[Service], No
         server.host, server.port, backlog=server.backlog_max, unsent_s_max=unsent_s_max
     ) as listener:
         server = replace(server, port=listener.getsockname()[1])  # 0 took a free one
-        service = build(replace(settings, server=server), model)
+        live.begin(replace(settings, server=server))
+        service = build(live, model)
         with service.log:
-            return uvloop.run(_live(service, listener, announce))
+            try:
+                return uvloop.run(_live(service, listener, signals, announce=announce))
+            finally:
+                signals.ended()
 
 
 def bind(host: str, port: int, *, backlog: int, unsent_s_max: float) -> socket.socket:
@@ -169,16 +226,22 @@ class _Server(uvicorn.Server):
 
 
 async def _live(
-    service: Service, listener: socket.socket, announce: Callable[[Service], None]
+    service: Service,
+    listener: socket.socket,
+    signals: Signals,
+    *,
+    announce: Callable[[Service], None],
 ) -> int:
-    signals = _Signals()
+    signals.listen(asyncio.get_running_loop())
     server = _Server(_uvicorn_config(service))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    rereading = asyncio.create_task(_reread(service, signals))
     service.loop_lag.start(asyncio.get_running_loop())
     try:
         await _serve_until_asked(service, signals, announce)
         await _drain(service, signals)
     finally:
+        rereading.cancel()
         await service.supervisor.stop()
         service.loop_lag.stop()
         server.should_exit = True
@@ -186,8 +249,17 @@ async def _live(
     return 0
 
 
+async def _reread(service: Service, signals: Signals) -> None:
+    """Read the settings again whenever a signal asks for it."""
+    while True:
+        await signals.reread.wait()
+        signals.reread.clear()
+        with contextlib.suppress(InvalidSettings):  # it stands in the log
+            await service.reload()
+
+
 async def _serve_until_asked(
-    service: Service, signals: "_Signals", announce: Callable[[Service], None]
+    service: Service, signals: Signals, announce: Callable[[Service], None]
 ) -> None:
     """Start the engine and serve; return when asked to stop, also in the middle of the start."""
     starting = asyncio.create_task(_start(service))
@@ -233,7 +305,7 @@ def _settle_garbage() -> None:
     gc.freeze()
 
 
-async def _drain(service: Service, signals: "_Signals") -> None:
+async def _drain(service: Service, signals: Signals) -> None:
     """Take nothing new, wait for what runs, end the rest with an error, stop the engine."""
     lifecycle, log, started = service.lifecycle, service.log, MONOTONIC()
     lifecycle.move(State.DRAINING)
@@ -249,20 +321,6 @@ async def _drain(service: Service, signals: "_Signals") -> None:
     lifecycle.move(State.STOPPED)
     drained_s = round(MONOTONIC() - started, 3)
     log.event("server.stopped", drained_s=drained_s, ended_early=ended_early)
-
-
-class _Signals:
-    """SIGTERM and SIGINT as events: the first asks to stop, the second to hurry."""
-
-    def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._arrived)
-
-    def _arrived(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
 
 
 def _uvicorn_config(service: Service) -> uvicorn.Config:

@@ -19,10 +19,12 @@ from forebay.core.request import (
     Usage,
 )
 from forebay.engine.protocol import EngineInfo, Feature
+from forebay.gateway.admin import Admin, AdminConfig
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.edge import Gateway
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lanes import Lanes, open_lane
+from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
@@ -96,6 +98,7 @@ class Stage:
     """A gateway with everything behind it, and what came of each request."""
 
     gateway: Gateway
+    ledger: Ledger
     engine: ActingEngine
     lifecycle: Lifecycle
     records: list[RequestRecord]
@@ -146,6 +149,7 @@ def a_stage(
     state: State = State.READY,
     now: Clock = MONOTONIC,
     model: str = "m",
+    admin: AdminConfig | None = None,
 ) -> Stage:
     """Set up a gateway that serves `model` by `acts`."""
     engine = ActingEngine(said("Hello", " world") if acts is None else acts, supports)
@@ -157,18 +161,25 @@ def a_stage(
     lifecycle.move(state)
     records: list[RequestRecord] = []
     events: list[tuple[str, dict[str, Any]]] = []
+    ledger = Ledger(now)
+    hooks = (records.append, ledger)
     gateway = Gateway(
-        pipeline=Pipeline(
-            lifecycle=lifecycle, replay=Replay(), lanes=lanes, hooks=(records.append,), now=now
-        ),
+        pipeline=Pipeline(lifecycle=lifecycle, replay=Replay(), lanes=lanes, hooks=hooks, now=now),
         lanes=lanes,
         lifecycle=lifecycle,
         metrics=NoMetrics(),
-        hooks=(records.append,),
+        ledger=ledger,
+        admin=Admin(ledger, now, config=admin),
+        hooks=hooks,
         log=lambda event, /, **fields: events.append((event, fields)),
         now=now,
         config=config or GatewayConfig(),
     )
     return Stage(
-        gateway=gateway, engine=engine, lifecycle=lifecycle, records=records, events=events
+        gateway=gateway,
+        ledger=ledger,
+        engine=engine,
+        lifecycle=lifecycle,
+        records=records,
+        events=events,
     )

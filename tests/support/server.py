@@ -91,7 +91,7 @@ def free_port() -> int:
 def serving(folder: Path, *arguments: str, ready: bool = True) -> Iterator[Server]:
     """Run `forebay serve` with these arguments; its log goes to a file in `folder`."""
     port, log = free_port(), folder / "server.log"
-    command = [sys.executable, "-m", "forebay.cli.main", "serve", "--port", str(port), *arguments]
+    command = [sys.executable, "-m", "forebay", "serve", "--port", str(port), *arguments]
     command += ["--set", "log.format=json"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FOREBAY_")}
     with log.open("wb") as sink:

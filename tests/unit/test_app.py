@@ -11,7 +11,7 @@ import pytest
 from forebay import app
 from forebay.core.errors import EngineError, Invalid, ServingError
 from forebay.engine.supervisor import Supervisor
-from forebay.settings import EngineConfig, Settings
+from forebay.settings import EngineConfig, LiveSettings, Settings
 from forebay.telemetry.logs import LogConfig
 
 
@@ -37,7 +37,7 @@ async def test_whatever_keeps_the_first_token_from_being_made_refuses_the_start(
         engine=EngineConfig(name="scripted"),
         log=LogConfig(destination=str(tmp_path / "log")),
     )
-    service = app.build(settings, app.ServedModel(name="m"))
+    service = app.build(LiveSettings(settings), app.ServedModel(name="m"))
     with service.log:
         failing = replace(service, supervisor=cast("Supervisor", FailingSupervisor(error)))
         with pytest.raises(app.StartRefused, match=error.message):

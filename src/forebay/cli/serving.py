@@ -60,8 +60,13 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
     """Serve a model behind an OpenAI-compatible API.
 
     The first start fetches the model and prepares it, once; later starts need no network.
-    Ctrl-C or SIGTERM stops the server: running requests finish first.
+    Ctrl-C or SIGTERM stops the server: running requests finish first. SIGHUP makes it read its
+    settings again.
     """
+    from forebay.serve.signals import Signals  # noqa: PLC0415 - see main
+
+    signals = Signals()
+    signals.expect()
     flags: dict[str, tuple[str, object]] = {
         "model.name": ("the MODEL argument", model),
         "engine.name": ("--engine", engine),
@@ -77,9 +82,11 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
     if kind.needs_model:
         typer.echo(f"Loading {served.name} ...", err=True)
     from forebay import app  # noqa: PLC0415 - see main
+    from forebay.settings import LiveSettings  # noqa: PLC0415 - see main
 
     try:
-        status = app.run(settings, served, _announce)
+        live = LiveSettings(settings, found)
+        status = app.run(live, served, signals=signals, announce=_announce)
     except app.StartRefused as refusal:
         fail(str(refusal))
     raise typer.Exit(status)

@@ -207,6 +207,18 @@ class Gone(ServingError):
     outcome = Outcome.INVALID
 
 
+class Unauthenticated(ServingError):
+    """No valid credential was presented."""
+
+    outcome = Outcome.UNAUTHENTICATED
+
+
+class Forbidden(ServingError):
+    """This is not for whoever asks."""
+
+    outcome = Outcome.FORBIDDEN
+
+
 class UnknownModel(ServingError):
     """No such model is served."""
 

@@ -16,6 +16,8 @@ class Knob:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     secret: bool = False
+    live: bool = False
+    """A running server takes a new value, without a restart."""
 
 
 def knob(  # noqa: PLR0913 - it is the one place where a knob's facts are listed
@@ -26,14 +28,18 @@ def knob(  # noqa: PLR0913 - it is the one place where a knob's facts are listed
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
     secret: bool = False,
+    live: bool = False,
 ) -> Any:  # noqa: ANN401 - like dataclasses.field
     """Declare a configuration field with its help text and bounds (inclusive).
 
-    Numbers need both bounds: everything is bounded.
+    Numbers need both bounds: everything is bounded.  `live`: `forebay.app` applies a new value
+    to a running server.
     """
     assert help, "a knob explains itself"
     assert isinstance(default, bool | str | None) or (minimum is not None and maximum is not None)
-    facts = Knob(help=help, minimum=minimum, maximum=maximum, choices=choices, secret=secret)
+    facts = Knob(
+        help=help, minimum=minimum, maximum=maximum, choices=choices, secret=secret, live=live
+    )
     return dataclasses.field(default=default, repr=not secret, metadata={_KNOB: facts})
 
 

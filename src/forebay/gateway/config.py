@@ -14,66 +14,77 @@ class GatewayConfig:
         "Largest request body, in bytes; a larger one is refused with 413.",
         minimum=1_024,
         maximum=67_108_864,
+        live=True,
     )
     discard_bytes_max: int = knob(
         67_108_864,
         "Most bytes of a too large body that are read, and thrown away, before the refusal.",
         minimum=0,
         maximum=1_073_741_824,
+        live=True,
     )
     body_s_max: float = knob(
         30.0,
         "Longest time for a request body to arrive, in seconds; then 408.",
         minimum=0.1,
         maximum=600.0,
+        live=True,
     )
     messages_max: int = knob(
         512,
         "Most messages in one chat request.",
         minimum=1,
         maximum=100_000,
+        live=True,
     )
     parts_max: int = knob(
         64,
         "Most content parts in one message.",
         minimum=1,
         maximum=10_000,
+        live=True,
     )
     prompt_bytes_max: int = knob(
         524_288,
         "Largest prompt (all its texts together), in bytes of UTF-8.",
         minimum=1,
         maximum=67_108_864,
+        live=True,
     )
     n_max: int = knob(
         16,
         "Most choices (n) in one request.",
         minimum=1,
         maximum=1_024,
+        live=True,
     )
     stops_max: int = knob(
         16,
         "Most stop strings in one request.",
         minimum=1,
         maximum=1_024,
+        live=True,
     )
     stop_bytes_max: int = knob(
         256,
         "Longest stop string, in bytes of UTF-8.",
         minimum=1,
         maximum=65_536,
+        live=True,
     )
     schema_bytes_max: int = knob(
         65_536,
         "Largest JSON schema in response_format, in bytes.",
         minimum=2,
         maximum=16_777_216,
+        live=True,
     )
     request_s_max: float = knob(
         600.0,
         "Longest time from a request's receipt to its end, in seconds; then 504.",
         minimum=0.1,
         maximum=86_400.0,
+        live=True,
     )
     send_s_max: float = knob(
         30.0,
@@ -86,4 +97,5 @@ class GatewayConfig:
         "Most bytes of a stream that are joined before they are written.",
         minimum=1,
         maximum=16_777_216,
+        live=True,
     )

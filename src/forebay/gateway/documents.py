@@ -13,7 +13,7 @@ import fastapi_offline
 import msgspec
 
 from forebay import __version__
-from forebay.gateway import answers, ops, parameters, problems, schemas
+from forebay.gateway import admin, answers, ops, parameters, problems, schemas
 from forebay.gateway.exchange import Receive, Scope, Send
 from forebay.serve.lanes import Lanes
 
@@ -29,6 +29,8 @@ _SCHEMAS: Final = (
     answers.ModelList,
     ops.Probe,
     ops.Health,
+    admin.LedgerPage,
+    admin.ReloadPage,
     problems.ErrorBody,
     problems.ProblemBody,
 )
@@ -104,8 +106,17 @@ def openapi(models: Iterable[str] = ()) -> Json:
             "/startupz": {"get": _read("Has the first token been made?", "Probe", 503)},
             "/health": {"get": _read("The server at a glance.", "Health", 503)},
             "/metrics": {"get": _read("Every metric, as Prometheus reads them.")},
+            admin.LEDGER_PATH: {
+                "get": _admin("What came in, how it ended, what is held by whom.", "LedgerPage")
+            },
+            admin.RELOAD_PATH: {
+                "post": _admin("Read the settings again; apply what is live.", "ReloadPage", 400)
+            },
         },
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -218,6 +229,15 @@ def _read(summary: str, schema: str | None = None, failing: int | None = None) -
     if failing is not None:
         responses[str(failing)] = {"description": "Not now; why.", "content": content}
     return {"summary": summary, "responses": responses}
+
+
+def _admin(summary: str, schema: str, *failing: int) -> Json:
+    """Describe a route for the operator: open on the server's machine, else by token."""
+    problem = {"application/problem+json": {"schema": {"$ref": _REF + "ProblemBody"}}}
+    responses: Json = {"200": {"description": "The answer.", "content": _content(schema)}}
+    for status in (*failing, 401, 403):
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
+    return {"summary": summary, "responses": responses, "security": [{}, {"admin": []}]}
 
 
 def _content(schema: str) -> Json:

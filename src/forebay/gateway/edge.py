@@ -16,6 +16,7 @@ from forebay.core.errors import Invalid, Outcome, ServingError
 from forebay.core.record import EventLog, Hook, RequestRecord, Timeline
 from forebay.core.request import Route
 from forebay.gateway import problems
+from forebay.gateway.admin import ADMIN_PATHS, Admin
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.documents import documents
 from forebay.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -24,6 +25,7 @@ from forebay.gateway.ops import Exposition, Operations, Reply
 from forebay.gateway.problems import WrongMethod
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
+from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -51,6 +53,8 @@ class Gateway:
     lanes: Lanes
     lifecycle: Lifecycle
     metrics: Exposition
+    ledger: Ledger
+    admin: Admin
     hooks: tuple[Hook, ...]
     log: EventLog
     now: Clock
@@ -59,6 +63,15 @@ class Gateway:
 
     def __post_init__(self) -> None:
         """Draw up the routes."""
+        self._draw_up()
+        self._documents = documents(self.lanes)
+
+    def reconfigure(self, config: GatewayConfig) -> None:
+        """Hold the requests that begin from now on to these bounds."""
+        self.config = config
+        self._draw_up()
+
+    def _draw_up(self) -> None:
         openai = OpenAI(
             pipeline=self.pipeline,
             lanes=self.lanes,
@@ -83,7 +96,6 @@ class Gateway:
         }
         self._model_page: Page = openai.model
         self._reopen: Handler = openai.reopen
-        self._documents = documents(self.lanes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI call."""
@@ -95,10 +107,24 @@ class Gateway:
             if scope["method"] == "GET" and scope["path"] in self._documents.paths:
                 await self._documents(scope, receive, send)
                 return
-            handler = self._look_up
             if scope["path"].startswith(STREAMS_PATH) and scope["method"] == "GET":
                 handler = self._reopen
         exchange = Exchange(scope, receive, send, config=self.config, now=self.now)
+        if handler is None:
+            await self._serve(exchange, self._page_of(exchange.path))
+            return
+        self.ledger.opened(exchange.id)
+        exchange.counted = True
+        try:
+            await self._serve(exchange, handler)
+        finally:
+            self.ledger.closed(exchange.id)
+
+    def _page_of(self, path: str) -> Handler:
+        return self.admin.serve if path in ADMIN_PATHS else self._look_up
+
+    async def _serve(self, exchange: Exchange, handler: Handler) -> None:
+        """Let a handler answer, or tell what went wrong."""
         try:
             await handler(exchange)
         except ServingError as error:
@@ -155,13 +181,20 @@ class Gateway:
             timeline=Timeline(received=exchange.received, ended=self.now()),
             error=error.message,
         )
+        page = not exchange.counted  # pages that answer are no requests; one that fails is
+        if page:
+            self.ledger.opened(exchange.id)
         for hook in self.hooks:
             hook(record)
+        if page:
+            self.ledger.closed(exchange.id)
 
     def _route(self, path: str) -> Route:
         if path.startswith(STREAMS_PATH):
             return Route.STREAMS
-        return _ROUTES.get(path, Route.PROBE if path in self._pages else Route.UNMATCHED)
+        if path in self._pages or path in ADMIN_PATHS:
+            return Route.PROBE
+        return _ROUTES.get(path, Route.UNMATCHED)
 
     def _note(self, exchange: Exchange, error: Exception) -> None:
         """Log where a defect showed itself; not its message, which may hold what a client sent."""

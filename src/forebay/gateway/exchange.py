@@ -56,6 +56,7 @@ class Exchange:
         "_receive",
         "_send",
         "closing",
+        "counted",
         "headers",
         "id",
         "method",
@@ -86,10 +87,12 @@ class Exchange:
         self._now = now
         # The whole mutable state.  `model`: the served name, once it is known.  `piped`: the
         # pipeline has the request and will write its record.  `started`: the status line is
-        # sent.  `closing`: the connection ends with this answer.  `sending_since`: a write has
-        # waited for the client since then.  `_held`: bytes that go out with the next write.
+        # sent.  `closing`: the connection ends with this answer.  `counted`: the ledger knows of
+        # it.  `sending_since`: a write has waited for the client since then.  `_held`: bytes that
+        # go out with the next write.
         self.model = ""
         self.piped = False
+        self.counted = False
         self.closing = False
         self.started = False
         self.sending_since: float | None = None

@@ -61,8 +61,10 @@ def headers(error: ServingError) -> list[Header]:
     """Return the advice to the client: whether, and when, to try again."""
     retry = error.ending.retry
     if retry not in (Retry.LATER, Retry.ELSEWHERE) and error.retry_after_s is None:
-        allow = [(b"allow", error.allowed.encode())] if isinstance(error, WrongMethod) else []
-        return [(b"x-should-retry", b"false"), *allow]
+        more = [(b"allow", error.allowed.encode())] if isinstance(error, WrongMethod) else []
+        if error.outcome is Outcome.UNAUTHENTICATED:
+            more.append((b"www-authenticate", b"Bearer"))
+        return [(b"x-should-retry", b"false"), *more]
     ticket = [] if error.ticket is None else [(b"x-forebay-ticket", error.ticket.encode())]
     wait_s = _RETRY_S if error.retry_after_s is None else max(error.retry_after_s, 0.001)
     advice = [

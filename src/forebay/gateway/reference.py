@@ -26,6 +26,13 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | `/startupz` | GET | Has the first real token been made? |
 | `/health` | GET | Readiness and the load of every model |
 | `/metrics`, `/prometheus` | GET | Every [metric](metrics.md), as text or OpenMetrics |
+| `/admin/ledger` | GET | What came in, how it ended, what is in flight, and what is held by whom |
+| `/admin/reload` | POST | Read the settings again: what was applied, and what needs a restart |
+
+`/admin` answers only the server's own machine: the server listens on loopback, `Host` names it so,
+and no header says that a proxy passed the request on or that a web page sent it. To open it to
+others set `server.admin_token`; from then on every request to `/admin` needs
+`Authorization: Bearer <token>`.
 
 Bodies are JSON in UTF-8. `X-Request-ID` (1 to 128 of `A-Z a-z 0-9 . _ -`) is taken, given back and
 logged; without one, an id is made. An [error](errors.md) names the field at fault,

@@ -31,8 +31,8 @@ class Lifecycle:
     def __init__(self, well: Callable[[], bool], *, retry_after_s: float) -> None:
         """`well` says whether every engine is able; `retry_after_s` is told while draining."""
         self._well = well
-        self._retry_after_s = retry_after_s
-        # The whole mutable state: the state, and how many are present.
+        # The whole mutable state: what is told while draining, the state, how many are present.
+        self.retry_after_s = retry_after_s
         self._state = State.STARTING
         self._present = 0
         self._empty = asyncio.Event()
@@ -71,7 +71,7 @@ class Lifecycle:
         """Return what a request is told that comes too late."""
         return Draining(
             "The server is stopping. Send the request again; another replica will take it.",
-            retry_after_s=self._retry_after_s,
+            retry_after_s=self.retry_after_s,
         )
 
     async def emptied(self, wait_s_max: float) -> int:

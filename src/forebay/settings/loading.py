@@ -1,7 +1,6 @@
 """From sources to settings: every name known, every value in bounds, or no start."""
 
 import difflib
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args
@@ -9,11 +8,14 @@ from typing import Any, Final, get_args
 import msgspec
 
 from forebay.engine import registry
+from forebay.gateway.admin import is_loopback
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
 
 BY_DEFAULT: Final = "default"
 FOUND_CHARS_MAX: Final = 60
+ADMIN_TOKEN_CHARS_MIN: Final = 16
+"""A shorter token can be guessed."""
 
 
 class ConfigurationError(Exception):
@@ -45,6 +47,8 @@ class Loaded:
 
     settings: Settings
     effective: tuple[Effective, ...]
+    sources: Sources
+    """Where they were read, and may be read again."""
 
 
 def sections() -> dict[str, type]:
@@ -92,7 +96,7 @@ def load(sources: Sources) -> Loaded:
         )
         for key, setting in known.items()
     )
-    return Loaded(settings=settings, effective=effective)
+    return Loaded(settings=settings, effective=effective, sources=sources)
 
 
 def shown(setting: Setting, value: object) -> str:
@@ -230,23 +234,19 @@ def _composed(values: Mapping[str, object], classes: Mapping[str, type]) -> Sett
 def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Problem]:
     """Yield what is wrong though each value has the right form."""
     server, engines = settings.server, ["auto", *registry.names()]
-    if not server.insecure_public and not _is_loopback(server.host):
+    if not server.insecure_public and not is_loopback(server.host):
         text = (
             f"Others can reach {server.host[:FOUND_CHARS_MAX]}, and this version asks nobody who "
             "they are. Listen on 127.0.0.1 behind a proxy that does, or set "
             f"server.insecure_public=true ({variable('server.insecure_public')}) to let all in."
         )
         yield Problem(set_by=setters.get("server.host", BY_DEFAULT), text=text)
+    if 0 < len(server.admin_token) < ADMIN_TOKEN_CHARS_MIN:
+        text = (
+            f"server.admin_token must have {ADMIN_TOKEN_CHARS_MIN} characters or more; found ***."
+        )
+        yield Problem(set_by=setters.get("server.admin_token", BY_DEFAULT), text=text)
     if settings.engine.name not in engines:
         found = _found(settings.engine.name)
         text = f"engine.name must be one of {', '.join(engines)}; found {found}."
         yield Problem(set_by=setters.get("engine.name", BY_DEFAULT), text=text)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -23,6 +23,10 @@ admission:
 
 is the same as `FOREBAY_ADMISSION__WAIT_S_MAX=2` and `--set admission.wait_s_max=2`.
 `FOREBAY_CONFIG` may name the file.
+
+A running server reads the file and its environment again on SIGHUP and on `POST /admin/reload`.
+What is *live* below is applied at once; a change of anything else is refused by name, and takes a
+restart. Where anything is wrong, nothing is changed.
 """
 
 
@@ -38,8 +42,8 @@ def _tables(classes: Mapping[str, type]) -> Iterator[str]:
         yield ""
         yield (classes[section].__doc__ or "").partition("\n")[0]
         yield ""
-        yield "| Setting | Default | Allowed | What it does | Variable |"
-        yield "| --- | --- | --- | --- | --- |"
+        yield "| Setting | Default | Allowed | What it does | Change | Variable |"
+        yield "| --- | --- | --- | --- | --- | --- |"
         yield from map(_row, found)
         yield ""
 
@@ -50,6 +54,7 @@ def _row(setting: Setting) -> str:
         f"`{shown(setting, setting.default)}`",
         allowed(setting),
         setting.knob.help,
+        "live" if setting.knob.live else "restart",
         f"`{variable(setting.key)}`",
     )
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -40,12 +40,27 @@ class ServerConfig:
         "After SIGTERM, longest time for running requests to finish, in seconds.",
         minimum=0.0,
         maximum=3_600.0,
+        live=True,
     )
     drain_retry_s: float = knob(
         5.0,
         "While stopping, the Retry-After that new requests are told, in seconds.",
         minimum=1.0,
         maximum=3_600.0,
+        live=True,
+    )
+    admin_token: str = knob(
+        "",
+        "Bearer token for /admin, 16 characters or more; empty: only this machine may use it.",
+        secret=True,
+        live=True,
+    )
+    held_max: int = knob(
+        200,
+        "Most holdings of each kind that /admin/ledger lists; more are only counted.",
+        minimum=0,
+        maximum=10_000,
+        live=True,
     )
 
 

@@ -40,7 +40,7 @@ class LogConfig:
         choices=("auto", "json", "text"),
     )
     destination: str = knob("stdout", "Where lines go: stdout, stderr, or a file to append to.")
-    requests: bool = knob(default=True, help="Write a line for each request.")
+    requests: bool = knob(default=True, help="Write a line for each request.", live=True)
     lines_max: int = knob(
         10_000,
         "Most lines held for a slow reader; more are dropped and counted.",
@@ -72,6 +72,10 @@ class RequestLog:
     def __exit__(self, *_: object) -> None:
         logging.getLogger().removeHandler(self._handler)
         self.stop()
+
+    def reconfigure(self, config: LogConfig) -> None:
+        """Write requests' lines, or no longer."""
+        self._requests = config.requests
 
     @property
     def dropped(self) -> int:
