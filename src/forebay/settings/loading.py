@@ -9,6 +9,7 @@ import msgspec
 
 from forebay.engine import registry
 from forebay.gateway.admin import is_loopback
+from forebay.settings.aliases import ALIASES
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
 
@@ -77,6 +78,8 @@ def load(sources: Sources) -> Loaded:
     for assignment in assignments:
         setting = known.get(assignment.key)
         if setting is None:
+            if assignment.set_by in ALIASES:
+                continue  # of an engine that is not installed
             problems += _Unknown(known, classes, broken).of(assignment)
             continue
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
+from forebay.settings.aliases import aliases_of
 from forebay.settings.loading import allowed, sections, shown
 from forebay.settings.sections import Setting, settings_of
 from forebay.settings.sources import variable
@@ -27,6 +28,11 @@ is the same as `FOREBAY_ADMISSION__WAIT_S_MAX=2` and `--set admission.wait_s_max
 A running server reads the file and its environment again on SIGHUP and on `POST /admin/reload`.
 What is *live* below is applied at once; a change of anything else is refused by name, and takes a
 restart. Where anything is wrong, nothing is changed.
+
+Some settings have a second variable, an *alias*, that other servers use; the setting's own
+variable is stronger. An alias that is set to nothing is not set. `MAX_BATCH_SIZE` sets the batch of
+whichever engine runs. `ENABLE_BACKPRESSURE=false` lets requests wait however long that would take;
+the queue stays bounded.
 """
 
 
@@ -55,6 +61,6 @@ def _row(setting: Setting) -> str:
         allowed(setting),
         setting.knob.help,
         "live" if setting.knob.live else "restart",
-        f"`{variable(setting.key)}`",
+        ", ".join(f"`{name}`" for name in (variable(setting.key), *aliases_of(setting.key))),
     )
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from forebay.settings.aliases import ALIASES
+
 if TYPE_CHECKING:
     import yaml
 
@@ -82,6 +84,11 @@ def read(sources: Sources) -> tuple[list[Assignment], list[Problem]]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> Iterator[Assignment]:
+    for alias, keys in ALIASES.items():
+        value = environ.get(alias, "").strip()
+        if value:
+            for key in keys:
+                yield Assignment(key=key, value=value, set_by=alias, text=True)
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != FILE_VARIABLE:
             key = name.removeprefix(PREFIX).lower().replace("__", ".")

@@ -13,4 +13,9 @@ def test_the_page_has_a_row_for_every_setting() -> None:
 def test_a_row_says_default_bounds_meaning_and_variable() -> None:
     meaning = "Port to listen on; 0 takes a free one."
     expected = "| `server.port` | `8000` | a whole number from 0 to 65535 |"
-    assert f"{expected} {meaning} | `FOREBAY_SERVER__PORT` |" in configuration_page()
+    assert f"{expected} {meaning} | restart | `FOREBAY_SERVER__PORT` |" in configuration_page()
+
+
+def test_a_row_says_what_a_running_server_takes_and_the_other_names() -> None:
+    (row,) = (row for row in configuration_page().splitlines() if "admission.waiting_max`" in row)
+    assert row.endswith("| live | `FOREBAY_ADMISSION__WAITING_MAX`, `QUEUE_CAPACITY` |")

@@ -1,0 +1,27 @@
+"""Other names of settings: the environment variables of the source documents.
+
+An alias counts as the environment, so it is stronger than the file; the setting's own variable
+(`FOREBAY_...`) is stronger than its alias.  Such names are short and other programs may use them:
+one that is set to nothing (as Compose sets what it does not find) is not set.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ENABLE_BACKPRESSURE": ("admission.forecast",),
+    "QUEUE_CAPACITY": ("admission.waiting_max",),
+    "MAX_CONCURRENT_REQUESTS": ("admission.requests_max",),
+    "MAX_CONCURRENT_GENERATIONS": ("admission.running_max",),
+    "MAX_BATCH_SIZE": ("openvino.sequences_running_max", "scripted.running_max"),
+}
+"""Variable -> the settings that it sets; those of an engine that is not installed it passes over.
+
+`ENABLE_BACKPRESSURE=false` lets whatever fits wait, however long that would take: the queue and
+the wait stay bounded.
+"""
+
+
+def aliases_of(key: str) -> tuple[str, ...]:
+    """Return the other names of a setting."""
+    return tuple(alias for alias, keys in ALIASES.items() if key in keys)
