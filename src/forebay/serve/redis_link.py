@@ -23,6 +23,38 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 SCHEMES: Final = ("redis://", "rediss://", "unix://")
+NOW: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+"""Script: `now` is the server's clock in milliseconds, the only one that all of us share."""
+
+# A list is a sorted set of `bytes:NAME` by the moment each ends, and their sum beside it.  A few
+# make room at a time: those that have ended may be many, and each call adds only one.
+MAKE_ROOM: Final = """
+local function unlist(list, sum, name, size)
+  if redis.call('ZREM', list, size .. ':' .. name) == 1 then redis.call('DECRBY', sum, size) end
+end
+local function enlist(list, sum, name, size, ends)
+  if redis.call('ZADD', list, string.format('%.0f', ends), size .. ':' .. name) == 1 then
+    redis.call('INCRBY', sum, size)
+  end
+end
+local function make_room(list, sum, now, bytes_max, entries_max, prefix)
+  for _ = 1, 16 do
+    local oldest = redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')
+    if not oldest[1] then return end
+    local ended = tonumber(oldest[2]) <= now
+    if not ended and tonumber(redis.call('GET', sum) or 0) <= tonumber(bytes_max)
+       and redis.call('ZCARD', list) <= tonumber(entries_max) then return end
+    local size, name = string.match(oldest[1], '^(%d+):(.*)$')
+    unlist(list, sum, name, size)
+    if not ended then redis.call('DEL', prefix .. name) end
+  end
+end
+"""
+"""Script: the oldest of a list make room for new ones."""
+
 _SLICES: Final = 5
 """Parts of a time-out.  One long turn of our own loop uses up one of them, not all."""
 _CLOSING_S: Final = 1.0
@@ -84,13 +116,12 @@ class RedisLink:
         self._now = now
         self._log = log
         # The whole mutable state: the client, its breaker, the room for questions, the tasks
-        # under way, who wants to know of its return, and two counts for the metrics.
+        # under way, and two counts for the metrics.
         self._client: Redis | None = None
         self._breaker = Breaker(failures_max=config.failures_max, rest_s=config.rest_s)
         self._room = asyncio.Semaphore(config.questions_max)
         self._under_way: set[asyncio.Future[Any]] = set()
         self._probing: asyncio.Task[None] | None = None
-        self._when_back: list[Callable[[], None]] = []
         self.failures = 0
         self.departures = 0
 
@@ -98,10 +129,6 @@ class RedisLink:
     def away(self) -> bool:
         """Whether it is left alone."""
         return not self._breaker.closed
-
-    def when_back(self, told: Callable[[], None]) -> None:
-        """Call `told` each time it is back."""
-        self._when_back.append(told)
 
     async def open(self) -> None:
         """Get ready; nothing is connected before the first question."""
@@ -136,6 +163,14 @@ class RedisLink:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose(close_connection_pool=True)
+
+    async def run(self, script: str, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - as Redis answers
+        """Run a script, which is all or nothing; raise StoreAway like `ask`."""
+
+        def question(client: "Redis") -> Any:  # noqa: ANN401 - as above
+            return client.register_script(script)(keys=keys, args=values)
+
+        return await self.ask(question)
 
     async def ask(self, question: "Callable[[Redis], Awaitable[Answer]]") -> Answer:
         """Return what Redis answers; raise StoreAway if it does not, or is left alone."""
@@ -188,8 +223,6 @@ class RedisLink:
             if self._breaker.probe(self._now()):
                 self._breaker.probed(self._now(), answered=await self._answers())
         self._log("store.back", away_s=round(self._now() - opened, 3))
-        for told in self._when_back:
-            told()
 
     async def _answers(self) -> bool:
         """Whether Redis takes a write, and in half the time that a question has.

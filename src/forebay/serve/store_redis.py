@@ -14,9 +14,9 @@ names that they compute, so this is for one server (with replicas or a sentinel)
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from forebay.serve.redis_link import RedisLink
+from forebay.serve.redis_link import MAKE_ROOM, NOW, RedisLink
 from forebay.serve.store import (
     Claim,
     Differs,
@@ -30,14 +30,6 @@ from forebay.serve.store import (
     Wish,
 )
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-_NOW: Final = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
-
 _SIGHT: Final = """
 local function sight(kept)
   if not kept[1] then return {'none'} end
@@ -49,7 +41,7 @@ end
 """
 
 # KEYS: name, stream.  ARGV: name, fingerprint, owner, lease, keep, remember (milliseconds).
-_CLAIM: Final = f"""{_NOW}{_SIGHT}
+_CLAIM: Final = f"""{NOW}{_SIGHT}
 local kept = redis.call('HMGET', KEYS[1], 'fingerprint', 'owner', 'ends', 'blob')
 local seen = sight(kept)
 if seen[1] == 'none' or (not kept[4] and kept[2] == ARGV[3]) then
@@ -64,7 +56,7 @@ return seen
 """
 
 # KEYS: name.  ARGV: owner, lease, keep.
-_RENEW: Final = f"""{_NOW}
+_RENEW: Final = f"""{NOW}
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HEXISTS', KEYS[1], 'blob') == 1
 then return 0 end
 redis.call('HSET', KEYS[1], 'ends', string.format('%.0f', now + ARGV[2]))
@@ -74,29 +66,15 @@ return 1
 
 # KEYS: name, stream, made, bytes.
 # ARGV: name, owner, blob, ttl, remember, bytes_max, entries_max, prefix of names.
-# A few at a time: expired ones may be many, and each `finish` adds only one.
-_FINISH: Final = f"""{_NOW}
+_FINISH: Final = f"""{NOW}{MAKE_ROOM}
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 0 end
 if redis.call('HEXISTS', KEYS[1], 'blob') == 1 then return 1 end
 redis.call('HSET', KEYS[1], 'blob', ARGV[3])
 redis.call('HDEL', KEYS[1], 'ends')
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[5])
-local ends = string.format('%.0f', now + ARGV[4])
-if redis.call('ZADD', KEYS[3], ends, #ARGV[3] .. ':' .. ARGV[1]) == 1 then
-  redis.call('INCRBY', KEYS[4], #ARGV[3])
-end
-for _ = 1, 16 do
-  local oldest = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-  if not oldest[1] then break end
-  local ended = tonumber(oldest[2]) <= now
-  if not ended and tonumber(redis.call('GET', KEYS[4]) or 0) <= tonumber(ARGV[6])
-     and redis.call('ZCARD', KEYS[3]) <= tonumber(ARGV[7]) then break end
-  local size, name = string.match(oldest[1], '^(%d+):(.*)$')
-  redis.call('ZREM', KEYS[3], oldest[1])
-  redis.call('DECRBY', KEYS[4], size)
-  if not ended then redis.call('DEL', ARGV[8] .. name) end
-end
+enlist(KEYS[3], KEYS[4], ARGV[1], #ARGV[3], now + ARGV[4])
+make_room(KEYS[3], KEYS[4], now, ARGV[6], ARGV[7], ARGV[8])
 return 1
 """
 
@@ -108,12 +86,12 @@ return 1
 """
 
 # KEYS: name.
-_LOOK: Final = f"""{_NOW}{_SIGHT}
+_LOOK: Final = f"""{NOW}{_SIGHT}
 return sight(redis.call('HMGET', KEYS[1], 'fingerprint', 'owner', 'ends', 'blob'))
 """
 
 # KEYS: stream.  ARGV: owner, prefix of names.
-_FIND: Final = f"""{_NOW}{_SIGHT}
+_FIND: Final = f"""{NOW}{_SIGHT}
 local name = redis.call('GET', KEYS[1])
 if not name then return {{'unknown'}} end
 local kept = redis.call('HMGET', ARGV[2] .. name, 'fingerprint', 'owner', 'ends', 'blob')
@@ -142,7 +120,9 @@ class RedisStore:
     async def claim(self, wish: Wish) -> Claim:
         """Take a name, or say who has it."""
         values = (wish.name, wish.fingerprint, wish.owner, _ms(wish.lease_s), *_lives(wish))
-        found = await self._run(_CLAIM, (self._name(wish.name), self._stream(wish.owner)), values)
+        found = await self._link.run(
+            _CLAIM, (self._name(wish.name), self._stream(wish.owner)), values
+        )
         match found[0]:
             case b"fresh":
                 return Fresh()
@@ -156,7 +136,7 @@ class RedisStore:
     async def renew(self, wish: Wish) -> bool:
         """Lengthen the owner's lease."""
         values = (wish.owner, _ms(wish.lease_s), _lives(wish)[0])
-        return bool(await self._run(_RENEW, (self._name(wish.name),), values))
+        return bool(await self._link.run(_RENEW, (self._name(wish.name),), values))
 
     async def finish(self, wish: Wish, blob: bytes) -> bool:
         """Keep the answer."""
@@ -170,19 +150,19 @@ class RedisStore:
         ttl, remember = _ms(wish.ttl_s), _ms(2 * wish.ttl_s)
         bounds = (self._bytes_max, self._entries_max, self._name(""))
         values = (wish.name, wish.owner, blob, ttl, remember, *bounds)
-        return bool(await self._run(_FINISH, keys, values))
+        return bool(await self._link.run(_FINISH, keys, values))
 
     async def abandon(self, wish: Wish) -> None:
         """Free a name."""
-        await self._run(_ABANDON, (self._name(wish.name),), (wish.owner,))
+        await self._link.run(_ABANDON, (self._name(wish.name),), (wish.owner,))
 
     async def look(self, name: str) -> Sight:
         """See what is under a name."""
-        return _sight(await self._run(_LOOK, (self._name(name),), ()))
+        return _sight(await self._link.run(_LOOK, (self._name(name),), ()))
 
     async def find(self, owner: str) -> Found:
         """See what became of an owner's claim."""
-        found = await self._run(_FIND, (self._stream(owner),), (owner, self._name("")))
+        found = await self._link.run(_FIND, (self._stream(owner),), (owner, self._name("")))
         return None if found[0] == b"unknown" else _sight(found) or Expired()
 
     def _name(self, name: str) -> str:
@@ -190,12 +170,6 @@ class RedisStore:
 
     def _stream(self, owner: str) -> str:
         return f"{self._link.prefix}:stream:{owner}"
-
-    async def _run(self, script: str, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - as Redis answers
-        def question(client: "Redis") -> Any:  # noqa: ANN401 - as above
-            return client.register_script(script)(keys=keys, args=values)
-
-        return await self._link.ask(question)
 
 
 def _sight(found: list[Any]) -> Sight:
