@@ -4,48 +4,47 @@ Theory of operation
 -------------------
 Every request is in one place: WAITING, RUNNING or GONE, and only moves down that list.
 `offer` puts it in, `leave` takes it out from wherever it is, and `settle` makes every
-move that has become possible: late tickets go, then the best-ranked ones run while there
+move that has become possible: late tickets go, then those whose turn it is run while there
 is room.  Whoever changes something calls `settle` afterwards, so between calls nobody
 waits who could run, and nobody waits past its deadline.
 
-A request needs as many places as it has choices (`n`), because each choice is a sequence
-in the engine.  The best-ranked ticket is never overtaken by a smaller one behind it, or a
-big request could wait for ever; one that is larger than the whole limit runs alone.
+Turns.  Interactive goes before batch, but after `batch_overtaken_max` interactive tickets
+that went before waiting batch ones, one of those has its turn.  Within a class the tenant
+goes first that was served least (`fair_share.py`); within a tenant, those who were promised
+a place, then the earliest to expire.  Whose turn it is, is never overtaken by a smaller one
+behind it, or a big request could wait for ever; one that is larger than the whole limit runs
+alone.  A request needs as many places as it has choices (`n`).
+
+The door.  A request that finds room and nobody waiting runs at once: nothing is forecast or
+sorted for it.  Any other is forecast; if it would miss its deadline, or keep its class's
+reader waiting too long, it is refused at once and told when to come back (`outlook.py`).  If
+the queue is full, whoever holds more of it than its share loses its newest ticket to whoever
+holds less.  Time in a queue that stands (`standing.py`) is bounded more tightly.
 
 This file decides: time is an argument, nothing is awaited, `serve/admission.py` waits.
 That lets `tests/sim` run hours of traffic in seconds.
 """
 
-import bisect
-import enum
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from forebay.core.errors import Overloaded
-from forebay.core.request import Request
-from forebay.policy.pace import Pace
+from forebay.core.errors import DeadlineExceeded, Overloaded, QueueTimeout
+from forebay.core.record import Holding
+from forebay.core.request import Priority, Request
+from forebay.policy.admission_config import AdmissionConfig
+from forebay.policy.fair_share import FairShare, cost_of, parse_weights
+from forebay.policy.forecast import Crowd
+from forebay.policy.limit import Limit, sample_of
+from forebay.policy.outlook import Outlook
+from forebay.policy.standing import Standing
+from forebay.policy.ticket import Place, Ticket
+from forebay.policy.waiting_line import WaitingLine
 
-
-class Place(enum.Enum):
-    """Where a request is.  It only moves down this list."""
-
-    WAITING = enum.auto()
-    RUNNING = enum.auto()
-    GONE = enum.auto()
-
-
-@dataclass(order=True, slots=True, kw_only=True)
-class Ticket:
-    """A request's place in the queue, ordered by `rank`; the rest is cargo."""
-
-    rank: tuple[int, float, int]
-    size: int = field(compare=False)
-    expires: float = field(compare=False)
-    wake: Callable[[], None] = field(compare=False)
-    place: Place = field(compare=False, default=Place.WAITING)
-    ttft_forecast_s: float | None = field(compare=False, default=None)
-    """Expected time to first token when it was taken in, from its receipt, seconds."""
+_LEARN_S_MIN: Final = 0.005
+"""Learning costs 30 us: 200 departures a second teach enough, whatever else departs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,79 +61,259 @@ class Load:
 class AdmissionQueue:
     """The requests of one lane that run or wait, and the rule by which they move."""
 
-    def __init__(self, *, places_max: int, waiting_max: int, wait_s_max: float) -> None:
-        """Bound the sequences that run, the requests that wait, and the seconds they wait."""
-        assert places_max >= 1
-        assert waiting_max >= 0
-        self._places_max = places_max
-        self._waiting_max = waiting_max
-        self._wait_s_max = wait_s_max
-        # The whole mutable state: what runs, who waits (sorted by rank), and the pace.
+    def __init__(self, config: AdmissionConfig, limit: Limit) -> None:
+        """Let `limit` run, and as many wait as `config` says.
+
+        Raises ValueError for tenant weights that cannot be read.
+        """
+        self._config = config
+        self._requests_max = config.requests_max or math.inf
+        # What is to end within the longest wait is forecast even where there is room.
+        self._hurried_s = config.wait_s_max if config.forecast else 0.0
+        weights = parse_weights(config.tenant_weights)
+        # The whole mutable state: what runs, who waits in each class, who was displaced since the
+        # last `settle`, how often batch was overtaken, when somebody expires next, when something
+        # was last learned.
+        self._running: dict[Ticket, None] = {}
         self._taken = 0
-        self._running = 0
-        self._waiting: list[Ticket] = []
-        self._pace = Pace()
-        self._arrivals = itertools.count()
+        self._interactive, self._batch = (
+            WaitingLine(FairShare(weights, config.tenants_max)) for _ in Priority
+        )
+        self._waiting = 0
+        self._displaced: list[Ticket] = []
+        self._overtaken = 0
+        self._expires_next = math.inf
+        self._learned = -math.inf
+        self._numbers = itertools.count()
+        self._standing = Standing(config.standing_s)
+        self._limit = limit
+        self.outlook: Final = Outlook(config)
 
     @property
     def load(self) -> Load:
         """How full it is now."""
         return Load(
-            self._taken, self._running, len(self._waiting), self._places_max, self._waiting_max
+            self._taken,
+            len(self._running),
+            self._waiting,
+            self._limit.current,
+            self._config.waiting_max,
         )
 
-    def offer(self, request: Request, now: float, wake: Callable[[], None]) -> Ticket:
+    def holdings(self) -> Iterator[Holding]:
+        """Yield every place that is held or waited for."""
+        for ticket in self._running:
+            yield ticket.holding("place")
+        for line in (self._interactive, self._batch):
+            for ticket in line:
+                yield ticket.holding("waiting")
+
+    def offer(self, request: Request, now: float) -> Ticket:
         """Take a request in, or raise `Overloaded`: a short queue beats a long wait."""
-        size = request.sampling.choices
-        if len(self._waiting) >= self._waiting_max and (self._waiting or not self._fits(size)):
-            raise Overloaded(
-                f"The server is full: {self._running} requests run and {len(self._waiting)} wait. "
-                "Try again after the time in Retry-After.",
-                retry_after_s=self.retry_after_s(),
-            )
-        expires = min(now + self._wait_s_max, request.deadline)
-        rank = (request.priority.value, expires, next(self._arrivals))
-        ticket = Ticket(rank=rank, size=size, expires=expires, wake=wake)
-        bisect.insort(self._waiting, ticket)
-        return ticket
+        if (
+            not self._waiting
+            and self._fits(request.sampling.choices)
+            and len(self._running) < self._requests_max
+            and request.deadline - now > self._hurried_s
+            and not self.outlook.promises
+        ):
+            ticket = Ticket(request, now, request.deadline, 0)
+            self._line(request).share.serve(request.tenant)
+            self._run(ticket, now)
+            return ticket
+        return self._enter(request, now)
 
     def leave(self, ticket: Ticket, now: float) -> None:
         """Take a request out, wherever it was and however it ended."""
         if ticket.place is Place.WAITING:
-            self._waiting.remove(ticket)
+            self._unwait(ticket)
         elif ticket.place is Place.RUNNING:
-            self._running -= 1
+            taken = self._taken
+            del self._running[ticket]
             self._taken -= ticket.size
-            self._pace.departed(now, busy=bool(self._running or self._waiting))
+            self._settle_account(ticket)
+            self._learn(ticket, taken, now)
         ticket.place = Place.GONE
-        assert self._running >= 0
         assert self._taken >= 0
 
     def settle(self, now: float) -> list[Ticket]:
-        """Make every move possible now; return who moved.  Linear in `waiting_max`, our limit."""
-        if not self._waiting:
+        """Make every move possible now; return who moved, and who was displaced before."""
+        if not self._waiting and not self._displaced:
             return []
-        moved = [ticket for ticket in self._waiting if ticket.expires <= now]
-        if moved:
-            self._waiting = [ticket for ticket in self._waiting if ticket.expires > now]
-        for ticket in moved:
-            ticket.place = Place.GONE
-        admitted = 0
-        for ticket in self._waiting:
+        moved, self._displaced = self._displaced, []
+        if now >= self._expires_next:
+            moved += self._expire(now)
+        while self._waiting:
+            line = self._next_line()
+            ticket = line.first()
             if not self._fits(ticket.size):
                 break
-            ticket.place = Place.RUNNING
-            self._running += 1
-            self._taken += ticket.size
-            admitted += 1
-        moved += self._waiting[:admitted]
-        del self._waiting[:admitted]
+            self._overtaken = self._overtaken + 1 if line is self._interactive else 0
+            self._unwait(ticket)
+            ticket.charge = self.outlook.cost(ticket.request)
+            line.share.charge(ticket.request.tenant, ticket.charge)
+            self._run(ticket, now)
+            moved.append(ticket)
         return moved
 
-    def retry_after_s(self) -> float:
-        """Seconds until those who wait now will have gone, at the pace of late."""
-        ahead = len(self._waiting) + 1
-        return self._pace.until_departures(ahead, unknown_s=self._wait_s_max)
+    def expired(self, ticket: Ticket, now: float) -> QueueTimeout | DeadlineExceeded:
+        """Return what a request is told that waited in vain."""
+        if ticket.request.deadline <= now:
+            return DeadlineExceeded("The request's deadline passed while it waited for a place.")
+        retry_after_s, name = self._come_back(ticket, now)
+        return QueueTimeout(
+            "No place came free in time. Try again after the time in Retry-After.",
+            retry_after_s=retry_after_s,
+            ticket=name,
+        )
+
+    def _enter(self, request: Request, now: float) -> Ticket:
+        promised = self.outlook.came_back(request, now)
+        expires = min(now + self._wait_s_max(request, now), request.deadline)
+        ticket = Ticket(request, now, expires, next(self._numbers), promised=promised)
+        ticket.expected = self.outlook.expect(ticket, self._crowd(ticket, now))
+        objection = self.outlook.objection(ticket, now)
+        if objection is not None:
+            raise self._refusal(ticket, objection, now)
+        if self._is_full(ticket) and not self._displace_for(ticket, now):
+            raise self._refusal(ticket, self._full(), now)
+        self._line(request).add(ticket)
+        self._waiting += 1
+        self._standing.filled(now)
+        self._expires_next = min(self._expires_next, expires)
+        return ticket
+
+    def _wait_s_max(self, request: Request, now: float) -> float:
+        wait_s_max = self._config.wait_s_max
+        if self._standing.at(now):
+            return min(wait_s_max, self._config.ttft_s(request.priority))
+        return wait_s_max
+
+    def _crowd(self, ticket: Ticket, now: float) -> Crowd:
+        return Crowd(
+            places=self._limit.current,
+            taken=self._taken,
+            ahead=self._places_ahead(ticket, now),
+            promised=0.0 if ticket.promised else self.outlook.flow(ticket.request, now),
+        )
+
+    def _places_ahead(self, ticket: Ticket, now: float) -> float:
+        """Return the places that those will take who wait and would go first."""
+        if not self._waiting:
+            return 0.0
+        interactive, batch = self._interactive, self._batch
+        ahead = self._line(ticket.request).ahead_of(ticket, self.outlook.cost(ticket.request))
+        overtaken_max = self._config.batch_overtaken_max
+        if ticket.request.priority is Priority.INTERACTIVE:
+            ahead += min(len(batch), ahead / overtaken_max)
+        elif interactive and self._standing.at(now):
+            # There will always be somebody interactive: it goes forward by its turns alone.
+            ahead += (ahead + 1) * overtaken_max
+        else:
+            ahead += len(interactive)
+        return ahead * (interactive.places + batch.places) / self._waiting
+
+    def _is_full(self, ticket: Ticket) -> bool:
+        if len(self._running) + self._waiting >= self._requests_max:
+            return True
+        free = not self._waiting and self._fits(ticket.size)
+        return self._waiting >= self._config.waiting_max and not free
+
+    def _displace_for(self, ticket: Ticket, now: float) -> bool:
+        """Make room in a full queue for a ticket with a better right to wait, if it has one."""
+        request, batch_share = ticket.request, self._config.waiting_max // 10
+        line = self._line(request)
+        found: Ticket | None = None
+        if line is self._interactive and len(self._batch) > batch_share:
+            found = self._batch.newest_of_largest()
+        elif line is self._batch and len(self._batch) < batch_share:
+            found = self._interactive.newest_of_largest()
+        found = found or line.who_yields_to(request)
+        if found is None and ticket.promised:
+            found = line.newest_of_largest()
+        if found is None:
+            return False
+        self._unwait(found)
+        found.place = Place.GONE
+        found.refusal = self._refusal(found, self._full(), now)
+        self._displaced.append(found)
+        return True
+
+    def _refusal(self, ticket: Ticket, why: str, now: float) -> Overloaded:
+        retry_after_s, name = self._come_back(ticket, now)
+        message = why + "Try again after the time in Retry-After."
+        return Overloaded(message, retry_after_s=retry_after_s, ticket=name)
+
+    def _full(self) -> str:
+        return f"The server is full: {len(self._running)} requests run and {self._waiting} wait. "
+
+    def _come_back(self, ticket: Ticket, now: float) -> tuple[float, str | None]:
+        return self.outlook.come_back(
+            ticket.request,
+            ticket.expected,
+            ahead=self._waiting,
+            places=self._limit.current,
+            now=now,
+        )
+
+    def _expire(self, now: float) -> list[Ticket]:
+        late: list[Ticket] = []
+        self._expires_next = math.inf
+        for line in (self._interactive, self._batch):
+            for ticket in line:
+                if ticket.expires <= now:
+                    late.append(ticket)
+                else:
+                    self._expires_next = min(self._expires_next, ticket.expires)
+        for ticket in late:
+            self._unwait(ticket)
+            ticket.place = Place.GONE
+        return late
+
+    def _unwait(self, ticket: Ticket) -> None:
+        self._line(ticket.request).remove(ticket)
+        self._waiting -= 1
+        if not self._waiting:
+            self._standing.emptied()
+        if not self._batch:
+            self._overtaken = 0
+
+    def _run(self, ticket: Ticket, now: float) -> None:
+        ticket.place = Place.RUNNING
+        ticket.admitted = now
+        self._running[ticket] = None
+        self._taken += ticket.size
+        ticket.taken = self._taken
+
+    def _settle_account(self, ticket: Ticket) -> None:
+        """Charge a ticket's tenant what was made; or, for who left early, what was expected."""
+        request, finished = ticket.request, ticket.finished
+        if finished is not None:
+            usage = finished.usage
+            cost = cost_of(usage.prompt_tokens, usage.completion_tokens)
+        else:
+            cost = ticket.charge or self.outlook.cost(request)
+        self._line(request).share.correct(request.tenant, cost - ticket.charge)
+
+    def _learn(self, ticket: Ticket, taken: int, now: float) -> None:
+        self.outlook.pace.departed(now, busy=bool(self._running or self._waiting))
+        if now - self._learned < _LEARN_S_MIN:
+            return
+        self._learned = now
+        self.outlook.departed(ticket, taken=taken, now=now)
+        sample = sample_of(ticket, taken)
+        if sample is not None:
+            self._limit.sample(sample, now)
+
+    def _next_line(self) -> WaitingLine:
+        overtaken = self._overtaken >= self._config.batch_overtaken_max
+        first, second = self._interactive, self._batch
+        if second and (overtaken or not first):
+            return second
+        return first
+
+    def _line(self, request: Request) -> WaitingLine:
+        return self._interactive if request.priority is Priority.INTERACTIVE else self._batch
 
     def _fits(self, size: int) -> bool:
-        return self._taken + size <= self._places_max or self._taken == 0
+        return self._taken + size <= self._limit.current or self._taken == 0

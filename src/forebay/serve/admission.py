@@ -1,39 +1,17 @@
 """Waiting at the door: the asyncio shell around `policy/admission_queue.py`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from forebay.core.clock import Clock
-from forebay.core.errors import DeadlineExceeded, QueueTimeout
-from forebay.core.knob import knob
+from forebay.core.record import Holding
 from forebay.core.request import Request
-from forebay.policy.admission_queue import AdmissionQueue, Load, Place, Ticket
+from forebay.policy.admission_config import AdmissionConfig
+from forebay.policy.admission_queue import AdmissionQueue, Load
+from forebay.policy.ticket import Place, Ticket
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdmissionConfig:
-    """How much is let in, and how much may wait."""
-
-    running_max: int = knob(
-        0,
-        "Sequences that run at once per model; 0 takes the engine's own batch size.",
-        minimum=0,
-        maximum=100_000,
-    )
-    waiting_max: int = knob(
-        256,
-        "Requests that may wait for a place per model; one more is refused with 503.",
-        minimum=0,
-        maximum=100_000,
-    )
-    wait_s_max: float = knob(
-        30.0,
-        "Longest wait for a place, in seconds; a request that waited longer ends with 503.",
-        minimum=0.01,
-        maximum=3600.0,
-    )
+__all__ = ["Admission", "AdmissionConfig"]
 
 
 class Admission:
@@ -49,38 +27,42 @@ class Admission:
         """How full the lane is now."""
         return self._queue.load
 
+    def holdings(self) -> Iterator[Holding]:
+        """Yield every place that is held or waited for."""
+        return self._queue.holdings()
+
     @asynccontextmanager
     async def admit(self, request: Request) -> AsyncIterator[Ticket]:
         """Wait for a place and hold it: the body of the `async with` is the permit.
 
-        Raises Overloaded at once when the queue is full, QueueTimeout after a wait in vain,
-        DeadlineExceeded when the request's own deadline came first.
+        Whoever sees the answer's end writes it into `Ticket.finished`: the door learns from it.
+        Raises Overloaded at once when waiting would be in vain, or later when another has a
+        better right to wait; QueueTimeout after a wait in vain; DeadlineExceeded when the
+        request's own deadline came first.
         """
-        bell = asyncio.Event()
-        ticket = self._queue.offer(request, self._now(), wake=bell.set)
-        alarm: asyncio.TimerHandle | None = None
+        ticket = self._queue.offer(request, self._now())
         try:
-            self._settle()
             if ticket.place is Place.WAITING:
-                loop = asyncio.get_running_loop()
-                alarm = loop.call_at(ticket.expires, self._settle, ticket.expires)
-            await bell.wait()
-            if ticket.place is not Place.RUNNING:
-                raise self._expired(request)
+                await self._wait(ticket)
             yield ticket
         finally:
-            if alarm is not None:
-                alarm.cancel()
             self._queue.leave(ticket, self._now())
             self._settle()
 
-    def _expired(self, request: Request) -> QueueTimeout | DeadlineExceeded:
-        if request.deadline <= self._now():
-            return DeadlineExceeded("The request's deadline passed while it waited for a place.")
-        return QueueTimeout(
-            "No place came free in time. Try again after the time in Retry-After.",
-            retry_after_s=self._queue.retry_after_s(),
-        )
+    async def _wait(self, ticket: Ticket) -> None:
+        bell = asyncio.Event()
+        ticket.wake = bell.set
+        self._settle()
+        loop = asyncio.get_running_loop()
+        alarm = loop.call_at(ticket.expires, self._settle, ticket.expires)
+        try:
+            await bell.wait()
+        finally:
+            alarm.cancel()
+        if ticket.refusal is not None:
+            raise ticket.refusal
+        if ticket.place is not Place.RUNNING:
+            raise self._queue.expired(ticket, self._now())
 
     def _settle(self, not_before: float = 0.0) -> None:
         # uvloop rounds timers to whole milliseconds, so an alarm can ring up to 0.5 ms early.

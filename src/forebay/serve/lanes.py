@@ -9,6 +9,7 @@ from forebay.core.errors import Overloaded, UnknownModel
 from forebay.core.request import SamplingAdvice
 from forebay.engine.protocol import Engine
 from forebay.policy.admission_queue import AdmissionQueue
+from forebay.policy.limit import AimdLimit, FixedLimit, Limit
 from forebay.serve.admission import Admission, AdmissionConfig
 
 _LOADING_RETRY_S: Final = 2.0
@@ -32,12 +33,18 @@ def open_lane(
     name: str, engine: Engine, *, config: AdmissionConfig, created: int, now: Clock
 ) -> Lane:
     """Put a door before a started engine."""
-    queue = AdmissionQueue(
-        places_max=config.running_max or engine.info.running_max,
-        waiting_max=config.waiting_max,
-        wait_s_max=config.wait_s_max,
-    )
+    queue = AdmissionQueue(config, _limit_of(config, engine.info.running_max))
     return Lane(name=name, created=created, engine=engine, admission=Admission(queue, now))
+
+
+def _limit_of(config: AdmissionConfig, batch_max: int) -> Limit:
+    if config.limit == "fixed":
+        return FixedLimit(config.running_max or batch_max)
+    return AimdLimit(
+        min(config.running_max or batch_max, batch_max),
+        first_token_s=config.limit_first_token_s,
+        tpot_s=config.limit_tpot_s,
+    )
 
 
 class Lanes:

@@ -79,4 +79,6 @@ class Pipeline:
             made = until(request.deadline, lane.engine.generate(request))
             async with aclosing(made) as events:
                 async for event in events:
+                    if isinstance(event, Finished):
+                        ticket.finished = event
                     yield event

@@ -1,0 +1,124 @@
+"""What is said to a request at the door: what to expect, why not, and when to come back.
+
+It joins what is measured (`Forecast`, `Pace`) with what was promised (`PromiseBook`), and
+learns from every request that gives a place back.  Without a forecast it knows only the pace
+of departures, objects to nothing and promises nothing.
+"""
+
+from typing import Final
+
+from forebay.core.request import Request, digest
+from forebay.policy.admission_config import AdmissionConfig
+from forebay.policy.fair_share import cost_of
+from forebay.policy.forecast import Crowd, Departure, Expectation, Forecast, Work, prompt_bytes
+from forebay.policy.pace import Pace
+from forebay.policy.promises import Offer, PromiseBook, Wish
+from forebay.policy.ticket import Ticket
+
+
+class Outlook:
+    """One lane's expectations and promises."""
+
+    def __init__(self, config: AdmissionConfig) -> None:
+        """Know nothing yet."""
+        self._config = config
+        self._foresees = config.forecast
+        # The whole mutable state lies in these three.
+        self._forecast = Forecast()
+        self.pace = Pace()
+        self.promises = PromiseBook(
+            promises_max=config.promises_max,
+            grace_s=config.promise_grace_s,
+            horizon_s=config.promise_horizon_s,
+            share_max=config.promise_ratio,
+        )
+
+    def cost(self, request: Request) -> float:
+        """Return the weighted tokens that a request is expected to cost."""
+        forecast, sampling = self._forecast, request.sampling
+        tokens = forecast.completion_tokens(sampling.tokens_max)
+        if tokens is None:
+            tokens = min(_COMPLETION_UNKNOWN, sampling.tokens_max or _COMPLETION_UNKNOWN)
+        return cost_of(forecast.prompt_tokens(request.prompt), tokens * sampling.choices)
+
+    def came_back(self, request: Request, now: float) -> bool:
+        """Whether a request was told to come back about now; its promise is spent by asking."""
+        if not self.promises:
+            return False
+        return self.promises.redeem(_wish(request), now, ticket=request.ticket)
+
+    def expect(self, ticket: Ticket, crowd: Crowd) -> Expectation | None:
+        """Say what will become of a ticket; None while too little is known."""
+        if not self._foresees:
+            return None
+        request, sampling = ticket.request, ticket.request.sampling
+        work = Work(
+            prompt_tokens=self._forecast.prompt_tokens(request.prompt),
+            tokens_max=sampling.tokens_max,
+            choices=sampling.choices,
+        )
+        return self._forecast.expect(work, crowd)
+
+    def flow(self, request: Request, now: float) -> float:
+        """Return the places per second that others were promised while a request would wait."""
+        return self.promises.flow(self._config.ttft_s(request.priority), now)
+
+    def objection(self, ticket: Ticket, now: float) -> str | None:
+        """Return why a ticket had better not wait, or None.
+
+        One that was promised a place, or that need not wait at all, is held to its own deadline
+        only: a prompt so long that it never meets its class's objective is served all the same.
+        """
+        expected, request = ticket.expected, ticket.request
+        if expected is None:
+            return None
+        if now + expected.finish_s > request.deadline:
+            return "The request could not be finished before its deadline. "
+        if ticket.promised or not expected.departures:
+            return None
+        ttft_s = now - request.received + expected.ttft_s
+        if ttft_s > self._config.ttft_s(request.priority) * self._config.ttft_ratio:
+            return "The request would wait longer than requests of its class should. "
+        return None
+
+    def come_back(
+        self, request: Request, expected: Expectation | None, *, ahead: int, places: int, now: float
+    ) -> tuple[float, str | None]:
+        """Return in how many seconds a refused request will have a place, and its ticket."""
+        gap_s = self._forecast.safe_gap_s(places) if self._foresees else None
+        if gap_s is None or expected is None:
+            wait_s = self.pace.until_departures(ahead + 1, unknown_s=self._config.wait_s_max)
+            return wait_s, None
+        offer = Offer(wait_s=expected.wait_s, gap_s=gap_s, size=request.sampling.choices)
+        promise = self.promises.promise(_wish(request), offer, now, ticket=request.ticket)
+        return max(promise.at - now, 0.0), promise.ticket
+
+    def departed(self, ticket: Ticket, *, taken: int, now: float) -> None:
+        """Learn from a ticket that gives its places back; `taken` counts them still."""
+        finished, request = ticket.finished, ticket.request
+        held_s = now - ticket.admitted
+        usual = (ticket.taken + taken) / 2
+        if finished is None:
+            self._forecast.learn(Departure(held_s=held_s, taken=usual))
+            return
+        usage, timing, sampling = finished.usage, finished.timing, request.sampling
+        self._forecast.learn(
+            Departure(
+                held_s=held_s,
+                taken=usual,
+                prompt_bytes=prompt_bytes(request.prompt),
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens // sampling.choices,
+                tokens_max=sampling.tokens_max,
+                first_token_s=timing.first_token_s,
+                decode_s=timing.decode_s,
+            )
+        )
+
+
+_COMPLETION_UNKNOWN: Final = 64
+"""Tokens per choice to reckon with until some were made."""
+
+
+def _wish(request: Request) -> Wish:
+    return Wish(request.tenant, digest(request))

@@ -1,0 +1,80 @@
+"""A request's place at the door of a lane."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forebay.core.errors import Overloaded
+from forebay.core.record import Holding
+from forebay.core.request import Finished, Request
+from forebay.policy.forecast import Expectation
+
+
+class Place(enum.Enum):
+    """Where a request is.  It only moves down this list."""
+
+    WAITING = enum.auto()
+    RUNNING = enum.auto()
+    GONE = enum.auto()
+
+
+def _nobody() -> None:
+    """Who runs at once need not be woken."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """What a request holds from the door until it leaves; the queue alone changes its place."""
+
+    request: Request
+    since: float
+    """When it came to the door."""
+    expires: float
+    """When waiting becomes pointless."""
+    number: int
+    """How many came before it."""
+    place: Place = Place.WAITING
+    promised: bool = False
+    """It was told to come back at about this time, and goes before those who were not."""
+    charge: float = 0.0
+    """What its tenant was charged for it when it was let in: expected weighted tokens."""
+    admitted: float = 0.0
+    """When it was let in."""
+    taken: int = 0
+    """Places taken then, its own included."""
+    expected: Expectation | None = None
+    """What was expected of it when it came; None where it could run at once."""
+    wake: Callable[[], None] = _nobody
+    refusal: Overloaded | None = None
+    """Why it went without having waited too long: another had a better right to wait."""
+    finished: Finished | None = None
+    """What was made and how long it took, written by whoever sees the answer's end."""
+
+    @property
+    def size(self) -> int:
+        """Places that it needs: each choice is a sequence of its own."""
+        return self.request.sampling.choices
+
+    @property
+    def ttft_forecast_s(self) -> float | None:
+        """Expected time to first token when it came, counted from its receipt, seconds."""
+        if self.expected is None:
+            return None
+        return self.since - self.request.received + self.expected.ttft_s
+
+    @property
+    def rank(self) -> tuple[bool, float, int]:
+        """Its order among its tenant's tickets of one class; the least goes first."""
+        return (not self.promised, self.expires, self.number)
+
+    def holding(self, kind: str) -> Holding:
+        """Return it as a line of the ledger."""
+        waits = self.place is Place.WAITING
+        return Holding(
+            kind=kind,
+            owner=self.request.id,
+            tenant=self.request.tenant,
+            amount=self.size,
+            since=self.since if waits else self.admitted,
+            expires=self.expires if waits else self.request.deadline,
+        )
