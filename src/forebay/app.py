@@ -80,6 +80,8 @@ class Service:
     def reconfigure(self, settings: Settings) -> None:
         """Give each part what is live of its settings."""
         self.gateway.reconfigure(settings.gateway)
+        for lane in self.lanes:
+            lane.admission.reconfigure(settings.admission)
         self.gateway.admin.config = _admin_config(settings.server)
         self.lifecycle.retry_after_s = settings.server.drain_retry_s
         self.log.reconfigure(settings.log)
@@ -289,6 +291,7 @@ async def _start(service: Service) -> None:
         now=MONOTONIC,
     )
     service.lanes.add(replace(lane, advice=service.model.advice))
+    service.ledger.ask(lane.admission.holdings)
     service.metrics.watch(service.model.name, lane.admission, service.supervisor)
     service.lifecycle.move(State.READY)
     _settle_garbage()

@@ -38,18 +38,21 @@ class AdmissionConfig:
         "Requests that may wait for a place per model; one more is refused with 503.",
         minimum=0,
         maximum=100_000,
+        live=True,
     )
     requests_max: int = knob(
         0,
         "Requests per model that run or wait, together; 0 sets no limit beside the other two.",
         minimum=0,
         maximum=200_000,
+        live=True,
     )
     wait_s_max: float = knob(
         30.0,
         "Longest wait for a place, in seconds; a request that waited longer ends with 503.",
         minimum=0.01,
         maximum=3600.0,
+        live=True,
     )
     standing_s: float = knob(
         1.0,
@@ -60,30 +63,35 @@ class AdmissionConfig:
     forecast: bool = knob(
         default=True,
         help="Refuse at once what could not meet its deadline or its class's time to first token.",
+        live=True,
     )
     interactive_ttft_s: float = knob(
         2.0,
         "The time to first token, in seconds, that interactive requests are to have.",
         minimum=0.01,
         maximum=3600.0,
+        live=True,
     )
     batch_ttft_s: float = knob(
         60.0,
         "The time to first token, in seconds, that batch requests are to have.",
         minimum=0.01,
         maximum=86_400.0,
+        live=True,
     )
     ttft_ratio: float = knob(
         0.8,
         "Share of its class's time to first token that a request may be expected to take.",
         minimum=0.01,
         maximum=100.0,
+        live=True,
     )
     batch_overtaken_max: int = knob(
         9,
         "Interactive requests that go before waiting batch ones until one of those has its turn.",
         minimum=1,
         maximum=1_000_000,
+        live=True,
     )
     tenant_weights: str = knob(
         "",

@@ -66,10 +66,7 @@ class AdmissionQueue:
 
         Raises ValueError for tenant weights that cannot be read.
         """
-        self._config = config
-        self._requests_max = config.requests_max or math.inf
-        # What is to end within the longest wait is forecast even where there is room.
-        self._hurried_s = config.wait_s_max if config.forecast else 0.0
+        self._adopt(config)
         weights = parse_weights(config.tenant_weights)
         # The whole mutable state: what runs, who waits in each class, who was displaced since the
         # last `settle`, how often batch was overtaken, when somebody expires next, when something
@@ -88,6 +85,17 @@ class AdmissionQueue:
         self._standing = Standing(config.standing_s)
         self._limit = limit
         self.outlook: Final = Outlook(config)
+
+    def reconfigure(self, config: AdmissionConfig) -> None:
+        """Hold those who come from now on to what is live in `config`; who waits, waits on."""
+        self._adopt(config)
+        self.outlook.reconfigure(config)
+
+    def _adopt(self, config: AdmissionConfig) -> None:
+        self._config = config
+        self._requests_max = config.requests_max or math.inf
+        # What is to end within the longest wait is forecast even where there is room.
+        self._hurried_s = config.wait_s_max if config.forecast else 0.0
 
     @property
     def load(self) -> Load:
@@ -117,7 +125,7 @@ class AdmissionQueue:
             and request.deadline - now > self._hurried_s
             and not self.outlook.promises
         ):
-            ticket = Ticket(request, now, request.deadline, 0)
+            ticket = Ticket(request, now, request.deadline)
             self._line(request).share.serve(request.tenant)
             self._run(ticket, now)
             return ticket
@@ -169,8 +177,9 @@ class AdmissionQueue:
 
     def _enter(self, request: Request, now: float) -> Ticket:
         promised = self.outlook.came_back(request, now)
-        expires = min(now + self._wait_s_max(request, now), request.deadline)
-        ticket = Ticket(request, now, expires, next(self._numbers), promised=promised)
+        due = min(now + self._config.wait_s_max, request.deadline)
+        expires = min(due, now + self._patience_s(request, now))
+        ticket = Ticket(request, now, expires, due, next(self._numbers), promised=promised)
         ticket.expected = self.outlook.expect(ticket, self._crowd(ticket, now))
         objection = self.outlook.objection(ticket, now)
         if objection is not None:
@@ -183,11 +192,10 @@ class AdmissionQueue:
         self._expires_next = min(self._expires_next, expires)
         return ticket
 
-    def _wait_s_max(self, request: Request, now: float) -> float:
-        wait_s_max = self._config.wait_s_max
-        if self._standing.at(now):
-            return min(wait_s_max, self._config.ttft_s(request.priority))
-        return wait_s_max
+    def _patience_s(self, request: Request, now: float) -> float:
+        if not self._standing.at(now):
+            return math.inf
+        return self._config.ttft_s(request.priority) * self._config.ttft_ratio
 
     def _crowd(self, ticket: Ticket, now: float) -> Crowd:
         return Crowd(

@@ -33,6 +33,11 @@ class Outlook:
             share_max=config.promise_ratio,
         )
 
+    def reconfigure(self, config: AdmissionConfig) -> None:
+        """Judge by what is live in `config` from now on; what was learned stays."""
+        self._config = config
+        self._foresees = config.forecast
+
     def cost(self, request: Request) -> float:
         """Return the weighted tokens that a request is expected to cost."""
         forecast, sampling = self._forecast, request.sampling

@@ -31,6 +31,10 @@ class Admission:
         """Yield every place that is held or waited for."""
         return self._queue.holdings()
 
+    def reconfigure(self, config: AdmissionConfig) -> None:
+        """Hold those who come from now on to what is live in `config`."""
+        self._queue.reconfigure(config)
+
     @asynccontextmanager
     async def admit(self, request: Request) -> AsyncIterator[Ticket]:
         """Wait for a place and hold it: the body of the `async with` is the permit.

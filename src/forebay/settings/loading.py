@@ -9,6 +9,8 @@ import msgspec
 
 from forebay.engine import registry
 from forebay.gateway.admin import is_loopback
+from forebay.policy.fair_share import parse_weights
+from forebay.serve.redis_link import misfit
 from forebay.settings.aliases import ALIASES
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
@@ -249,6 +251,13 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
             f"server.admin_token must have {ADMIN_TOKEN_CHARS_MIN} characters or more; found ***."
         )
         yield Problem(set_by=setters.get("server.admin_token", BY_DEFAULT), text=text)
+    if settings.store.url and (wrong := misfit(settings.store.url)):
+        yield Problem(set_by=setters.get("store.url", BY_DEFAULT), text=wrong)
+    try:
+        parse_weights(settings.admission.tenant_weights)
+    except ValueError as error:
+        key = "admission.tenant_weights"
+        yield Problem(set_by=setters.get(key, BY_DEFAULT), text=f"admission.{error}")
     if settings.engine.name not in engines:
         found = _found(settings.engine.name)
         text = f"engine.name must be one of {', '.join(engines)}; found {found}."

@@ -13,6 +13,7 @@ from forebay.engine.supervisor import SupervisorConfig
 from forebay.gateway.config import GatewayConfig
 from forebay.models.catalogue import DEFAULT
 from forebay.serve.admission import AdmissionConfig
+from forebay.serve.redis_link import StoreConfig
 from forebay.telemetry.logs import LogConfig
 
 
@@ -104,6 +105,7 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     log: LogConfig = field(default_factory=LogConfig)
     engines: Mapping[str, Any] = field(default_factory=dict)

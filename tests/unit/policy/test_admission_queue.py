@@ -143,3 +143,22 @@ def test_idle_time_does_not_slow_the_pace() -> None:
         queue.leave(first, start + 1.0)
         queue.leave(second, start + 2.0)
     assert retry_after_s(queue) == pytest.approx(1.0)
+
+
+def test_new_settings_hold_for_those_who_come_after() -> None:
+    queue = a_queue(places_max=1, waiting_max=1, wait_s_max=10.0)
+    enter(queue)
+    waits = enter(queue)
+    queue.reconfigure(AdmissionConfig(waiting_max=2, wait_s_max=3.0, forecast=False))
+    assert enter(queue).expires == 3.0
+    assert (waits.place, waits.expires) == (Place.WAITING, 10.0)
+    queue.reconfigure(AdmissionConfig(requests_max=3, wait_s_max=3.0, forecast=False))
+    with pytest.raises(Overloaded):
+        enter(queue)
+
+
+def test_a_forecast_can_be_switched_on_and_off() -> None:
+    queue = a_queue()
+    assert queue.outlook._foresees is False
+    queue.reconfigure(AdmissionConfig(forecast=True))
+    assert queue.outlook._foresees is True

@@ -103,6 +103,13 @@ def test_a_short_admin_token_is_refused(file: Path) -> None:
         live.read()
 
 
+def test_weights_that_cannot_be_read_are_refused(file: Path) -> None:
+    live = live_settings(file)
+    file.write_text("admission: {tenant_weights: 'alice=lots'}\n")
+    with pytest.raises(InvalidSettings, match=r"admission\.tenant_weights: 'alice=lots' is not"):
+        live.read()
+
+
 def test_settings_of_no_source_have_nothing_to_read_again() -> None:
     live = LiveSettings(Settings())
     assert live.read() is None
