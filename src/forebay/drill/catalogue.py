@@ -2,10 +2,24 @@
 
 from typing import Final
 
+from forebay.drill.cancels import CANCELS
+from forebay.drill.gateway import GATEWAY
+from forebay.drill.neighbour import NEIGHBOUR
 from forebay.drill.overload import OVERLOAD
+from forebay.drill.single_flight import SINGLE_FLIGHT
 from forebay.drill.stage import Drill
+from forebay.drill.vanish import VANISH
+from forebay.drill.worker import WORKER
 
-DRILLS: Final[tuple[Drill, ...]] = (OVERLOAD,)
+DRILLS: Final[tuple[Drill, ...]] = (
+    OVERLOAD,
+    NEIGHBOUR,
+    CANCELS,
+    VANISH,
+    WORKER,
+    GATEWAY,
+    SINGLE_FLIGHT,
+)
 
 
 def named(names: list[str]) -> list[Drill]:

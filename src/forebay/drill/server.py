@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,16 @@ class Server:
             for line in self.get("/metrics")[1].splitlines()
             if line.startswith((name + "{", name + " ")) and all(part in line for part in wanted)
         )
+
+    def quantile(self, name: str, share: float) -> float | None:
+        """Return the bound of the histogram's bucket that holds a quantile; None of nothing."""
+        counts: dict[float, float] = {}
+        for line in self.get("/metrics")[1].splitlines():
+            if found := re.match(rf'{name}_bucket{{.*le="([^"]+)".*}} (\S+)', line):
+                counts[float(found[1])] = counts.get(float(found[1]), 0.0) + float(found[2])
+        total = max(counts.values(), default=0.0)
+        reached = [bound for bound, count in counts.items() if count >= share * total]
+        return min(reached) if total else None
 
     def ledger(self) -> dict[str, Any]:
         """Return what `/admin/ledger` says."""
