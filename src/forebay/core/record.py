@@ -128,6 +128,12 @@ class RequestRecord:
         return timeline.first_token - timeline.received
 
     @property
+    def ttft_error_s(self) -> float | None:
+        """Time to first token less what the door expected of it, seconds; None where unknown."""
+        actual_s, expected_s = self.ttft_s, self.timeline.ttft_forecast_s
+        return None if actual_s is None or expected_s is None else actual_s - expected_s
+
+    @property
     def tpot_s(self) -> float | None:
         """Time per output token after the first, seconds; None below two tokens."""
         usage, timeline = self.usage, self.timeline

@@ -117,6 +117,11 @@ class Trend:
             self._slope += left * apart / (self._varied + apart * apart)
         self._move_middle(_SHARE * apart)
 
+    @property
+    def middle(self) -> float | None:
+        """The x around which the line is known best; None while nothing is known."""
+        return None if self._level is None else self._middle
+
     def expect(self, x: float, unknown: float) -> float:
         """Return y at x, or `unknown` while nothing is known."""
         if self._level is None:

@@ -8,8 +8,7 @@ The time that a place is held is learned against how many were taken, because a 
 is slower for each; this tells the pace before the lane has ever been full, and follows a
 machine that slows down from the first requests that leave.
 
-What the law does not know (classes that overtake, limits that move, requests that leave the
-queue) is learned by comparing waits with what the law says of them now: `waited`.
+Who overtakes whom is the queue's business: it says how many places will be taken before.
 
 A forecast that knows nothing says None, and who is told None refuses nobody.  Each `learn`
 and each `expect` costs the same however many requests there are.
@@ -18,13 +17,15 @@ and each `expect` costs the same however many requests there are.
 from dataclasses import dataclass
 from typing import Final
 
-from forebay.core.record import RequestRecord
-from forebay.core.request import Chat, Priority, Prompt, Source, Text, TokenIds
-from forebay.policy.estimate import Trend, Mean
+from forebay.core.request import Chat, Prompt, Text, TokenIds
+from forebay.policy.estimate import Mean, Trend
 
-_CORRECTION_MIN: Final = 0.25
-_CORRECTION_MAX: Final = 4.0
-"""How far waits may be from Little's law before the forecast rather believes the law."""
+_BYTES_PER_TOKEN: Final = 4.0
+"""English text, until the model's own ratio is known."""
+_LEFT_MIN: Final = 0.05
+"""Promises never leave less than this share of the lane to those who come now."""
+_CAUTION_MAX: Final = 2.0
+"""How many times slower than it seems a lane may be that was never seen full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,6 @@ class Work:
     tokens_max: int | None = None
     """Most tokens per choice; None: whatever the context leaves."""
     choices: int = 1
-    priority: Priority = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,6 @@ class Expectation:
     finish_s: float
     departures: float
     """Places that must come free before it runs, those for promises included; 0: it runs now."""
-    priority: Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +70,8 @@ class Departure:
 
     held_s: float
     """From its admission until it left, whoever ended it."""
-    taken: int
-    """Places taken while it ran, its own included."""
+    taken: float
+    """Places taken while it ran, its own included: the middle of first and last, if known."""
     prompt_bytes: int = 0
     """UTF-8 length of the prompt; 0 where the client sent token ids."""
     prompt_tokens: int | None = None
@@ -89,13 +88,13 @@ class Forecast:
     def __init__(self) -> None:
         """Know nothing yet."""
         # The whole mutable state: what was learned.
-        self._held = Trend()  # seconds a place is held, by places taken
+        self._held = Mean()  # seconds a place is held
+        self._held_tokens = Mean()  # the same, in tokens that are made meanwhile
         self._first_token = Trend()  # seconds from admission to first token, by prompt tokens
         self._per_token = Trend()  # seconds per further token, by places taken
         self._prompt = Trend()  # tokens by bytes
         self._completion = Mean()  # tokens, whatever was asked for
         self._by_tokens_max: dict[int, Mean] = {}  # tokens, by the magnitude of `tokens_max`
-        self._corrections = {priority: Mean() for priority in Priority}
 
     def prompt_tokens(self, prompt: Prompt) -> float:
         """Guess how many tokens a prompt has; exact where the client sent token ids."""
@@ -114,8 +113,17 @@ class Forecast:
 
     def gap_s(self, places: int) -> float | None:
         """Return the seconds between places that come free while all are taken, or None."""
-        held_s = self._held.expect(places, 0.0)
-        return held_s / places if held_s > 0.0 else None
+        held_s, held_tokens = self._held.value, self._held_tokens.value
+        if held_tokens is not None:
+            held_s = held_tokens * self._per_token.expect(places, 0.0)
+        return held_s / places if held_s else None
+
+    def safe_gap_s(self, places: int) -> float | None:
+        """Return the gap to make promises by: longer, while the lane is hardly known when full."""
+        gap_s, known = self.gap_s(places), self._per_token.middle
+        if gap_s is None or known is None:
+            return gap_s
+        return gap_s * min(max(places / max(known, 1.0), 1.0), _CAUTION_MAX)
 
     def expect(self, work: Work, crowd: Crowd) -> Expectation | None:
         """Say what will become of a request that comes now; None while nothing is known."""
@@ -127,7 +135,7 @@ class Forecast:
         departures = max(0.0, crowd.ahead + size - max(0, crowd.places - crowd.taken))
         # Of each place that comes free, the promised share goes to those who come back for it.
         departures /= max(_LEFT_MIN, 1.0 - crowd.promised * gap_s)
-        wait_s = departures * gap_s * self._correction(work.priority)
+        wait_s = departures * gap_s
         taken = min(crowd.places, crowd.taken + crowd.ahead + size)
         ttft_s = wait_s + self._first_token.expect(work.prompt_tokens, 0.0)
         per_token_s = self._per_token.expect(taken, 0.0)
@@ -136,72 +144,27 @@ class Forecast:
             ttft_s=ttft_s,
             finish_s=ttft_s + max(0.0, tokens - 1.0) * per_token_s,
             departures=departures,
-            priority=work.priority,
         )
-
-    def waited(self, expected: Expectation, wait_s: float, *, places: int) -> None:
-        """Compare a wait that is over with what the law says of it now.
-
-        Not with what was said then: a change of pace is learned from departures already, and
-        would be learned twice.
-        """
-        gap_s = self.gap_s(places)
-        if gap_s is not None and expected.departures > 0.0:
-            self._corrections[expected.priority].learn(wait_s / (expected.departures * gap_s))
 
     def learn(self, left: Departure) -> None:
         """Note a request that has left its place."""
-        self._held.learn(left.taken, left.held_s)
+        tokens, per_token_s = left.completion_tokens, 0.0
+        if tokens is not None:
+            self._completion.learn(tokens)
+            self._by_tokens_max.setdefault(_magnitude(left.tokens_max), Mean()).learn(tokens)
+            if left.decode_s and tokens > 1:
+                per_token_s = left.decode_s / (tokens - 1)
+                self._per_token.learn(left.taken, per_token_s)
         if left.prompt_tokens is not None:
             if left.prompt_bytes:
                 self._prompt.learn(left.prompt_bytes, left.prompt_tokens)
             if left.first_token_s is not None:
                 self._first_token.learn(left.prompt_tokens, left.first_token_s)
-        tokens = left.completion_tokens
-        if tokens is None:
-            return
-        self._completion.learn(tokens)
-        self._by_tokens_max.setdefault(_magnitude(left.tokens_max), Mean()).learn(tokens)
-        if left.decode_s is not None and tokens > 1:
-            self._per_token.learn(left.taken, left.decode_s / (tokens - 1))
-
-    def _correction(self, priority: Priority) -> float:
-        learned = self._corrections[priority].expect(1.0)
-        return min(max(learned, _CORRECTION_MIN), _CORRECTION_MAX)
-
-
-_BYTES_PER_TOKEN: Final = 4.0
-"""English text, until the model's own ratio is known."""
-_LEFT_MIN: Final = 0.05
-"""Promises never leave less than this share of the lane to those who come now."""
-
-
-def departure_of(record: RequestRecord, taken: int) -> Departure | None:
-    """Return what a record teaches; None if it held no place.
-
-    `taken` is how many places were taken while it ran, its own included.
-    """
-    timeline, request = record.timeline, record.request
-    if timeline.source is not Source.ENGINE or timeline.admitted is None or request is None:
-        return None
-    assert timeline.ended is not None, "a record is written by ending"
-    engine, usage, sampling = timeline.engine, record.usage, request.sampling
-    return Departure(
-        held_s=timeline.ended - timeline.admitted,
-        taken=taken,
-        prompt_bytes=prompt_bytes(request.prompt),
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens // sampling.choices if usage else None,
-        tokens_max=sampling.tokens_max,
-        first_token_s=engine.first_token_s if engine else None,
-        decode_s=engine.decode_s if engine else None,
-    )
-
-
-def ttft_error_s(record: RequestRecord) -> float | None:
-    """Return actual minus expected time to first token, seconds; None where either is unknown."""
-    actual_s, expected_s = record.ttft_s, record.timeline.ttft_forecast_s
-    return None if actual_s is None or expected_s is None else actual_s - expected_s
+        self._held.learn(left.held_s)
+        # In the request's own tokens, so that a machine's change is not taken for longer answers.
+        per_token_s = per_token_s or self._per_token.expect(left.taken, 0.0)
+        if per_token_s > 0.0:
+            self._held_tokens.learn(left.held_s / per_token_s)
 
 
 def prompt_bytes(prompt: Prompt) -> int:

@@ -143,7 +143,8 @@ class PromiseBook:
         self.settle(now)
         if not self._by_ticket or seconds <= 0.0:
             return 0.0
-        first = bisect.bisect_right(self._line, now, lo=self._head, key=_moment)
+        # Who is due within a blink may have come already.
+        first = bisect.bisect_right(self._line, now + _EARLY_S, lo=self._head, key=_moment)
         last = bisect.bisect_right(self._line, now + seconds, lo=first, key=_moment)
         if first == last:
             return 0.0

@@ -49,6 +49,15 @@ def test_a_whole_completions_first_token_is_told_by_the_engine() -> None:
     assert record.tpot_s == pytest.approx(1.5)
 
 
+def test_a_forecasts_error_is_what_came_later_than_it_said() -> None:
+    timeline = a_stream()
+    timeline.ttft_forecast_s = 2.5
+    assert a_record(timeline, usage=Usage(5, 3)).ttft_error_s == pytest.approx(0.5)
+    assert a_record(a_stream(), usage=Usage(5, 3)).ttft_error_s is None
+    nothing_made = Timeline(received=0.0, ended=1.0, ttft_forecast_s=1.0)
+    assert a_record(nothing_made).ttft_error_s is None
+
+
 def test_one_token_has_no_time_per_further_token() -> None:
     assert a_record(a_stream(), usage=Usage(5, 1)).tpot_s is None
 

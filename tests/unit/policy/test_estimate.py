@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from forebay.policy.estimate import Trend, Mean
+from forebay.policy.estimate import Mean, Trend
 
 
 def noisy(level: float, dice: random.Random) -> float:

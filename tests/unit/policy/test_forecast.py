@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from forebay.core.request import Chat, Message, Priority, Role, Text, TokenIds
+from forebay.core.request import Chat, Message, Role, Text, TokenIds
 from forebay.policy.forecast import Crowd, Departure, Expectation, Forecast, Work
 
 WORK = Work(prompt_tokens=100, tokens_max=50)
@@ -122,24 +122,19 @@ def test_prompt_tokens_that_the_client_sent_are_counted() -> None:
 def test_a_fuller_lane_is_expected_to_be_slower_before_it_has_been_full() -> None:
     forecast = Forecast()
     for taken in (1, 2, 3, 4) * 100:
-        forecast.learn(a_departure(taken=taken, held_s=1.0 + 0.5 * taken))
+        forecast.learn(
+            a_departure(taken=taken, held_s=1.0 + 0.5 * taken, decode_s=0.98 + 0.49 * taken)
+        )
     assert forecast.gap_s(8) == pytest.approx(5.0 / 8, rel=0.1)
 
 
-def test_waits_that_are_always_longer_correct_the_class_they_happen_to() -> None:
-    forecast = a_forecast()
-    batch = Work(prompt_tokens=100, tokens_max=50, priority=Priority.BATCH)
-    for _ in range(50):
-        forecast.waited(expected(forecast, batch), 1.0, places=4)
-    assert expected(forecast, batch).wait_s == pytest.approx(1.0, rel=0.05)
-    assert expected(forecast).wait_s == pytest.approx(0.5)
-
-
-def test_a_correction_is_bounded() -> None:
-    forecast = a_forecast()
-    for _ in range(500):
-        forecast.waited(expected(forecast), 1e6, places=4)
-    assert expected(forecast).wait_s == pytest.approx(2.0)
+def test_promises_are_spaced_wider_while_the_lane_was_not_seen_full() -> None:
+    forecast = a_forecast(taken=2)
+    gap_s = forecast.gap_s(3)
+    assert gap_s is not None
+    assert forecast.safe_gap_s(3) == pytest.approx(1.5 * gap_s)
+    assert forecast.safe_gap_s(2) == forecast.gap_s(2)
+    assert forecast.safe_gap_s(100) == pytest.approx(2.0 * (forecast.gap_s(100) or 0.0))
 
 
 def test_those_who_left_early_teach_only_how_long_they_held_their_place() -> None:
@@ -148,4 +143,5 @@ def test_those_who_left_early_teach_only_how_long_they_held_their_place() -> Non
         forecast.learn(Departure(held_s=1.0, taken=4))
     said = expected(forecast)
     assert said.wait_s == pytest.approx(0.25, rel=0.1)
+    assert said.ttft_s == pytest.approx(0.25 + 0.2, rel=0.1)
     assert said.finish_s - said.ttft_s == pytest.approx(49 * 0.03)
