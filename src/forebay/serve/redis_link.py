@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from forebay.core.clock import Clock
 from forebay.core.knob import knob
@@ -18,7 +19,7 @@ from forebay.policy.breaker import Breaker
 from forebay.serve.store import StoreAway
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis.asyncio import ConnectionPool, Redis
 
 Answer = TypeVar("Answer")
 
@@ -96,14 +97,35 @@ def misfit(url: str) -> str | None:
     if not url.startswith(SCHEMES):
         return f"store.url must begin with one of {', '.join(SCHEMES)}; found ***."
     try:
-        from redis.asyncio import ConnectionPool  # noqa: PLC0415 - only where it is configured
-
-        ConnectionPool.from_url(url)
+        if any(not option.startswith("ssl_") for option in parse_qs(urlsplit(url).query)):
+            return "store.url may set options that begin with ssl_ only; the others are ours."
+        pool = _pool(StoreConfig(url=url))
+        pool.connection_class(**pool.connection_kwargs)
     except ImportError:
         return "store.url needs the Redis client: pip install 'forebay[redis]'."
-    except ValueError:
+    except (ValueError, TypeError):
         return "store.url cannot be read; write it as redis://user:password@host:6379/0."
     return None
+
+
+def _pool(config: StoreConfig) -> "ConnectionPool":
+    """Return the connections, none of which is open yet; ValueError, TypeError for a bad URL."""
+    from redis.asyncio import ConnectionPool  # noqa: PLC0415 - only where one is configured
+    from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
+
+    # Its own time-outs only free what our own, which is shorter, has given up.
+    patience_s = 2 * config.timeout_s
+    tcp = {"socket_connect_timeout": patience_s, "socket_keepalive": True}
+    return ConnectionPool.from_url(
+        config.url,
+        max_connections=2 * config.questions_max,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=patience_s,
+        health_check_interval=0,
+        protocol=2,
+        **({} if config.url.startswith("unix:") else tcp),
+    )
 
 
 class RedisLink:
@@ -134,22 +156,9 @@ class RedisLink:
         """Get ready; nothing is connected before the first question."""
         if self._client is not None:
             return
-        from redis.asyncio import ConnectionPool, Redis  # noqa: PLC0415 - only where configured
-        from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
-        from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
+        from redis.asyncio import Redis  # noqa: PLC0415 - only where one is configured
 
-        # Its own time-outs only free what our own, which is shorter, has given up.
-        pool = ConnectionPool.from_url(
-            self._config.url,
-            max_connections=2 * self._config.questions_max,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=2 * self._config.timeout_s,
-            socket_connect_timeout=2 * self._config.timeout_s,
-            socket_keepalive=True,
-            health_check_interval=0,
-            protocol=2,
-        )
-        self._client = Redis.from_pool(pool)
+        self._client = Redis.from_pool(_pool(self._config))
 
     async def close(self) -> None:
         """Drop every connection; what is under way ends."""

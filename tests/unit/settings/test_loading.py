@@ -282,3 +282,37 @@ def test_the_cache_is_where_it_was_put_or_where_caches_are() -> None:
     assert ModelConfig(cache="/a").folder({}) == Path("/a")
     assert ModelConfig().folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/forebay")
     assert ModelConfig().folder({}) == Path.home() / ".cache" / "forebay"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://:secret@host/0", "must begin with one of redis://, rediss://, unix://"),
+        ("redis://:secret@host:port/0", "cannot be read; write it as redis://"),
+        ("redis://:secret@[::1/0", "cannot be read; write it as redis://"),
+        ("redis://:secret@host/0?decode_responses=yes", "options that begin with ssl_ only"),
+        ("rediss://:secret@host/0?ssl_flags=1", "cannot be read; write it as redis://"),
+    ],
+)
+def test_an_address_of_a_store_that_cannot_be_is_refused_and_not_shown(
+    url: str, expected: str
+) -> None:
+    (problem,) = problems(f"store.url={url}")
+    assert problem.startswith("--set store.url: store.url")
+    assert expected in problem
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host",
+        "redis://user:secret@host:6379/1",
+        "rediss://host/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock",
+    ],
+)
+def test_an_address_of_a_store_is_taken(url: str) -> None:
+    loaded = load(Sources(assignments=(f"store.url={url}",)))
+    assert loaded.settings.store.url == url
+    assert url not in repr(loaded.settings)
