@@ -13,7 +13,9 @@ from forebay.engine.supervisor import SupervisorConfig
 from forebay.gateway.config import GatewayConfig
 from forebay.models.catalogue import DEFAULT
 from forebay.serve.admission import AdmissionConfig
+from forebay.serve.cache import CacheConfig
 from forebay.serve.redis_link import StoreConfig
+from forebay.serve.replay_config import ReplayConfig
 from forebay.telemetry.logs import LogConfig
 
 
@@ -94,6 +96,12 @@ class EngineConfig:
         "auto",
         "Engine library; auto takes openvino. scripted needs no model and makes no sense.",
     )
+    workers: int = knob(
+        1,
+        "Worker processes per model; each holds the model. A request outlives its worker.",
+        minimum=1,
+        maximum=64,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +113,8 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     log: LogConfig = field(default_factory=LogConfig)
