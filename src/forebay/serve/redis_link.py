@@ -124,6 +124,7 @@ def _pool(config: StoreConfig) -> "ConnectionPool":
         socket_timeout=patience_s,
         health_check_interval=0,
         protocol=2,
+        driver_info=None,  # two questions less for each new connection
         **({} if config.url.startswith("unix:") else tcp),
     )
 
