@@ -14,7 +14,7 @@ SEED ?= 0
 SECONDS ?= 60
 
 # Debian packages that some tests use: promtool (from prometheus) checks the metrics page.
-TEST_PACKAGES := curl prometheus redis-server
+TEST_PACKAGES := curl nginx prometheus redis-server
 
 BIN := .venv/bin
 IMAGE := forebay:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/forebay/__init__.py)
