@@ -47,6 +47,7 @@ def drill(
     fails; docs/drills.md explains every drill.
     """
     from forebay.drill import running  # noqa: PLC0415 - see main
+    from forebay.settings.sections import ModelConfig  # noqa: PLC0415 - see main
 
     drills = _chosen(names or [])
     if listed:
@@ -57,7 +58,9 @@ def drill(
     for each in drills:
         for which in (engine,) if engine else each.engines:
             with Steps(f"{each.name} · {which}") as say:
-                result = running.run(each, which, quick=quick, say=say)
+                result = running.run(
+                    each, which, quick=quick, models=ModelConfig().folder(), say=say
+                )
             results.append(result)
             _show(result)
             if json_file is not None:

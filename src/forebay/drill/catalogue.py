@@ -6,6 +6,7 @@ from forebay.drill.cancels import CANCELS
 from forebay.drill.gateway import GATEWAY
 from forebay.drill.neighbour import NEIGHBOUR
 from forebay.drill.overload import OVERLOAD
+from forebay.drill.peer import OVERLOAD_PEER
 from forebay.drill.single_flight import SINGLE_FLIGHT
 from forebay.drill.stage import Drill
 from forebay.drill.vanish import VANISH
@@ -13,6 +14,7 @@ from forebay.drill.worker import WORKER
 
 DRILLS: Final[tuple[Drill, ...]] = (
     OVERLOAD,
+    OVERLOAD_PEER,
     NEIGHBOUR,
     CANCELS,
     VANISH,

@@ -107,7 +107,7 @@ class Peak:
 def run(stage: Stage) -> Findings:
     """Overload a server at each multiple."""
     load = load_of(stage.engine)
-    pace = QUICK if stage.quick else FULL
+    pace = pace_of(stage)
     gates: list[Gate] = []
     figures: dict[str, Any] = {"slo_s": SLO_S, "settings": load.settings}
     with stage.serving(*load.settings) as server:
@@ -129,6 +129,11 @@ def run(stage: Stage) -> Findings:
 def load_of(engine: str) -> Load:
     """Return the load for an engine."""
     return SCRIPTED if engine == "scripted" else MODEL
+
+
+def pace_of(stage: Stage) -> Pace:
+    """Return how long an overload takes."""
+    return QUICK if stage.quick else FULL
 
 
 def peak_of(stage: Stage, target: Target, load: Load, *, seconds: float) -> Peak:

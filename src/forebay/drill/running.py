@@ -12,13 +12,13 @@ from forebay.drill.findings import DrillFailed, Findings, Gate, Result, Skipped
 from forebay.drill.stage import Drill, Say, Stage
 
 
-def run(drill: Drill, engine: str, *, quick: bool, say: Say) -> Result:
+def run(drill: Drill, engine: str, *, quick: bool, models: Path, say: Say) -> Result:
     """Run one drill on one engine; whatever goes wrong is in the result."""
     began = time.monotonic()
     findings: Findings | None = None
     skipped = failed = ""
     with tempfile.TemporaryDirectory(prefix="forebay-drill-") as folder:
-        stage = Stage(engine=engine, quick=quick, folder=Path(folder), say=say)
+        stage = Stage(engine=engine, quick=quick, folder=Path(folder), models=models, say=say)
         try:
             findings = drill.run(stage)
         except Skipped as reason:

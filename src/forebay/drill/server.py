@@ -36,17 +36,7 @@ class Server:
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a GET; (0, "") where nobody answers."""
-        connection = http.client.HTTPConnection(
-            self.target.host, self.target.port, timeout=_ANSWER_S_MAX
-        )
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        except (OSError, http.client.HTTPException):
-            return 0, ""
-        finally:
-            connection.close()
+        return page(self.target, path)
 
     def ready(self) -> bool:
         """Return whether it takes traffic."""
@@ -137,6 +127,19 @@ class Server:
 
     def _last_words(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")[-1_000:]
+
+
+def page(target: Target, path: str) -> tuple[int, str]:
+    """Return status and body of a GET; (0, "") where nobody answers."""
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=_ANSWER_S_MAX)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+    finally:
+        connection.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,16 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from forebay.drill.faults import Fault
-from forebay.drill.findings import Broken, Findings
+from forebay.drill.findings import Broken, Findings, Skipped
 from forebay.drill.server import Server, Serving, serving
+
+SCRIPTED: Final = "scripted"
+"""The engine without a model; every other needs one, and a library."""
 
 
 class Say(Protocol):
@@ -22,9 +26,10 @@ class Say(Protocol):
 class Stage:
     """What a drill is given.  Mutable state: the faults that were made, the servers' number."""
 
-    def __init__(self, *, engine: str, quick: bool, folder: Path, say: Say) -> None:
-        """Keep logs and state of servers in `folder`."""
+    def __init__(self, *, engine: str, quick: bool, folder: Path, models: Path, say: Say) -> None:
+        """Keep logs and state of servers in `folder`; prepared models are in `models`."""
         self.engine = engine
+        self.models = models
         self.quick = quick
         self.folder = folder
         self.say = say
@@ -51,6 +56,8 @@ class Stage:
     @contextlib.contextmanager
     def serving(self, *settings: str, engine: str = "") -> Iterator[Server]:
         """Run a ready server with these settings (KEY=VALUE) until the body ends."""
+        if self.engine != SCRIPTED and find_spec("openvino_genai") is None:
+            raise Skipped("openvino-genai is not installed: pip install 'forebay[openvino]'")
         self.say("starting a server")
         with serving(self.wish(*settings, engine=engine)) as server:
             yield server
