@@ -139,7 +139,8 @@ class RedisLink:
         self._now = now
         self._log = log
         # The whole mutable state: the client, its breaker, the room for questions, the tasks
-        # under way, and two counts for the metrics.
+        # under way, and counts: of all failures and departures, for the metrics, and of the
+        # failures since it was last back.
         self._client: Redis | None = None
         self._breaker = Breaker(failures_max=config.failures_max, rest_s=config.rest_s)
         self._room = asyncio.Semaphore(config.questions_max)
@@ -147,6 +148,7 @@ class RedisLink:
         self._probing: asyncio.Task[None] | None = None
         self.failures = 0
         self.departures = 0
+        self._failures_lately = 0
 
     @property
     def away(self) -> bool:
@@ -191,6 +193,7 @@ class RedisLink:
                 answer = await self._within(question)
             except StoreAway:
                 self.failures += 1
+                self._failures_lately += 1
                 if self._breaker.failed(self._now()):
                     self._left_alone()
                 raise
@@ -222,7 +225,7 @@ class RedisLink:
 
     def _left_alone(self) -> None:
         self.departures += 1
-        self._log("store.away", failures=self.failures)
+        self._log("store.away", failures=self._failures_lately)
         self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:
@@ -232,6 +235,7 @@ class RedisLink:
             await asyncio.sleep(max(0.0, self._breaker.probe_in_s(self._now())))
             if self._breaker.probe(self._now()):
                 self._breaker.probed(self._now(), answered=await self._answers())
+        self._failures_lately = 0
         self._log("store.back", away_s=round(self._now() - opened, 3))
 
     async def _answers(self) -> bool:
