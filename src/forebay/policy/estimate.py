@@ -16,8 +16,10 @@ _SIGNAL_SHARE: Final = 0.1
 """Weight of the newest error in the tracking signal: it tells a change after a handful."""
 _SIGNAL_NOISE: Final = 0.65
 """Chance alone moves the tracking signal this far: 2.5 times its spread without a change."""
-_SHARE_MAX: Final = 0.5
+_SIGNAL_GAIN: Final = 0.5 / (1.0 - _SIGNAL_NOISE)
+"""While all errors have one sign, the newest observation counts for half."""
 _SLOW_SHARE: Final = 0.02
+"""The newest observation's weight in a slope, where calm matters more than speed."""
 _STEEP: Final = 0.98
 """The slope's largest share of level / middle: 1 is a line through the origin."""
 _VARIED_MIN: Final = 1e-3
@@ -27,36 +29,24 @@ _VARIED_MIN: Final = 1e-3
 class _Weight:
     """How much the newest observation counts, told by whether errors keep one sign."""
 
-    __slots__ = ("_bias", "_count", "_spread")
+    __slots__ = ("_bias", "_spread", "count", "signal")
 
     def __init__(self) -> None:
-        # The whole mutable state: how many were seen, their smoothed error, and its size.
-        self._count = 0
+        # The whole mutable state: how many were seen, their smoothed error and its smoothed
+        # size, and the tracking signal: 0 while errors go both ways, towards 1 while they agree.
+        self.count = 0
         self._bias = 0.0
         self._spread = 0.0
-
-    @property
-    def steady(self) -> float:
-        """1 while errors go both ways, towards 0 while all have one sign."""
-        return 1.0 - min(1.0, self._signal)
-
-    @property
-    def slow(self) -> float:
-        """The weight of an observation where speed matters less than calm."""
-        return max(_SLOW_SHARE, 1.0 / (self._count + 1))
+        self.signal = 0.0
 
     def next(self, error: float) -> float:
         """Return the weight of an observation with this error, then note the error."""
-        self._count += 1
-        surprise = (self._signal - _SIGNAL_NOISE) / (1.0 - _SIGNAL_NOISE)
-        share = max(_SHARE, 1.0 / (self._count + 1), surprise * _SHARE_MAX)
+        self.count += 1
+        share = max(_SHARE, 1.0 / (self.count + 1), (self.signal - _SIGNAL_NOISE) * _SIGNAL_GAIN)
         self._bias += _SIGNAL_SHARE * (error - self._bias)
         self._spread += _SIGNAL_SHARE * (abs(error) - self._spread)
+        self.signal = abs(self._bias) / self._spread if self._spread > 0.0 else 0.0
         return share
-
-    @property
-    def _signal(self) -> float:
-        return abs(self._bias) / self._spread if self._spread > 0.0 else 0.0
 
 
 class Mean:
@@ -108,12 +98,13 @@ class Trend:
             self._level, self._middle, self._slope = y, x, 0.0
             return
         error = min(y / expected, _CLIP) - 1.0
-        steady = self._weight.steady
+        steady = max(0.0, 1.0 - self._weight.signal)
         self._level *= 1.0 + self._weight.next(error) * error
         apart = x - self._middle
         self._varied += _SHARE * (apart * apart - self._varied)
         if self._varied > _VARIED_MIN * x * x:
-            left = min(error, 1.0) * steady * self._weight.slow
+            slow = max(_SLOW_SHARE, 1.0 / self._weight.count)
+            left = min(error, 1.0) * steady * slow
             self._slope += left * apart / (self._varied + apart * apart)
         self._move_middle(_SHARE * apart)
 

@@ -20,8 +20,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from forebay.policy.estimate import Mean
-
 
 class Wish(NamedTuple):
     """Who asked, and for what (`core.request.digest`)."""
@@ -86,14 +84,15 @@ class PromiseBook:
         self._horizon_s = horizon_s
         self._share_max = share_max
         # The whole mutable state.  `_line` is ordered by moment; what lies before `_head` is
-        # done with, and cut off now and then.  Both maps hold OPEN promises only.
+        # done with, and cut off now and then.  Both maps hold OPEN promises only.  `share` is the
+        # learned share of promises that are redeemed: all, as long as nothing is known.
         self._line: list[_Entry] = []
         self._head = 0
         self._by_ticket: dict[str, _Entry] = {}
         self._by_wish: dict[Wish, deque[_Entry]] = {}
         self._end = -1.0
         self._total = 0
-        self._share = Mean()
+        self.share = 1.0
         self.made = 0
         self.redeemed = 0
         self.missed = 0
@@ -101,11 +100,6 @@ class PromiseBook:
     def __len__(self) -> int:
         """Promises that may still be redeemed: while there are none, nothing need be asked."""
         return len(self._by_ticket)
-
-    @property
-    def share(self) -> float:
-        """The share of promises that are redeemed, as far as is known; 1 at first."""
-        return self._share.expect(1.0)
 
     def promise(
         self, wish: Wish, offer: Offer, now: float, *, ticket: str | None = None
@@ -183,13 +177,15 @@ class PromiseBook:
         kept = state is _State.REDEEMED
         self.redeemed += kept
         self.missed += not kept
-        self._share.learn(float(kept))
+        self.share += _NEWEST_SHARE * (kept - self.share)
 
 
 _DIGEST_KEPT: Final = 16
 """Hexadecimal digits of the wish in a ticket: one of an earlier process fits no other wish."""
 _EARLY_S: Final = 0.05
 """How much too early counts as in time: clocks differ, and headers are rounded."""
+_NEWEST_SHARE: Final = 0.05
+"""Weight of the newest promise: the last twenty or so tell how many are redeemed."""
 _DONE_KEPT: Final = 1024
 """Entries done with that may stay at the line's head until they are cut off together."""
 

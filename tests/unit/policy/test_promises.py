@@ -108,3 +108,13 @@ def test_a_book_forgets_what_is_done_with() -> None:
         book.promise(MINE, Offer(wait_s=0.0, gap_s=0.5), turn * 0.5)
     assert len(book._line) < 5_000
     assert len(book._by_wish) <= 1
+
+
+def test_the_share_of_promises_that_are_redeemed_is_learned() -> None:
+    book = a_book(grace_s=0.0, promises_max=1000, horizon_s=1000.0)
+    for turn in range(300):
+        now = turn * 10.0
+        promise = book.promise(MINE, OFFER, now)
+        if turn % 3 == 0:
+            assert book.redeem(MINE, promise.at, ticket=promise.ticket)
+    assert book.share == pytest.approx(1 / 3, abs=0.1)
