@@ -52,8 +52,10 @@ def test_what_is_each_replicas_own_is_not_passed_on(tmp_path: Path, path: str) -
 
 
 @pytest.mark.slow
-def test_no_request_fails_while_replicas_are_restarted() -> None:
-    result = running.run(ROLLING_RESTART, "scripted", quick=True, say=lambda *_: None)
+def test_no_request_fails_while_replicas_are_restarted(tmp_path: Path) -> None:
+    result = running.run(
+        ROLLING_RESTART, "scripted", quick=True, models=tmp_path, say=lambda *_: None
+    )
     assert result.findings is not None, result.failed
     failed = [gate for gate in result.findings.gates if not gate.passed]
     assert not failed, result.findings.figures
