@@ -15,7 +15,7 @@ from forebay.bench.client import Target
 from forebay.bench.open_loop import Sent
 from forebay.bench.stats import percentile
 from forebay.bench.workload import NUMBER, Wave
-from forebay.drill.findings import Findings, Gate, at_least, at_most, exactly
+from forebay.drill.findings import DrillFailed, Findings, Gate, at_least, at_most, exactly
 from forebay.drill.generator import Made, Plan, generated, percentiles_ms
 from forebay.drill.server import Server
 from forebay.drill.stage import Drill, Stage
@@ -148,7 +148,10 @@ def peak_of(stage: Stage, target: Target, load: Load, *, seconds: float) -> Peak
         )
         per_s = goodput(made.samples, _SETTLING_S, seconds)
         found.append(Peak(per_s=per_s, hands=hands))
-    return max(found, key=lambda peak: peak.per_s)
+    best = max(found, key=lambda peak: peak.per_s)
+    if not best.per_s:
+        raise DrillFailed(f"nothing was served within {SLO_S:.0f} s, not even without overload")
+    return best
 
 
 def plan_of(target: Target, load: Load, pace: Pace, *, peak: Peak, times: int) -> Plan:

@@ -28,13 +28,15 @@ TIMES: Final = 10
 _START_S_MAX: Final = 60.0
 _SEQUENCES: Final = 16
 _PROGRAM: Final = f"""
-import sys, threading, xllamacpp
+import os, sys, threading, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path = sys.argv[1]
 params.port = int(sys.argv[2])
 params.n_parallel = {_SEQUENCES}
 params.n_ctx = {_SEQUENCES} * 512
 params.cache_ram_mib = 0
+threads = len(os.sched_getaffinity(0))
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
 server = xllamacpp.Server(params)
 threading.Event().wait()
 """
