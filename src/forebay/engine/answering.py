@@ -62,7 +62,7 @@ class Answering:
         self._next_sequence = 0
         self._tokens_made = 0
         self._changed = True
-        """Whether requests went since the gauges were last read; what comes can wait `stats_s`."""
+        """Whether requests came or went since the gauges were last read."""
         self._stats_read = 0.0
         self._abort_owed = False
         """An abort waits for the engine's next step, which gives the memory back."""
@@ -113,11 +113,11 @@ class Answering:
         except CannotResume:
             self.fail(submit.id, Fault(submit.id, Outcome.ENGINE_ERROR, _CANNOT_RESUME))
             return
+        self._changed = True
         self._taken.append(Taken(submit.id, answer.prompt_tokens))
         self._expire_at(answer.expires, submit.id)
         if not answer.sequences:
             self._end(answer)
-            self._changed = True
 
     def _begin(self, answer: _Answer, taking: Taking) -> None:
         stops = _stops_of(taking)
