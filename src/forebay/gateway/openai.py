@@ -163,7 +163,9 @@ class OpenAI:
             raise Invalid(message, param="Last-Event-ID")
         # A client's own id may come twice; what a key stands for has a name of its own.
         name = exchange.id if wished.key is None else secrets.token_hex(12)
-        repeatable = call.seed is not None or call.temperature == 0
+        # Who declines what was made before wants an answer of its own, not one under way either.
+        own = wished.reuse is not None and not wished.reuse.read
+        repeatable = not own and (call.seed is not None or call.temperature == 0)
         usage = call.stream_options is not None and call.stream_options.include_usage
         time_left_s = min(wished.time_left_s, self._config.request_s_max)
         return Request(
