@@ -55,8 +55,8 @@ sim: setup-tests ## run each simulation for SECONDS (60) from SEED (0); a failur
 bench: setup-tests ## measure against the bare engine and write benchmarks/results/
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-drill: setup-tests ## break a running server on purpose, long version: kill, hang, vanish
-	@exec $(BIN)/python -m pytest tests/drill $(ARGS)
+drill: setup-tests ## break servers on purpose and measure what is promised; ARGS="worker --quick"
+	@exec $(BIN)/forebay drill --json benchmarks/results/$(shell date +%F)-drills.json $(ARGS)
 
 docs: setup-tests ## regenerate the generated pages: cli, configuration, errors, http-api, metrics
 	@exec $(BIN)/python scripts/generate_docs.py

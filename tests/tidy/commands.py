@@ -8,9 +8,14 @@ from typing import Final
 
 _README: Final = "tests/e2e/test_readme.py::test_make_serve_and_the_curl_example_answer"
 
+_DRILLS: Final = "tests/unit/cli/test_measuring.py::test_the_documented_commands_are_understood"
+
 RUN_BY: Final[dict[str, str]] = {
     "make serve": _README,
     "make test": ".ci/run",
+    "forebay drill --list": _DRILLS,
+    "forebay drill worker vanish --quick": _DRILLS,
+    "forebay drill --json drills.json": _DRILLS,
     "make image": ".github/workflows/test.yml",
     "docker run --rm --name forebay --network host --read-only --tmpfs /tmp --cap-drop ALL "
     "--security-opt no-new-privileges --memory 2g --volume forebay-models:/var/cache/forebay "

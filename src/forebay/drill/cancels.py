@@ -42,11 +42,12 @@ class Scale:
     """How much happens."""
 
     requests: int
-    kills: int
+    losses: int
+    """Workers that are killed."""
 
 
-FULL: Final = Scale(requests=10_000, kills=20)
-QUICK: Final = Scale(requests=1_500, kills=4)
+FULL: Final = Scale(requests=10_000, losses=20)
+QUICK: Final = Scale(requests=1_500, losses=4)
 
 
 class Crowd:
@@ -68,11 +69,11 @@ class Crowd:
                 group.create_task(self._client())
 
     async def _client(self) -> None:
-        apart = self._scale.requests // (self._scale.kills + 1)
+        apart = self._scale.requests // (self._scale.losses + 1)
         while self.sent < self._scale.requests:
             self.sent += 1
             self._stage.say("requests with random fates", self.sent, self._scale.requests)
-            if self.sent % apart == 0 and len(self._stage.faults) < self._scale.kills:
+            if self.sent % apart == 0 and len(self._stage.faults) < self._scale.losses:
                 await self._kill()
             self.fates[await self._request(self.sent)] += 1
 
@@ -130,7 +131,7 @@ def run(stage: Stage) -> Findings:
         *rest.gates(),
         exactly("clients who stayed and got no whole answer", crowd.fates["no whole answer"], 0),
         at_least("answered by the books less seen by clients", rest.outcomes["ok"] - answered, 0),
-        exactly("workers killed", len(stage.faults), scale.kills),
+        exactly("workers killed", len(stage.faults), scale.losses),
     )
     figures = {
         "requests": crowd.sent,
