@@ -7,6 +7,7 @@ from forebay.drill.gateway import GATEWAY
 from forebay.drill.neighbour import NEIGHBOUR
 from forebay.drill.overload import OVERLOAD
 from forebay.drill.peer import OVERLOAD_PEER
+from forebay.drill.shared_store import SHARED_STORE
 from forebay.drill.single_flight import SINGLE_FLIGHT
 from forebay.drill.stage import Drill
 from forebay.drill.vanish import VANISH
@@ -21,6 +22,7 @@ DRILLS: Final[tuple[Drill, ...]] = (
     WORKER,
     GATEWAY,
     SINGLE_FLIGHT,
+    SHARED_STORE,
 )
 
 
