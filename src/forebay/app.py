@@ -32,6 +32,7 @@ from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
+from forebay.serve.replicas import Replicas
 from forebay.serve.signals import Signals
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
@@ -64,7 +65,7 @@ class Service:
     log: RequestLog
     loop_lag: LoopLag
     metrics: Metrics
-    supervisor: Supervisor
+    engine: Replicas
     lanes: Lanes
     lifecycle: Lifecycle
     ledger: Ledger
@@ -115,10 +116,17 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
         options=settings.engine_options(settings.engine.name),
         model=model.folder,
     )
-    supervisor = Supervisor(spec, settings.supervisor, now=MONOTONIC, log=log.event)
+    engine = Replicas(
+        [
+            Supervisor(spec, settings.supervisor, now=MONOTONIC, log=log.event)
+            for _ in range(settings.engine.workers)
+        ],
+        settings.supervisor,
+        now=MONOTONIC,
+    )
     lanes = Lanes(coming=(model.name,))
     lifecycle = Lifecycle(
-        lambda: supervisor.well(MONOTONIC()), retry_after_s=settings.server.drain_retry_s
+        lambda: engine.well(MONOTONIC()), retry_after_s=settings.server.drain_retry_s
     )
     ledger = Ledger(MONOTONIC)
     admin = Admin(ledger, MONOTONIC, config=_admin_config(settings.server))
@@ -143,7 +151,7 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
         log=log,
         loop_lag=loop_lag,
         metrics=metrics,
-        supervisor=supervisor,
+        engine=engine,
         lanes=lanes,
         lifecycle=lifecycle,
         ledger=ledger,
@@ -244,7 +252,7 @@ async def _live(
         await _drain(service, signals)
     finally:
         rereading.cancel()
-        await service.supervisor.stop()
+        await service.engine.stop()
         service.loop_lag.stop()
         server.should_exit = True
         await serving
@@ -280,19 +288,19 @@ async def _serve_until_asked(
 
 async def _start(service: Service) -> None:
     try:
-        await service.supervisor.start()
+        await service.engine.start()
     except ServingError as error:
         raise StartRefused(f"The engine could not be started. {error.message}") from error
     lane = open_lane(
         service.model.name,
-        service.supervisor,
+        service.engine,
         config=service.settings.admission,
         created=int(time.time()),
         now=MONOTONIC,
     )
     service.lanes.add(replace(lane, advice=service.model.advice))
     service.ledger.ask(lane.admission.holdings)
-    service.metrics.watch(service.model.name, lane.admission, service.supervisor)
+    service.metrics.watch(service.model.name, lane.admission, service.engine)
     service.lifecycle.move(State.READY)
     _settle_garbage()
     service.log.event("server.ready", model=service.model.name, engine=lane.engine.info.name)
@@ -319,7 +327,7 @@ async def _drain(service: Service, signals: Signals) -> None:
     emptied.cancel()
     hurried.cancel()
     ended_early = lifecycle.present
-    await service.supervisor.stop()
+    await service.engine.stop()
     await lifecycle.emptied(_CLOSING_S)
     lifecycle.move(State.STOPPED)
     drained_s = round(MONOTONIC() - started, 3)

@@ -8,7 +8,7 @@ import pytest
 
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import DeadlineExceeded, EngineError
-from forebay.core.request import Delta
+from forebay.core.request import Delta, Event, Finished, Scheduled, Usage
 from forebay.engine.supervisor import State
 from tests.support.events import EventList
 from tests.support.supervised import (
@@ -28,24 +28,30 @@ PACED: dict[str, object] = {"decode_s": 0.02}
 
 @ON_BOTH
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_a_stream_ends_with_an_error_and_a_whole_request_is_run_again(
+def test_a_stream_goes_on_unbroken_and_a_whole_request_is_run_again(
     loop: str, number: signal.Signals
 ) -> None:
     async def main() -> None:
         async with supervised(options=PACED) as supervisor:
-            events = supervisor.generate(now_request("one two", tokens_max=500, ignore_eos=True))
-            while not isinstance(await anext(events), Delta):
-                pass
+            events = supervisor.generate(now_request("one two", tokens_max=100, ignore_eos=True))
+            heard: list[Event] = []
+            while not (heard and isinstance(heard[-1], Delta)):
+                heard.append(await anext(events))
             whole = asyncio.create_task(
                 answer(supervisor, "one two", tokens_max=20, ignore_eos=True, stream=False)
             )
+            began = MONOTONIC()
             await asyncio.sleep(0.1)
             pid = supervisor.pid
             assert pid is not None
             os.kill(pid, number)
-            with pytest.raises(EngineError):
-                async for _ in events:
-                    pass
+            heard += [event async for event in events]
+            assert "".join(e.text for e in heard if isinstance(e, Delta)) == "one two " * 50
+            assert [type(event) for event in heard].count(Scheduled) == 1
+            assert isinstance(heard[-1], Finished)
+            assert heard[-1].usage == Usage(prompt_tokens=3, completion_tokens=100)
+            assert heard[-1].timing.decode_s == pytest.approx(MONOTONIC() - began, abs=0.5)
+            assert supervisor.reruns == 2
             assert await whole == "one two " * 10
             assert supervisor.restarts.keys() == {
                 "exited" if number is signal.SIGKILL else "stalled"
@@ -76,7 +82,7 @@ def test_a_request_that_kills_workers_is_run_twice_and_no_more(
 
 async def test_while_there_is_no_worker_requests_wait_and_it_is_not_well() -> None:
     async with supervised(restart_wait_s_min=1.0, restart_wait_s_max=1.0) as supervisor:
-        supervisor._dice = lambda: 0.5
+        supervisor.supervisor._dice = lambda: 0.5
         with pytest.raises(EngineError):
             await answer(supervisor, "!die")
         assert not supervisor.well(MONOTONIC())

@@ -36,23 +36,19 @@ def whole_ones_are_all_answered(answers: list[Answer]) -> None:
             assert str(index) in answer.text
 
 
-def streams_end_in_words_or_in_an_error(answers: list[Answer]) -> tuple[int, int]:
-    finished = failed = 0
-    for answer in answers[::2]:
-        if answer.status != 200:
-            assert answer.status == 500, "a stream that got no byte may be refused, and says so"
-            failed += 1
-            continue
-        assert answer.frames[-1] == "[DONE]", "a stream ended in silence"
-        if any("error" in json.loads(frame) for frame in answer.frames[:-1]):
-            failed += 1
-        else:
-            finished += 1
-    return finished, failed
+def streams_are_unbroken(answers: list[Answer]) -> None:
+    for index, answer in enumerate(answers):
+        if index % 2 == 0:
+            assert answer.status == 200
+            assert answer.frames[-1] == "[DONE]", "a stream ended in silence"
+            said = [json.loads(frame)["choices"][0] for frame in answer.frames[:-1]]
+            text = "".join(choice["delta"].get("content") or "" for choice in said)
+            assert text == f"say number {index} again and again " * 10
+            assert said[-1]["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
-async def test_no_whole_request_is_lost_and_no_stream_ends_in_silence(
+async def test_no_whole_request_is_lost_and_no_stream_is_broken(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     options = ("--set", "scripted.decode_s=0.01", "--set", "supervisor.stall_s=1.0")
@@ -61,9 +57,7 @@ async def test_no_whole_request_is_lost_and_no_stream_ends_in_silence(
         async with asyncio.timeout(60):
             answers = await load_with_a_loss(server, number)
         whole_ones_are_all_answered(answers)
-        finished, failed = streams_end_in_words_or_in_an_error(answers)
-        assert finished + failed == 25
-        assert failed > 0, "the loss came too late to be seen"
+        streams_are_unbroken(answers)
         await asyncio.to_thread(server.until_ready)
         assert server.worker_pids() != before
         assert server.metric("llm_worker_restarts_total") == 1

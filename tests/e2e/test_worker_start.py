@@ -15,6 +15,7 @@ from forebay.engine.supervisor import State, Supervisor, SupervisorConfig, Worke
 from tests.support.events import EventList
 from tests.support.stub_workers import use_stub
 from tests.support.supervised import (
+    Kept,
     a_supervisor,
     answer,
     entries,
@@ -35,7 +36,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-async def failed_start(supervisor: Supervisor) -> str:
+async def failed_start(supervisor: Kept | Supervisor) -> str:
     with pytest.raises(EngineError) as caught:
         await supervisor.start()
     assert supervisor.state is State.STOPPED

@@ -10,7 +10,7 @@ import pytest
 
 from forebay import app
 from forebay.core.errors import EngineError, Invalid, ServingError
-from forebay.engine.supervisor import Supervisor
+from forebay.serve.replicas import Replicas
 from forebay.settings import EngineConfig, LiveSettings, Settings
 from forebay.telemetry.logs import LogConfig
 
@@ -39,7 +39,7 @@ async def test_whatever_keeps_the_first_token_from_being_made_refuses_the_start(
     )
     service = app.build(LiveSettings(settings), app.ServedModel(name="m"))
     with service.log:
-        failing = replace(service, supervisor=cast("Supervisor", FailingSupervisor(error)))
+        failing = replace(service, engine=cast("Replicas", FailingSupervisor(error)))
         with pytest.raises(app.StartRefused, match=error.message):
             await app._start(failing)
 

@@ -158,7 +158,7 @@ def _model_of(found: "Loaded", kind: "EngineKind") -> "ServedModel":
 
 def _announce(service: "Service") -> None:
     """Say what is served, where, and how to try it: on stderr, for the log has stdout."""
-    info, server = service.supervisor.info, service.settings.server
+    info, server = service.engine.info, service.settings.server
     host = f"[{server.host}]" if ":" in server.host else server.host
     url = f"http://{host}:{server.port}"
     lines = [typer.style(f"Serving {service.model.name} at {url}", bold=True)]

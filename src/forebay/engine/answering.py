@@ -14,7 +14,7 @@ from forebay.engine.choice import CannotResume, CarefulChoice, Choice, ChoiceId,
 from forebay.engine.intake import Intake, Taking, left_of
 from forebay.engine.protocol import Refused, SequenceId, StepEngine, StepOutput
 from forebay.engine.stop_strings import StopTable
-from forebay.engine.wire import End, Fault, Piece, Step, Submit, Taken
+from forebay.engine.wire import End, Fault, Freed, Piece, Step, Submit, Taken
 
 _CANNOT_RESUME: Final = "The answer that a lost engine began could not be continued."
 
@@ -32,6 +32,8 @@ class _Answer:
     pieces: list[Piece] = field(default_factory=list)
     """Of a request that is answered whole: the choices that have ended."""
     completion_tokens: int = 0
+    tokens_made: int = 0
+    """By this engine, those not yet handed out included."""
     first_token: float | None = None
     last_token: float = 0.0
 
@@ -70,6 +72,8 @@ class Answering:
         self._pieces: list[Piece] = []
         self._ends: list[End] = []
         self._faults: list[Fault] = []
+        self._freed: list[Freed] = []
+        """What was aborted before the engine's next step, which gives the memory back."""
 
     @property
     def busy(self) -> bool:
@@ -156,7 +160,14 @@ class Answering:
                 self._pieces.append(piece)
 
     def abort(self, request_id: int) -> None:
-        """Forget a request; an unknown id is no error."""
+        """Forget a request, and say when nothing of it is held; an unknown id is no error."""
+        answer = self._answers.get(request_id)
+        prompt_tokens, made = (answer.prompt_tokens, answer.tokens_made) if answer else (0, 0)
+        self._freed.append(Freed(request_id, prompt_tokens, made))
+        self._changed = True
+        self._drop(request_id)
+
+    def _drop(self, request_id: int) -> None:
         answer = self._answers.pop(request_id, None)
         if answer is None:
             return
@@ -166,7 +177,7 @@ class Answering:
 
     def fail(self, request_id: int, fault: Fault) -> None:
         """End a request with a fault."""
-        self.abort(request_id)
+        self._drop(request_id)
         self._faults.append(fault)
 
     def expire(self, now: float) -> None:
@@ -188,6 +199,7 @@ class Answering:
             answer = sequence.answer
             if made := len(output.token_ids) + output.tokens_hidden:
                 self._tokens_made += made
+                answer.tokens_made += made
                 answer.last_token = now
                 if answer.first_token is None:
                     answer.first_token = now
@@ -246,7 +258,8 @@ class Answering:
         pieces, self._pieces = self._pieces, []
         ends, self._ends = self._ends, []
         stats = self._engine.stats() if changed else None
-        return Step(taken, pieces, ends, self._tokens_made, stats), faults
+        freed, self._freed = self._freed, []
+        return Step(taken, pieces, ends, self._tokens_made, stats, freed), faults
 
     def _expire_at(self, moment: float, request_id: int) -> None:
         expiries = self._expiries

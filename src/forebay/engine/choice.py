@@ -111,8 +111,9 @@ class CarefulChoice:
 
     # The whole mutable state: characters made and emitted, tokens made, the tokens not yet
     # reported, each with the character at which its text begins; and what another worker made
-    # but did not hand out: text, and ids of the tokens since its last piece.
+    # but did not hand out (`owed`) or handed out though we have not made it yet (`ahead`).
     __slots__ = (
+        "_ahead",
         *("_detokenizer", "_filter", "_id", "_index", "_logprobs", "_token_bytes", "_tokens_min"),
         *("_chars", "_emitted", "_made", "_new", "_owed", "_waiting", "stopped"),
     )
@@ -131,17 +132,20 @@ class CarefulChoice:
         self._chars = self._emitted = self._made = 0
         self._new: list[TokenId] = []
         self._owed = ""
+        self._ahead = 0
         self.stopped = False
 
     def resume(self, made: Made) -> None:
         """Be as the worker was that made this; raises CannotResume."""
         text = self._say(made.token_ids, ())
-        if self.stopped or made.characters > len(text) or made.tokens > len(self._waiting):
+        if self.stopped or made.characters > self._chars or made.tokens > len(self._waiting):
             raise CannotResume
         for _ in range(made.tokens):
             self._waiting.popleft()
         self._emitted = made.characters
         self._owed = text[made.characters :]
+        # Text that was certain to the other is not yet to us, if it had seen more tokens.
+        self._ahead = max(0, made.characters - len(text))
         self._new.clear()
 
     def take(self, output: StepOutput) -> Piece | None:
@@ -151,6 +155,9 @@ class CarefulChoice:
         text = self._owed + self._say(output.token_ids, logprobs)
         if reason is not None and not self.stopped:
             text += self._last_words()
+        if self._ahead:
+            known, text = len(text), text[self._ahead :]
+            self._ahead = max(0, self._ahead - known)
         if self.stopped:
             reason = FinishReason.STOP
         if reason is None and not text:

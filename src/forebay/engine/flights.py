@@ -1,93 +1,130 @@
-"""Requests between `generate` and the present worker: who has them, and what they have sent.
+"""Requests between `carry` and the present worker: who has them, and what they have sent.
 
-A *flight* is a request with a wire id and an outbox.  Only its `generate` makes and forgets it;
+A *flight* is a request with a wire id and an outbox.  Only its `carry` makes and forgets it;
 frames from the worker fill its outbox.  No clock and no socket: messages to the worker go
 through `send`, the moment is an argument.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from forebay.core.errors import DeadlineExceeded, EngineError, Invalid, Outcome, ServingError
+from forebay.core.record import Holding
 from forebay.core.request import Delta, EngineTiming, Finished, Request, Usage
 from forebay.engine.outbox import Outbox
-from forebay.engine.wire import Abort, Down, Fault, Step, Submit, pack_prompt, pack_sampling
+from forebay.engine.protocol import WorkerLost
+from forebay.engine.wire import Abort, Down, Fault, Freed, Step, Submit, pack_prompt, pack_sampling
+from forebay.policy.quarantine import Passenger
 
 Send = Callable[[Down], None]
 
-_LOST = "The engine was lost while it answered."
+LOST: Final = "The engine was lost while it answered."
+
+_FREEING_MAX: Final = 65_536
+"""Aborts that the worker has not acknowledged; more are not measured."""
+
+
+class FreedHook(Protocol):
+    """Told when an aborted request holds nothing any more.  Must not raise or block."""
+
+    def __call__(self, wait_s: float, phase: str, tokens: int) -> None:
+        """Take the time since the abort, `prefill` or `decode`, and tokens made in vain.
+
+        In `prefill` these are the prompt's, afterwards the answer's.
+        """
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One request under way."""
+    """One request under way with a worker."""
 
     id: int
     request: Request
     outbox: Outbox
-    aboard: bool = False
-    """The present worker has it."""
-    runs: int = 0
-    """How many workers have had it."""
+    passenger: Passenger | None
+    since: float
+    watched: Callable[[], None] | None = None
+    """To be told of its first token, once."""
 
 
 class Flights:
-    """All requests under way.  Mutable state: the flights, the present worker, the last id."""
+    """The requests of one worker after another.
 
-    def __init__(self, *, pending_deltas_max: int, resubmits_max: int) -> None:
-        """Start with no worker: what comes waits for one."""
+    Mutable state: the flights, the aborts under way, the present worker, the last id.
+    """
+
+    def __init__(self, *, pending_deltas_max: int, freed: FreedHook | None = None) -> None:
+        """Start with no worker: what comes is lost at once."""
         self._pending_deltas_max = pending_deltas_max
-        self._resubmits_max = resubmits_max
+        self._freed = freed
         self._flights: dict[int, Flight] = {}
+        self._freeing: dict[int, tuple[Request, float]] = {}
         self._send: Send | None = None
         self._last_id = 0
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    @property
-    def busy(self) -> bool:
-        """Whether the present worker has anything to do."""
-        return any(flight.aboard for flight in self._flights.values())
-
-    def add(self, request: Request, now: float) -> Flight:
-        """Take a request in, and hand it to the worker if there is one."""
+    def add(
+        self,
+        request: Request,
+        now: float,
+        *,
+        passenger: Passenger | None = None,
+        watched: Callable[[], None] | None = None,
+    ) -> Flight:
+        """Hand a request to the worker; raises WorkerLost if there is none."""
+        if self._send is None:
+            raise WorkerLost(LOST)
         self._last_id += 1
         outbox = Outbox(self._pending_deltas_max * request.sampling.choices)
-        flight = Flight(self._last_id, request, outbox)
+        flight = Flight(self._last_id, request, outbox, passenger, now, watched)
         self._flights[flight.id] = flight
-        self._hand_over(flight, now)
+        self._send(
+            Submit(
+                flight.id,
+                pack_prompt(request.prompt),
+                pack_sampling(request.sampling),
+                request.stream,
+                request.deadline - now,
+                request.made,
+            )
+        )
         return flight
 
-    def forget(self, flight: Flight) -> None:
+    def forget(self, flight: Flight, now: float) -> None:
         """Let go of a request whose reader has gone; the worker is told if it still has it."""
-        if self._flights.pop(flight.id, None) is not None and flight.aboard and self._send:
-            self._send(Abort(flight.id))
+        if self._flights.pop(flight.id, None) is None or self._send is None:
+            return
+        if len(self._freeing) < _FREEING_MAX:
+            self._freeing[flight.id] = (flight.request, now)
+        self._send(Abort(flight.id))
 
-    def worker_ready(self, send: Send, now: float) -> None:
-        """Hand everything that waits to a new worker."""
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what the worker holds for whom, what is being given back included."""
+        for flight in tuple(self._flights.values()):
+            yield _holding(flight.request, flight.since)
+        for request, since in tuple(self._freeing.values()):
+            yield _holding(request, since)
+
+    def worker_ready(self, send: Send) -> None:
+        """Take requests from now on."""
         self._send = send
-        for flight in tuple(self._flights.values()):
-            self._hand_over(flight, now)
 
-    def worker_lost(self) -> None:
-        """End what the worker had and cannot be run again; the rest waits for the next one."""
+    def worker_lost(self) -> list[Passenger]:
+        """Take none any more; return who was aboard.  They are not told yet: see `fail_all`."""
         self._send = None
-        for flight in tuple(self._flights.values()):
-            if not flight.aboard:
-                continue
-            flight.aboard = False
-            if flight.outbox.taken or flight.runs > self._resubmits_max:
-                del self._flights[flight.id]
-                flight.outbox.fail(EngineError(_LOST))
-            else:
-                flight.outbox.restart()
+        self._freeing.clear()
+        return [
+            flight.passenger for flight in self._flights.values() if flight.passenger is not None
+        ]
 
-    def fail_all(self, message: str) -> None:
-        """End everything with an EngineError."""
+    def fail_all(self, error: EngineError) -> None:
+        """End everything."""
         flights, self._flights = self._flights, {}
         for flight in flights.values():
-            flight.outbox.fail(EngineError(message))
+            flight.outbox.fail(error)
 
     def step(self, step: Step) -> None:
         """Put what one step of the worker made into the outboxes; nobody's news are dropped."""
@@ -107,6 +144,9 @@ class Flights:
                     piece.token_ids,
                 )
                 flight.outbox.put(delta)
+                if flight.watched is not None:
+                    flight.watched()
+                    flight.watched = None
         for end in step.ends:
             if (flight := flights.pop(end.id, None)) is not None:
                 usage = Usage(end.prompt_tokens, end.completion_tokens)
@@ -119,22 +159,25 @@ class Flights:
         if flight is not None:
             flight.outbox.fail(_error(fault))
 
-    def _hand_over(self, flight: Flight, now: float) -> None:
-        if self._send is None:
+    def freed(self, freed: Freed, now: float) -> None:
+        """Note that the worker holds nothing of an aborted request any more."""
+        aborted = self._freeing.pop(freed.id, None)
+        if aborted is None or self._freed is None:
             return
-        flight.aboard = True
-        flight.runs += 1
-        request = flight.request
-        self._send(
-            Submit(
-                flight.id,
-                pack_prompt(request.prompt),
-                pack_sampling(request.sampling),
-                request.stream,
-                request.deadline - now,
-                request.made,
-            )
-        )
+        made = freed.tokens_made
+        phase = "decode" if made else "prefill"
+        self._freed(now - aborted[1], phase, made or freed.prompt_tokens)
+
+
+def _holding(request: Request, since: float) -> Holding:
+    return Holding(
+        kind="engine_request",
+        owner=request.id,
+        tenant=request.tenant,
+        amount=request.sampling.choices,
+        since=since,
+        expires=request.deadline,
+    )
 
 
 def _error(fault: Fault) -> ServingError:

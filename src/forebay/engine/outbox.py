@@ -14,7 +14,7 @@ from forebay.core.request import Delta, Event, Finished, Scheduled
 class Outbox:
     """Events on their way out, in order.  `put`, `finish` and `fail` never wait."""
 
-    __slots__ = ("_events", "_failure", "_pending_max", "_scheduled", "_waiter", "ended", "taken")
+    __slots__ = ("_events", "_failure", "_pending_max", "_scheduled", "_waiter", "ended")
 
     def __init__(self, pending_deltas_max: int) -> None:
         """Merge deltas when more than so many wait."""
@@ -26,8 +26,6 @@ class Outbox:
         self._waiter: asyncio.Future[None] | None = None
         self.ended = False
         """Finished or failed: nothing more is put."""
-        self.taken = False
-        """Something was handed out, so the request cannot be run again from its start."""
 
     def __len__(self) -> int:
         return len(self._events)
@@ -62,12 +60,6 @@ class Outbox:
             self.ended = True
             self._wake()
 
-    def restart(self) -> None:
-        """Forget what waits: nothing was taken, and the request runs again."""
-        assert not self.taken, "what was handed out cannot be taken back"
-        self._events.clear()
-        self._scheduled = None
-
     async def take(self) -> Event:
         """Return the next event; raises the error it ended with."""
         while not self._events:
@@ -78,7 +70,6 @@ class Outbox:
                 await self._waiter
             finally:
                 self._waiter = None
-        self.taken = True
         event = self._events.popleft()
         if type(event) is Delta and self._events:
             event.more = True

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
+from forebay.core.errors import EngineError
 from forebay.core.request import Events, FinishReason, Message, Request, Sampling, TokenId
 
 SequenceId = NewType("SequenceId", int)
@@ -70,6 +71,8 @@ class Engine(Protocol):
     6. What `info.supports` does not name was refused by the gateway; nothing is ignored here.
     7. `progress()` grows whenever a token is made.
     8. A request with `stream=False` may be answered with one Delta per choice.
+    9. With `request.made`, deltas begin after it and usage covers all; deltas carry the token
+       ids that this takes: for what `info.resumable` names.
     """
 
     @property
@@ -87,6 +90,10 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """End what runs and give everything back."""
+
+
+class WorkerLost(EngineError):
+    """The worker that had a request is no more; another may go on with it."""
 
 
 class Refused(Exception):

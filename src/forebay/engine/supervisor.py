@@ -10,11 +10,11 @@ One task, the *keeper*, leads one worker after another through its life:
                begins again with STARTING; requests wait
     STOPPED    for good: `stop` was called, or the first start failed
 
-A request in here is a *flight* (`flights.py`).  When a worker is lost, a flight that handed
-nothing out yet goes to the next worker, at most `resubmits_max` times, so that a request that
-kills workers is not run for ever.  All others end with EngineError.  While there is no worker,
-flights wait, bounded by their own deadlines, which the pipeline keeps: an engine that is away
-for a second costs a second and not an error.
+A request in here is a *flight* (`flights.py`).  When a worker is lost, or there is none, its
+flights end with WorkerLost, after what the worker had sent.  Whether and where they go on is
+the business of `serve/replicas.py`, the *crew*: it hears of a loss, and of who was aboard,
+before any of them does; and of a new worker once that has made a token by itself, so that no
+request is risked on a worker that cannot live.
 
 Whatever a worker does (exit, silence, nonsense) ends as a `Loss` of that worker, and nothing
 else: no frame it can send reaches a request it was not given, or stops the gateway.
@@ -24,14 +24,12 @@ import asyncio
 import enum
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol, assert_never
 
 from forebay.core.clock import Clock
 from forebay.core.errors import EngineError, Invalid
-from forebay.core.knob import knob
-from forebay.core.record import EventLog
+from forebay.core.record import EventLog, Holding
 from forebay.core.request import (
     Chat,
     Events,
@@ -44,68 +42,21 @@ from forebay.core.request import (
     Sampling,
     Text,
 )
-from forebay.engine.flights import Flights
-from forebay.engine.protocol import EngineInfo, Feature, StepStats
+from forebay.engine.flights import LOST, Flights
+from forebay.engine.protocol import EngineInfo, Feature, StepStats, WorkerLost
+from forebay.engine.supervisor_config import SupervisorConfig
 from forebay.engine.watch import Backoff, Sight, Watch
 from forebay.engine.wire import Beat, Fault, Hello, Ready, Step, Up
 from forebay.engine.worker_process import (
     Loss,
     StartFailed,
-    WorkerConfig,
     WorkerProcess,
     WorkerSpec,
     open_worker,
 )
+from forebay.policy.quarantine import Passenger
 
-__all__ = ["State", "Supervisor", "SupervisorConfig", "WorkerSpec"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorConfig(WorkerConfig):
-    """When a worker counts as lost, and what happens then."""
-
-    stall_s: float = knob(
-        10.0,
-        "Silence after which a worker is lost, in seconds; at least the engine's longest step.",
-        minimum=0.5,
-        maximum=600.0,
-    )
-    progress_s_max: float = knob(
-        120.0,
-        "Longest time that requests may run without a single token, in seconds.",
-        minimum=1.0,
-        maximum=3_600.0,
-    )
-    resubmits_max: int = knob(
-        1,
-        "How often a request that has sent nothing yet is run again on a new worker.",
-        minimum=0,
-        maximum=10,
-    )
-    starts_max: int = knob(
-        3, "Attempts to start the first worker before giving up.", minimum=1, maximum=100
-    )
-    restart_wait_s_min: float = knob(
-        0.5,
-        "Bound of the wait before the second restart in a row, in seconds; then it doubles.",
-        minimum=0.0,
-        maximum=60.0,
-    )
-    restart_wait_s_max: float = knob(
-        30.0, "Longest wait before a restart, in seconds.", minimum=0.0, maximum=3_600.0
-    )
-    restart_calm_s: float = knob(
-        60.0,
-        "A worker that was ready for so many seconds is replaced at once when it is lost.",
-        minimum=0.0,
-        maximum=3_600.0,
-    )
-    pending_deltas_max: int = knob(
-        64,
-        "Pieces of one choice that wait for a slow reader before they are merged.",
-        minimum=8,
-        maximum=10_000,
-    )
+__all__ = ["Crew", "State", "Supervisor", "SupervisorConfig", "WorkerSpec"]
 
 
 class State(enum.StrEnum):
@@ -126,6 +77,19 @@ _MOVES: Final[dict[State, frozenset[State]]] = {
 
 _NOT_RUNNING: Final = "The engine is not running."
 _STOPPED: Final = "The engine was stopped before the answer was complete."
+
+
+class Crew(Protocol):
+    """Who decides what becomes of requests when workers come and go."""
+
+    def changed(self) -> None:
+        """Note that a worker takes requests and has made a token, or has stopped for good."""
+
+    def lost(self, aboard: Sequence[Passenger]) -> None:
+        """Judge those who were aboard; they are told when this returns."""
+
+    def freed(self, wait_s: float, phase: str, tokens: int) -> None:
+        """Note that nothing of an aborted request is held any more; see `FreedHook`."""
 
 
 class Supervisor:
@@ -153,9 +117,11 @@ class Supervisor:
         self._info: EngineInfo | None = None
         self._worker: WorkerProcess | None = None
         self._watch: Watch | None = None
-        self._flights = Flights(
-            pending_deltas_max=config.pending_deltas_max, resubmits_max=config.resubmits_max
-        )
+        self._flights = Flights(pending_deltas_max=config.pending_deltas_max, freed=self._freed)
+        self._proven = False
+        """The present worker has made a token."""
+        self.crew: Crew | None = None
+        """Told of losses and of new workers; set once, before the start."""
         self._frames = 0
         self._tokens = 0
         self._tokens_before = 0
@@ -180,6 +146,16 @@ class Supervisor:
         return None if self._worker is None else self._worker.pid
 
     @property
+    def stopped(self) -> bool:
+        """Whether it will never take a request again."""
+        return self._state is State.STOPPED
+
+    @property
+    def load(self) -> int:
+        """Requests that the present worker has."""
+        return len(self._flights)
+
+    @property
     def restarts(self) -> Mapping[str, int]:
         """Workers lost since the start, by reason."""
         return self._restarts
@@ -194,8 +170,16 @@ class Supervisor:
 
     def well(self, now: float) -> bool:
         """Whether a worker is there, has made a token, and makes more while work runs."""
-        proven = self._state is State.READY and self._tokens > 0
-        return proven and self._watch is not None and self._watch.well(now)
+        return self.able and self._watch is not None and self._watch.well(now)
+
+    @property
+    def able(self) -> bool:
+        """Whether a worker is there that has made a token."""
+        return self._proven and self._state is State.READY
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what the present worker holds for whom."""
+        return self._flights.holdings()
 
     async def start(self) -> None:
         """Start the first worker and make one token; raises EngineError."""
@@ -218,18 +202,28 @@ class Supervisor:
         if self._state is not State.STOPPED:
             self._move(State.STOPPED)
         # Clients hear of it at once, not after the worker has taken its time to exit.
-        self._flights.fail_all(_STOPPED)
+        self._flights.fail_all(EngineError(_STOPPED))
         keeper = self._keeper
         if keeper is not None:
             # Its scopes end the worker; a second cancellation does not interrupt that.
             keeper.cancel()
             await asyncio.wait({keeper})
 
-    async def generate(self, request: Request) -> Events:
+    def generate(self, request: Request) -> Events:
         """Answer a request; closing the iterator aborts it."""
+        return self.carry(request)
+
+    async def carry(
+        self,
+        request: Request,
+        passenger: Passenger | None = None,
+        *,
+        watched: Callable[[], None] | None = None,
+    ) -> Events:
+        """Answer a request of a passenger; `watched` is called with its first token."""
         if self._state is State.STOPPED or self._keeper is None:
             raise EngineError(_NOT_RUNNING)
-        flight = self._flights.add(request, self._now())
+        flight = self._flights.add(request, self._now(), passenger=passenger, watched=watched)
         try:
             take = flight.outbox.take
             while True:
@@ -238,7 +232,7 @@ class Supervisor:
                 if type(event) is Finished:  # not isinstance: this is the path of every chunk
                     return
         finally:
-            self._flights.forget(flight)
+            self._flights.forget(flight, self._now())
 
     def _receive(self, message: Up) -> None:
         self._frames += 1
@@ -247,6 +241,10 @@ class Supervisor:
                 self._tokens = message.tokens_made
                 self._stats = message.stats or self._stats
                 self._flights.step(message)
+                for freed in message.freed:
+                    self._flights.freed(freed, self._now())
+                if not self._proven and self._tokens:
+                    self._prove()
             case Beat():
                 self._tokens, self._stats = message.tokens_made, message.stats
             case Fault():
@@ -255,6 +253,15 @@ class Supervisor:
                 pass  # the process's business
             case _:
                 assert_never(message)
+
+    def _prove(self) -> None:
+        self._proven = True
+        if self.crew is not None:
+            self.crew.changed()
+
+    def _freed(self, wait_s: float, phase: str, tokens: int) -> None:
+        if self.crew is not None:
+            self.crew.freed(wait_s, phase, tokens)
 
     # The keeper: one worker after another.
 
@@ -301,7 +308,7 @@ class Supervisor:
         self._worker = worker
         assert self._first_info is not None
         now = self._now()
-        self._flights.worker_ready(worker.send, now)
+        self._flights.worker_ready(worker.send)
         if not self._first_info.done():
             self._first_info.set_result(info)
         else:
@@ -312,6 +319,7 @@ class Supervisor:
         self._worker = self._watch = self._stats = None
         self._tokens_before += self._tokens
         self._tokens = 0
+        self._proven = False
 
     async def _look_after(self, worker: WorkerProcess, info: EngineInfo) -> Loss:
         """Return why the worker was lost, once it is."""
@@ -326,7 +334,7 @@ class Supervisor:
         while not worker.lost.done():
             # `wait` leaves the future alone when the time is up; `wait_for` would cancel it.
             await asyncio.wait({worker.lost}, timeout=look_s)
-            sight = Sight(frames=self._frames, tokens=self._tokens, busy=self._flights.busy)
+            sight = Sight(frames=self._frames, tokens=self._tokens, busy=self.load > 0)
             if self._watch.look(self._now(), sight):
                 worker.lose(Loss.STALLED)
         return worker.lost.result()
@@ -334,8 +342,11 @@ class Supervisor:
     def _lose(self, loss: Loss, said: str | None) -> None:
         self._move(State.LOST)
         self._restarts[loss.value] += 1
-        self._log("worker.lost", reason=loss.value, said=said, requests=len(self._flights))
-        self._flights.worker_lost()
+        self._log("worker.lost", reason=loss.value, said=said, requests=self.load)
+        aboard = self._flights.worker_lost()
+        if self.crew is not None:
+            self.crew.lost(aboard)
+        self._flights.fail_all(WorkerLost(LOST))
 
     def _give_up_or_go_on(self, reason: str | None) -> None:
         """Raise EngineError if no worker was ever ready, and another would not be either."""
@@ -355,7 +366,9 @@ class Supervisor:
             self._move(State.STOPPED)
         if not keeper.cancelled() and (error := keeper.exception()) is not None:
             self._log("supervisor.ended", reason=type(error).__name__)
-        self._flights.fail_all(_NOT_RUNNING)
+        self._flights.fail_all(EngineError(_NOT_RUNNING))
+        if self.crew is not None:
+            self.crew.changed()
 
     def _first_request(self, now: float) -> Request:
         chat = Feature.TEXT not in self.info.supports

@@ -146,6 +146,15 @@ class End(msgspec.Struct, array_like=True, gc=False):
     decode_s: float | None
 
 
+class Freed(msgspec.Struct, array_like=True, gc=False):
+    """Request `id` was aborted, and the engine holds nothing of it any more."""
+
+    id: int
+    prompt_tokens: int
+    tokens_made: int
+    """Of all choices; 0 where it had not got beyond its prompt, or had ended by itself."""
+
+
 class Step(msgspec.Struct, array_like=True, tag="step"):
     """What one turn of the loop made, of all requests together, in this order."""
 
@@ -156,6 +165,7 @@ class Step(msgspec.Struct, array_like=True, tag="step"):
     """Since the worker's start; it never falls."""
     stats: StepStats | None = None
     """The engine's gauges, where they have changed."""
+    freed: Sequence[Freed] = ()
 
 
 class Beat(msgspec.Struct, array_like=True, tag="beat"):

@@ -193,7 +193,7 @@ def announced(monkeypatch: pytest.MonkeyPatch, server: ServerConfig, info: Engin
         service = SimpleNamespace(
             settings=replace(settings, server=server),
             model=model,
-            supervisor=SimpleNamespace(info=info),
+            engine=SimpleNamespace(info=info),
         )
         announce(cast("Service", service))
         return 0

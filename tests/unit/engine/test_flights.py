@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from forebay.core.errors import DeadlineExceeded, EngineError, Invalid, Outcome, ServingError
-from forebay.core.request import Delta, EngineTiming, Finished, Scheduled, Usage
+from forebay.core.request import Delta, EngineTiming, Finished, Made, Scheduled, Usage
 from forebay.engine.flights import Flight, Flights
-from forebay.engine.wire import Abort, Down, End, Fault, Piece, Step, Submit, Taken
+from forebay.engine.protocol import WorkerLost
+from forebay.engine.wire import Abort, Down, End, Fault, Freed, Piece, Step, Submit, Taken
+from forebay.policy.quarantine import Passenger
 from tests.support.requests import a_request
 
 
@@ -27,7 +29,7 @@ class Line:
 
 @pytest.fixture
 def flights() -> Flights:
-    return Flights(pending_deltas_max=8, resubmits_max=1)
+    return Flights(pending_deltas_max=8)
 
 
 def a_step(*pieces: Piece, ends: tuple[End, ...] = (), taken: tuple[Taken, ...] = ()) -> Step:
@@ -45,24 +47,34 @@ def test_a_request_goes_to_the_worker_that_is_there_with_the_time_it_has_left(
     flights: Flights,
 ) -> None:
     line = Line()
-    flights.worker_ready(line, 0.0)
+    flights.worker_ready(line)
     flights.add(a_request(deadline=90.0, stream=True), 30.0)
     [submit] = line.sent
     assert isinstance(submit, Submit)
     assert (submit.time_left_s, submit.stream) == (60.0, True)
-    assert flights.busy
 
 
-def test_a_request_that_finds_no_worker_waits_for_one(flights: Flights) -> None:
-    flight = flights.add(a_request(), 0.0)
-    assert not flights.busy
-    line = Line()
-    flights.worker_ready(line, 1.0)
-    assert line.submitted == [flight.id]
+def test_a_request_that_finds_no_worker_is_lost_at_once(flights: Flights) -> None:
+    with pytest.raises(WorkerLost):
+        flights.add(a_request(), 0.0)
+    flights.worker_ready(Line())
+    flights.worker_lost()
+    with pytest.raises(WorkerLost):
+        flights.add(a_request(), 0.0)
+    assert len(flights) == 0
+
+
+def test_what_was_made_before_goes_to_the_worker(flights: Flights) -> None:
+    line, made = Line(), (Made(token_ids=(7,), characters=1, tokens=1),)
+    flights.worker_ready(line)
+    flights.add(a_request(made=made), 0.0)
+    [submit] = line.sent
+    assert isinstance(submit, Submit)
+    assert submit.made == made
 
 
 async def test_frames_become_events(flights: Flights) -> None:
-    flights.worker_ready(Line(), 0.0)
+    flights.worker_ready(Line())
     flight = flights.add(a_request(), 0.0)
     end = End(flight.id, 3, 1, 0.1, 0.0)
     flights.step(a_step(Piece(flight.id, "a"), ends=(end,), taken=(Taken(flight.id, 3),)))
@@ -74,7 +86,7 @@ async def test_frames_become_events(flights: Flights) -> None:
 
 
 def test_news_of_nobody_are_dropped(flights: Flights) -> None:
-    flights.worker_ready(Line(), 0.0)
+    flights.worker_ready(Line())
     flights.step(a_step(Piece(9, "a"), ends=(End(9, 1, 1, None, None),), taken=(Taken(9, 1),)))
     flights.fault(Fault(9, Outcome.INVALID, "no"))
     flights.fault(Fault(None, Outcome.ENGINE_ERROR, "lost"))
@@ -83,64 +95,82 @@ def test_news_of_nobody_are_dropped(flights: Flights) -> None:
 
 def test_forgetting_a_request_aborts_it_once(flights: Flights) -> None:
     line = Line()
-    flights.worker_ready(line, 0.0)
+    flights.worker_ready(line)
     flight = flights.add(a_request(), 0.0)
-    flights.forget(flight)
-    flights.forget(flight)
+    flights.forget(flight, 1.0)
+    flights.forget(flight, 1.0)
     assert line.sent[1:] == [Abort(flight.id)]
-    assert not flights.busy
 
 
-def test_forgetting_what_has_ended_or_was_never_handed_over_tells_nobody(flights: Flights) -> None:
-    waiting = flights.add(a_request(), 0.0)
-    flights.forget(waiting)
+def test_forgetting_what_has_ended_tells_nobody(flights: Flights) -> None:
     line = Line()
-    flights.worker_ready(line, 0.0)
+    flights.worker_ready(line)
     flight = flights.add(a_request(), 0.0)
     flights.step(a_step(ends=(End(flight.id, 1, 1, None, None),)))
-    flights.forget(flight)
+    flights.forget(flight, 1.0)
     assert [type(message) for message in line.sent] == [Submit]
 
 
-def test_what_sent_nothing_is_run_again_once_and_then_ends_with_an_error(flights: Flights) -> None:
+async def test_what_a_lost_worker_had_sent_is_taken_first_and_then_the_loss(
+    flights: Flights,
+) -> None:
+    flights.worker_ready(Line())
     flight = flights.add(a_request(), 0.0)
-    for _ in range(2):
-        line = Line()
-        flights.worker_ready(line, 0.0)
-        assert line.submitted == [flight.id]
-        flights.worker_lost()
-    assert isinstance(failure_of(flight), EngineError)
-    assert len(flights) == 0
-
-
-async def test_what_sent_something_ends_with_an_error(flights: Flights) -> None:
-    flights.worker_ready(Line(), 0.0)
-    flight = flights.add(a_request(), 0.0)
-    flights.step(a_step(Piece(flight.id, "a")))
-    await flight.outbox.take()
+    flights.step(a_step(Piece(flight.id, "a", token_ids=(5,))))
     flights.worker_lost()
-    with pytest.raises(EngineError):
+    flights.fail_all(WorkerLost("lost"))
+    assert await flight.outbox.take() == Delta("a", token_ids=(5,))
+    with pytest.raises(WorkerLost):
         await flight.outbox.take()
 
 
-async def test_what_was_made_but_not_taken_is_made_again(flights: Flights) -> None:
-    flights.worker_ready(Line(), 0.0)
-    flight = flights.add(a_request(), 0.0)
-    flights.step(a_step(Piece(flight.id, "old"), taken=(Taken(flight.id, 3),)))
+def test_a_loss_names_who_was_aboard_and_nobody_else(flights: Flights) -> None:
+    flights.worker_ready(Line())
+    passengers = [Passenger() for _ in range(4)]
+    ended, gone, failed, aboard = [
+        flights.add(a_request(), 0.0, passenger=passenger) for passenger in passengers
+    ]
+    flights.add(a_request(), 0.0)
+    flights.step(a_step(ends=(End(ended.id, 1, 1, None, None),)))
+    flights.forget(gone, 1.0)
+    flights.fault(Fault(failed.id, Outcome.INVALID, "no"))
+    assert flights.worker_lost() == [aboard.passenger]
+
+
+def test_whoever_watches_hears_of_the_first_token_once(flights: Flights) -> None:
+    seen: list[str] = []
+    flights.worker_ready(Line())
+    flight = flights.add(a_request(), 0.0, watched=lambda: seen.append("token"))
+    flights.step(a_step(taken=(Taken(flight.id, 3),)))
+    assert seen == []
+    flights.step(a_step(Piece(flight.id, "a"), Piece(flight.id, "b")))
+    flights.step(a_step(Piece(flight.id, "c")))
+    assert seen == ["token"]
+
+
+def test_an_aborted_request_is_held_until_the_worker_says_that_it_is_not() -> None:
+    freed: list[tuple[float, str, int]] = []
+    flights = Flights(pending_deltas_max=8, freed=lambda *facts: freed.append(facts))
+    flights.worker_ready(Line())
+    first, second = [flights.add(a_request(choices=2), 1.0) for _ in range(2)]
+    assert [(held.kind, held.amount, held.since) for held in flights.holdings()] == [
+        ("engine_request", 2, 1.0)
+    ] * 2
+    flights.forget(first, 5.0)
+    flights.forget(second, 5.0)
+    assert [held.since for held in flights.holdings()] == [5.0, 5.0]
+    flights.freed(Freed(first.id, 30, 0), 5.25)
+    flights.freed(Freed(second.id, 30, 7), 5.5)
+    flights.freed(Freed(second.id, 30, 7), 6.0)
+    assert freed == [(0.25, "prefill", 30), (0.5, "decode", 7)]
+    assert list(flights.holdings()) == []
+
+
+def test_with_a_lost_worker_nothing_is_held_by_it(flights: Flights) -> None:
+    flights.worker_ready(Line())
+    flights.forget(flights.add(a_request(), 0.0), 1.0)
     flights.worker_lost()
-    flights.worker_ready(Line(), 1.0)
-    flights.step(a_step(Piece(flight.id, "new"), taken=(Taken(flight.id, 3),)))
-    assert await flight.outbox.take() == Scheduled(3)
-    assert await flight.outbox.take() == Delta("new")
-
-
-def test_waiting_costs_no_run(flights: Flights) -> None:
-    flight = flights.add(a_request(), 0.0)
-    for _ in range(5):
-        flights.worker_lost()
-    line = Line()
-    flights.worker_ready(line, 0.0)
-    assert line.submitted == [flight.id]
+    assert list(flights.holdings()) == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +185,7 @@ def test_waiting_costs_no_run(flights: Flights) -> None:
 def test_a_fault_ends_its_request_with_its_outcome(
     flights: Flights, outcome: Outcome, kind: type[ServingError]
 ) -> None:
-    flights.worker_ready(Line(), 0.0)
+    flights.worker_ready(Line())
     flight = flights.add(a_request(), 0.0)
     flights.fault(Fault(flight.id, outcome, "why", "prompt"))
     error = failure_of(flight)
@@ -165,7 +195,8 @@ def test_a_fault_ends_its_request_with_its_outcome(
 
 
 def test_everything_can_be_ended_at_once(flights: Flights) -> None:
+    flights.worker_ready(Line())
     both = [flights.add(a_request(), 0.0) for _ in range(2)]
-    flights.fail_all("stopped")
+    flights.fail_all(EngineError("stopped"))
     assert {failure_of(flight).message for flight in both} == {"stopped"}
     assert len(flights) == 0

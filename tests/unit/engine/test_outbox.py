@@ -115,15 +115,3 @@ async def test_a_reader_that_is_cancelled_leaves_the_events_there() -> None:
         await taking
     outbox.put(Delta("a"))
     assert await outbox.take() == Delta("a")
-
-
-async def test_what_nobody_took_can_be_begun_again() -> None:
-    outbox = Outbox(8)
-    outbox.schedule(1)
-    outbox.put(Delta("old"))
-    outbox.restart()
-    outbox.schedule(2)
-    outbox.put(Delta("new"))
-    assert await outbox.take() == Scheduled(2)
-    with pytest.raises(AssertionError):
-        outbox.restart()

@@ -167,6 +167,16 @@ def test_a_choice_that_has_all_its_tokens_ends_at_its_limit() -> None:
     assert [end.completion_tokens for end in step.ends] == [1]
 
 
+def test_only_text_beyond_what_was_handed_out_is_sent() -> None:
+    first, second = Worker(), Worker()
+    first.submit("one two", Sampling(tokens_max=1))
+    [said] = [piece for step in first.steps() for piece in step.pieces]
+    second.submit("one two", Sampling(), (Made(token_ids=said.token_ids, characters=2),))
+    pieces = [piece for step in second.steps() for piece in step.pieces]
+    assert "".join(piece.text for piece in pieces) == "e two "
+    assert sum(piece.tokens for piece in pieces) == 2
+
+
 def test_what_does_not_fit_what_was_handed_out_fails_alone() -> None:
     worker = Worker()
     worker.submit("one two", Sampling(), (Made(token_ids=(300,), characters=90, tokens=1),))

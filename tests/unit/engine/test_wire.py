@@ -15,6 +15,7 @@ from forebay.core.request import (
     FinishReason,
     JsonObject,
     JsonSchema,
+    Made,
     Message,
     Prompt,
     Role,
@@ -32,6 +33,7 @@ from forebay.engine.wire import (
     End,
     Fault,
     FrameReader,
+    Freed,
     Garbage,
     Hello,
     Load,
@@ -57,7 +59,12 @@ LONG_SAMPLING = Sampling(tokens_max=3, seed=2**62, stop=("a", "é"), choices=2, 
 
 DOWN: list[Down] = [
     Load("scripted", {"decode_s": 0.1, "directions": True}, "/models/x", 0.25),
-    Submit(1, TextPrompt("hällo"), pack_sampling(LONG_SAMPLING), stream=True, time_left_s=1.5),
+    Submit(
+        *(1, TextPrompt("hällo"), pack_sampling(LONG_SAMPLING)),
+        stream=True,
+        time_left_s=1.5,
+        made=(Made(token_ids=(2**57, 3), characters=2, tokens=1), Made(finished=True)),
+    ),
     Abort(2**40),
     Stop(),
 ]
@@ -69,10 +76,11 @@ UP: list[Up] = [
     Ready(INFO),
     Step(
         [Taken(1, 5)],
-        [Piece(1, "hé", 2, 1, FinishReason.STOP, (TokenLogprob("h", b"\xff", -0.5),))],
+        [Piece(1, "hé", 2, 1, FinishReason.STOP, (TokenLogprob("h", b"\xff", -0.5),), (5, 2**57))],
         [End(1, 5, 2, 0.1, None)],
         7,
         StepStats(1, 2, 0.5, 7),
+        [Freed(4, 30, 2)],
     ),
     Beat(7, StepStats(0, 0, 0.0, 7)),
     Fault(3, Outcome.INVALID, "no", "prompt"),
