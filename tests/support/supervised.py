@@ -43,7 +43,7 @@ class Kept(Replicas):
         self.supervisor = supervisors[0]
         self.freed: list[tuple[float, str, int]] = []
 
-    def _note_freed(self, wait_s: float, phase: str, tokens: int) -> None:
+    def _note_freed(self, wait_s: float, phase: str, *, tokens: int) -> None:
         self.freed.append((wait_s, phase, tokens))
 
     @property

@@ -28,7 +28,7 @@ _FREEING_MAX: Final = 65_536
 class FreedHook(Protocol):
     """Told when an aborted request holds nothing any more.  Must not raise or block."""
 
-    def __call__(self, wait_s: float, phase: str, tokens: int) -> None:
+    def __call__(self, wait_s: float, phase: str, *, tokens: int) -> None:
         """Take the time since the abort, `prefill` or `decode`, and tokens made in vain.
 
         In `prefill` these are the prompt's, afterwards the answer's.
@@ -166,7 +166,7 @@ class Flights:
             return
         made = freed.tokens_made
         phase = "decode" if made else "prefill"
-        self._freed(now - aborted[1], phase, made or freed.prompt_tokens)
+        self._freed(now - aborted[1], phase, tokens=made or freed.prompt_tokens)
 
 
 def _holding(request: Request, since: float) -> Holding:

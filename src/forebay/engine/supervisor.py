@@ -88,7 +88,7 @@ class Crew(Protocol):
     def lost(self, aboard: Sequence[Passenger]) -> None:
         """Judge those who were aboard; they are told when this returns."""
 
-    def freed(self, wait_s: float, phase: str, tokens: int) -> None:
+    def freed(self, wait_s: float, phase: str, *, tokens: int) -> None:
         """Note that nothing of an aborted request is held any more; see `FreedHook`."""
 
 
@@ -259,9 +259,9 @@ class Supervisor:
         if self.crew is not None:
             self.crew.changed()
 
-    def _freed(self, wait_s: float, phase: str, tokens: int) -> None:
+    def _freed(self, wait_s: float, phase: str, *, tokens: int) -> None:
         if self.crew is not None:
-            self.crew.freed(wait_s, phase, tokens)
+            self.crew.freed(wait_s, phase, tokens=tokens)
 
     # The keeper: one worker after another.
 

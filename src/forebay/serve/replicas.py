@@ -125,6 +125,7 @@ class Replicas:
             share_max=config.rerun_share_max, per_s_min=config.reruns_per_s_min, reserve=1.0
         )
         self._reruns = 0
+        self._poisoned = 0
 
     @property
     def info(self) -> EngineInfo:
@@ -141,6 +142,11 @@ class Replicas:
     def reruns(self) -> int:
         """Runs that went on with another worker."""
         return self._reruns
+
+    @property
+    def poisoned(self) -> int:
+        """Requests found to end workers."""
+        return self._poisoned
 
     def progress(self) -> int:
         """Tokens made since the start, by all workers."""
@@ -320,7 +326,8 @@ class Replicas:
 
     def lost(self, index: int, aboard: Sequence[Passenger]) -> None:
         """Judge those who were aboard a worker that is lost."""
-        self._quarantine.lost(index, aboard)
+        if self._quarantine.lost(index, aboard) is not None:
+            self._poisoned += 1
 
 
 class _Crew:
@@ -341,10 +348,10 @@ class _Crew:
         """Judge those who were aboard; they are told when this returns."""
         self._replicas.lost(self._index, aboard)
 
-    def freed(self, wait_s: float, phase: str, tokens: int) -> None:
+    def freed(self, wait_s: float, phase: str, *, tokens: int) -> None:
         """Note that nothing of an aborted request is held any more."""
         if self._freed is not None:
-            self._freed(wait_s, phase, tokens)
+            self._freed(wait_s, phase, tokens=tokens)
 
 
 def _wish(request: Request) -> tuple[str, str]:

@@ -150,7 +150,11 @@ def test_whoever_watches_hears_of_the_first_token_once(flights: Flights) -> None
 
 def test_an_aborted_request_is_held_until_the_worker_says_that_it_is_not() -> None:
     freed: list[tuple[float, str, int]] = []
-    flights = Flights(pending_deltas_max=8, freed=lambda *facts: freed.append(facts))
+
+    def note(wait_s: float, phase: str, *, tokens: int) -> None:
+        freed.append((wait_s, phase, tokens))
+
+    flights = Flights(pending_deltas_max=8, freed=note)
     flights.worker_ready(Line())
     first, second = [flights.add(a_request(choices=2), 1.0) for _ in range(2)]
     assert [(held.kind, held.amount, held.since) for held in flights.holdings()] == [
