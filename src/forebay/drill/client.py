@@ -151,7 +151,7 @@ class Visit:
 
     async def _read_chunks(self, bytes_min: int | None) -> None:
         seen = self.seen
-        while size := int((await self._reader.readline()).split(b";")[0] or b"x", 16):
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
             seen.body += (await self._reader.readexactly(size + 2))[:-2]
             seen.first = seen.first or time.monotonic()
             if bytes_min is not None and len(seen.body) >= bytes_min:

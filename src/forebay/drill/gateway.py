@@ -1,8 +1,9 @@
 """Drill: the gateway is killed while many clients ask under keys, and starts again.
 
-Every key is asked for by several clients at once, half of the keys as streams.  Clients try
-again until they have an answer; of each stream's clients one goes on with `Last-Event-ID` from
-where it was cut.  What everybody saw is held against a small model (`history.py`).
+Every key is asked for by several clients at once, and by one more only after the restart; half
+of the keys are streams.  Clients try again until they have an answer; of each stream's clients
+one goes on with `Last-Event-ID` from where it was cut.  What everybody saw is held against a
+small model (`history.py`).
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from forebay.drill.server import started
 from forebay.drill.stage import Drill, Stage
 
 DUPLICATES: Final = 5
+"""Clients who ask for one key at once.  One more asks after the restart."""
 _ANSWERED_BEFORE: Final = 0.3
 """The gateway dies when this share of the clients has an answer."""
 _TRY_S_MAX: Final = 90.0
@@ -43,6 +45,11 @@ class Wish:
     key: str
     client: int
     stream: bool
+
+    @property
+    def late(self) -> bool:
+        """Whether it asks only once the gateway has been killed."""
+        return self.client == DUPLICATES
 
     @property
     def resumes(self) -> bool:
@@ -71,6 +78,7 @@ class Clients:
         self.history: list[Op] = []
         self.statuses: dict[int, int] = {}
         self.enough = asyncio.Event()
+        self.killed = asyncio.Event()
 
     async def run(self) -> None:
         """Ask until everybody has an answer."""
@@ -79,6 +87,8 @@ class Clients:
                 group.create_task(self._client(wish))
 
     async def _client(self, wish: Wish) -> None:
+        if wish.late:
+            await self.killed.wait()
         asked = time.monotonic()
         had, tries, resumed = b"", 0, False
         while time.monotonic() - asked < _TRY_S_MAX:
@@ -145,7 +155,7 @@ def run(stage: Stage) -> Findings:
     wishes = [
         Wish(key=f"drill-{number}", client=client, stream=number % 2 == 0)
         for number in range(keys)
-        for client in range(DUPLICATES)
+        for client in range(DUPLICATES + 1)
     ]
     return uvloop.run(_drill(stage, wishes))
 
@@ -162,6 +172,7 @@ async def _drill(stage: Stage, wishes: list[Wish]) -> Findings:
         answered_before = len(clients.history)
         with stage.broken(faults.killed(server.process.pid, "gateway killed (SIGKILL)")):
             await asyncio.to_thread(server.process.wait)
+        clients.killed.set()
         stage.say("the gateway was killed")
         again = dataclasses.replace(wish, port=server.target.port)
         server = await asyncio.to_thread(started, again)

@@ -1,15 +1,20 @@
 """Drills run one after another, and what is written of them."""
 
 import dataclasses
+import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from forebay.bench import machine
 from forebay.drill.findings import DrillFailed, Findings, Gate, Result, Skipped
 from forebay.drill.stage import Drill, Say, Stage
+
+_ERROR: Final = '"log.level":"error"'
+_ERRORS_MAX: Final = 20
 
 
 def run(drill: Drill, engine: str, *, quick: bool, models: Path, say: Say) -> Result:
@@ -25,6 +30,7 @@ def run(drill: Drill, engine: str, *, quick: bool, models: Path, say: Say) -> Re
             skipped = str(reason)
         except DrillFailed as reason:
             failed = str(reason)
+        errors = _errors(stage.folder)
     return Result(
         drill=drill.name,
         engine=engine,
@@ -34,7 +40,20 @@ def run(drill: Drill, engine: str, *, quick: bool, models: Path, say: Say) -> Re
         faults=tuple(stage.faults),
         skipped=skipped,
         failed=failed,
+        errors=errors,
     )
+
+
+def _errors(folder: Path) -> dict[str, int]:
+    """Return what the servers logged as errors, counted."""
+    found: Counter[str] = Counter()
+    for log in folder.glob("*.log"):
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            if _ERROR in line and line.startswith("{"):
+                said = json.loads(line)
+                words = (said.get(key) for key in ("message", "outcome", "error"))
+                found[" ".join(word for word in words if word)] += 1
+    return dict(found.most_common(_ERRORS_MAX))
 
 
 def as_data(results: Sequence[Result]) -> dict[str, Any]:
