@@ -264,3 +264,36 @@ async def test_an_answer_that_made_room_before_it_was_paid_is_not_owed_any_more(
     await until(lambda: not store.owed)
     assert ("name-1" in far, "name-2" in far) == (False, True)
     await store.close()
+
+
+async def test_an_answer_that_ends_in_an_absence_is_delivered_though_nothing_was_renewed(
+    two: Two,
+) -> None:
+    assert await two.mine.claim(a_wish()) == Fresh()
+    two.far.away = True
+    assert await two.mine.finish(a_wish(), b"answer")
+    two.far.away = False
+    await until(lambda: not two.mine.owed)
+    assert await two.theirs.claim(a_wish(owner="owner-2")) == Done(fingerprint="f", blob=b"answer")
+
+
+async def test_a_stream_given_up_in_an_absence_is_gone_and_not_unknown_afterwards(
+    two: Two,
+) -> None:
+    two.far.away = True
+    await two.mine.claim(a_wish())
+    await two.mine.abandon(a_wish())
+    two.far.away = False
+    assert await two.mine.find("owner-1") == Expired()
+
+
+async def test_who_claimed_in_an_absence_goes_on_though_another_did_so_too(two: Two) -> None:
+    two.far.away = True
+    assert isinstance(await two.mine.claim(a_wish()), Fresh)
+    two.far.away = False
+    assert await two.theirs.claim(a_wish(owner="owner-2")) == Fresh()
+    assert await two.mine.renew(a_wish())
+    assert await two.mine.finish(a_wish(), b"mine")
+    assert await two.theirs.finish(a_wish(owner="owner-2"), b"theirs")
+    await until(lambda: not two.mine.owed)
+    assert await two.far.look("name") == Done(fingerprint="f", blob=b"theirs")
