@@ -30,7 +30,8 @@ class Pipeline:
 
     def reopen(self, request: Request) -> Events:
         """Yield the events of an answer that was begun before."""
-        return self._told(request, self.replay.reopen(request.completion_id, request.tenant))
+        answer = self.replay.reopen(request.completion_id, request.tenant)
+        return self._told(request, until(request.deadline, answer))
 
     async def _told(self, request: Request, answer: Events) -> Events:
         """Pass an answer on; however it ends, give all back and write one record."""

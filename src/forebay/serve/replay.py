@@ -114,6 +114,11 @@ class Replay:
         self._streams: dict[str, Flight] = {}
         self._flying: set[Flight] = set()
 
+    @property
+    def degraded(self) -> bool:
+        """Whether keys are known to this process only, for their store is away."""
+        return self._keys.store.away
+
     async def start(self) -> None:
         """Open the store.  One that is away is found out when it is asked."""
         await self._keys.store.open()
@@ -261,6 +266,7 @@ class Replay:
                     if flight.log.whole and flight.keep:
                         blob = pack(answer, flight.log.events, event.usage)
                         await self._cache.put(name, blob)
+                    self._let_go(flight)  # it is over: who comes now asks the cache, or anew
                 await flight.push(event)
 
     def _flight(self, request: Request, name: str, wish: Wish | None = None) -> Flight:
