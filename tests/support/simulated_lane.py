@@ -79,9 +79,9 @@ class Seen:
 
     served: list[Caller] = field(default_factory=list)
     returned: list[Caller] = field(default_factory=list)
-    moments: list[float] = field(default_factory=list)
     refused: int = 0
-    slowest: float = 1.0
+    expired: int = 0
+    """Were let in to wait, and waited longer than their first token may take."""
 
     def errors_s(self, since: float) -> list[float]:
         """Return actual minus expected time to first token of those admitted, sorted by size."""
@@ -226,7 +226,6 @@ class SimulatedLane:
         promise = self.book.promise(wish, offer, self.now, ticket=caller.ticket)
         if promise.ticket is None:
             return
-        self.seen.moments.append(promise.at)
         if self.dice.random() < self.shape.returning:
             again = Caller(
                 number=caller.number,
@@ -241,6 +240,9 @@ class SimulatedLane:
     def _settle(self) -> None:
         while self._running < self.shape.places and (self._back or self._fresh):
             caller = (self._back or self._fresh).popleft()
+            if not caller.kept and self.now - caller.arrived > self.shape.ttft_s:
+                self.seen.expired += 1
+                continue
             self._running += 1
             caller.admitted, caller.taken = self.now, self._running
             prefill = 1 + caller.prompt_tokens / self.shape.prompt_tokens_per_step

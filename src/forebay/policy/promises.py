@@ -2,20 +2,23 @@
 
 Theory of operation
 -------------------
-Who is refused is told a moment.  Moments are handed out one behind the other, at the pace at
-which places come free, so no stretch of time is promised more than the lane can serve; a
-share of the pace is left to those who come unpromised.  Who comes back at its moment, or a
-little later, is let in ahead of fresh arrivals.  Who comes too early is told the same moment
-again.  Who does not come by `grace_s` later has lost it.
+Who is refused is told a moment.  Time ahead is cut into stretches, each with room for the
+places that come free in it, less a share for those who come unpromised; a promise takes the
+earliest room after the queue of now.  Who comes back at its moment, or a little later, is let
+in ahead of fresh arrivals.  Who comes too early is told the same moment again.  Who does not
+come by `grace_s` later has lost it.
+
+Not everybody comes back.  The share of promises that are redeemed is learned, and a promise
+takes room, and fresh arrivals reckon with it, by that share: so what is expected to be claimed
+never exceeds what the lane has, and nobody idles for those who stay away.
 
 A promise goes OPEN -> REDEEMED or OPEN -> MISSED, once.  It is found again by its ticket,
-or by who asked for what: (tenant, digest).  The learned share of promises that are redeemed
-says how much of the promised work fresh arrivals must reckon with: nobody idles for those
-who never come back.
+or by who asked for what: (tenant, digest).
 """
 
-import bisect
 import enum
+import heapq
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -36,11 +39,9 @@ class _State(enum.Enum):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Entry:
-    """A promise in the book; `total` is all the work promised up to and including it."""
+    """A promise in the book."""
 
     at: float
-    size: int
-    total: int
     ticket: str
     wish: Wish
     state: _State = _State.OPEN
@@ -68,7 +69,7 @@ class Offer:
 
 
 class PromiseBook:
-    """The promises of one lane, in the order of their moments."""
+    """The promises of one lane."""
 
     def __init__(
         self, *, promises_max: int, grace_s: float, horizon_s: float, share_max: float
@@ -82,16 +83,13 @@ class PromiseBook:
         self._promises_max = promises_max
         self._grace_s = grace_s
         self._horizon_s = horizon_s
-        self._share_max = share_max
-        # The whole mutable state.  `_line` is ordered by moment; what lies before `_head` is
-        # done with, and cut off now and then.  Both maps hold OPEN promises only.  `share` is the
-        # learned share of promises that are redeemed: all, as long as nothing is known.
-        self._line: list[_Entry] = []
-        self._head = 0
+        # The whole mutable state.  Both maps hold OPEN promises only; `_ending` holds each until
+        # it can no longer be redeemed, the earliest first.  `share` is the learned share of
+        # promises that are redeemed: all, as long as nothing is known.
+        self._room = _Room(share_max, horizon_s)
+        self._ending: list[tuple[float, int, _Entry]] = []
         self._by_ticket: dict[str, _Entry] = {}
         self._by_wish: dict[Wish, deque[_Entry]] = {}
-        self._end = -1.0
-        self._total = 0
         self.share = 1.0
         self.made = 0
         self.redeemed = 0
@@ -106,19 +104,19 @@ class PromiseBook:
     ) -> Promise:
         """Promise a moment to a request that is refused; `ticket` is what it came with, if any."""
         self.settle(now)
-        early = self._find(wish, ticket) if ticket is not None else None
-        if early is not None and early.at > now:
+        early = self._by_ticket.get(ticket) if ticket is not None else None
+        if early is not None and early.wish.tenant == wish.tenant and early.at > now:
             return Promise(at=early.at, ticket=early.ticket)
-        gap_s = offer.gap_s * offer.size / self._share_max
-        at = max(now + offer.wait_s, self._end + gap_s)
-        if at > now + self._horizon_s or len(self._line) - self._head >= self._promises_max:
-            return Promise(at=min(at, now + self._horizon_s), ticket=None)
-        self._end = at
-        self._total += offer.size
+        until = now + self._horizon_s
+        gap_s = offer.gap_s * min(1.0, self.share + _SHARE_DOUBT)
+        at = self._room.earliest(now + offer.wait_s, until, gap_s)
+        if at >= until or len(self._ending) >= self._promises_max:
+            return Promise(at=min(at, until), ticket=None)
+        self._room.take(at, offer.size, gap_s)
         self.made += 1
         name = f"{self.made:x}-{wish.digest[:_DIGEST_KEPT]}"
-        entry = _Entry(at=at, size=offer.size, total=self._total, ticket=name, wish=wish)
-        self._line.append(entry)
+        entry = _Entry(at=at, ticket=name, wish=wish)
+        heapq.heappush(self._ending, (at + self._grace_s, self.made, entry))
         self._by_ticket[name] = entry
         self._by_wish.setdefault(wish, deque()).append(entry)
         return Promise(at=at, ticket=name)
@@ -137,25 +135,16 @@ class PromiseBook:
         self.settle(now)
         if not self._by_ticket or seconds <= 0.0:
             return 0.0
-        # Who is due within a blink may have come already.
-        first = bisect.bisect_right(self._line, now + _EARLY_S, lo=self._head, key=_moment)
-        last = bisect.bisect_right(self._line, now + seconds, lo=first, key=_moment)
-        if first == last:
-            return 0.0
-        begun = self._line[first].total - self._line[first].size
-        return self.share * (self._line[last - 1].total - begun) / seconds
+        return self.share * self._room.promised(now, now + seconds) / seconds
 
     def settle(self, now: float) -> None:
         """Give up on those who did not come; amortized, each promise is looked at once."""
-        line, head = self._line, self._head
-        while head < len(line) and line[head].at + self._grace_s < now:
-            if line[head].state is _State.OPEN:
-                self._close(line[head], _State.MISSED)
-            head += 1
-        if head > _DONE_KEPT and head * 2 > len(line):
-            del line[:head]
-            head = 0
-        self._head = head
+        ending = self._ending
+        while ending and ending[0][0] < now:
+            entry = heapq.heappop(ending)[2]
+            if entry.state is _State.OPEN:
+                self._close(entry, _State.MISSED)
+        self._room.forget(now)
 
     def _find(self, wish: Wish, ticket: str | None) -> _Entry | None:
         """Return the open promise of this ticket; without one, the wish's earliest."""
@@ -164,7 +153,7 @@ class PromiseBook:
             if entry is not None and entry.wish.tenant == wish.tenant:
                 return entry
         waiting = self._by_wish.get(wish)
-        return waiting[0] if waiting else None
+        return min(waiting, key=_moment) if waiting else None
 
     def _close(self, entry: _Entry, state: _State) -> None:
         assert entry.state is _State.OPEN, "a promise ends once"
@@ -180,14 +169,83 @@ class PromiseBook:
         self.share += _NEWEST_SHARE * (kept - self.share)
 
 
+class _Room:
+    """How many places are promised in the time ahead, in stretches of equal length."""
+
+    def __init__(self, share_max: float, horizon_s: float) -> None:
+        self._share_max = share_max
+        self._stretches_max = math.ceil(horizon_s / _STRETCH_S)
+        # The whole mutable state: places promised in each stretch; for each full one the next
+        # that may not be, as of the gap they were full at; the stretch that is now.
+        self._places: dict[int, float] = {}
+        self._next: dict[int, int] = {}
+        self._full_gap_s = 0.0
+        self._current = 0
+
+    def earliest(self, after: float, until: float, gap_s: float) -> float:
+        """Return the earliest moment with room, at least `after`; `until` if there is none."""
+        if gap_s < self._full_gap_s * _FASTER:
+            self._next.clear()
+        if not self._next:
+            self._full_gap_s = gap_s
+        end = math.ceil(until / _STRETCH_S)
+        stretch, passed = math.ceil(after / _STRETCH_S), []
+        while stretch < end:
+            if stretch in self._next:
+                passed.append(stretch)
+                stretch = self._next[stretch]
+            elif self._places.get(stretch, 0.0) < self._capacity(gap_s) * _FULL:
+                break
+            else:
+                self._next[stretch] = stretch + 1
+        for full in passed:
+            self._next[full] = stretch
+        taken = self._places.get(stretch, 0.0) / self._capacity(gap_s)
+        return min(until, (stretch + min(taken, 1.0)) * _STRETCH_S)
+
+    def take(self, at: float, size: int, gap_s: float) -> None:
+        """Promise places from a moment on that has room."""
+        first, left, capacity = math.floor(at / _STRETCH_S), float(size), self._capacity(gap_s)
+        for stretch in range(first, first + self._stretches_max):
+            there = self._places.get(stretch, 0.0)
+            more = min(left, max(0.0, capacity - there))
+            self._places[stretch] = there + more
+            left -= more
+            if left <= 0.0:
+                break
+
+    def promised(self, first: float, last: float) -> float:
+        """Return the places promised between two moments."""
+        stretches = range(math.ceil(first / _STRETCH_S), math.ceil(last / _STRETCH_S))
+        return sum(self._places.get(stretch, 0.0) for stretch in stretches)
+
+    def forget(self, now: float) -> None:
+        """Forget what is over."""
+        current = math.floor(now / _STRETCH_S)
+        if current > self._current:
+            for stretches in (self._places, self._next):
+                for stretch in [each for each in stretches if each < current]:
+                    del stretches[stretch]
+        self._current = current
+
+    def _capacity(self, gap_s: float) -> float:
+        return self._share_max * _STRETCH_S / gap_s
+
+
+_STRETCH_S: Final = 0.25
+"""A promise is this exact; a short stretch costs little, because full ones are skipped."""
+_FASTER: Final = 0.8
+"""A gap that has become so much shorter makes it worth to look for room again."""
+_FULL: Final = 0.999
+"""So nearly full is full: sums of fractions are not exact."""
 _DIGEST_KEPT: Final = 16
 """Hexadecimal digits of the wish in a ticket: one of an earlier process fits no other wish."""
 _EARLY_S: Final = 0.05
 """How much too early counts as in time: clocks differ, and headers are rounded."""
 _NEWEST_SHARE: Final = 0.05
 """Weight of the newest promise: the last twenty or so tell how many are redeemed."""
-_DONE_KEPT: Final = 1024
-"""Entries done with that may stay at the line's head until they are cut off together."""
+_SHARE_DOUBT: Final = 0.1
+"""How many more than of late may come back; it also bounds what is promised at once."""
 
 
 def _moment(entry: _Entry) -> float:

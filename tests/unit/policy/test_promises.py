@@ -30,8 +30,8 @@ def test_a_share_of_the_pace_is_left_to_those_who_come_unpromised() -> None:
 
 def test_a_request_of_several_places_takes_as_many_turns() -> None:
     book = a_book()
-    book.promise(MINE, OFFER, 10.0)
-    assert book.promise(MINE, Offer(wait_s=1.0, gap_s=0.5, size=4), 10.0).at == 13.0
+    book.promise(MINE, Offer(wait_s=1.0, gap_s=0.5, size=4), 10.0)
+    assert book.promise(MINE, OFFER, 10.0).at == 13.0
 
 
 def test_who_comes_back_at_its_moment_is_let_in_once() -> None:
@@ -89,7 +89,8 @@ def test_promised_work_is_expected_in_the_time_it_falls_due() -> None:
     assert book.flow(2.0, 10.0) == 0.0
     for _ in range(4):
         book.promise(MINE, OFFER, 10.0)
-    assert book.flow(2.0, 10.0) == pytest.approx(3 / 2.0)  # 11.0, 11.5 and 12.0
+    assert book.flow(2.0, 10.0) == pytest.approx(2 / 2.0)  # those of 11.0 and 11.5
+    assert book.flow(3.0, 10.0) == pytest.approx(4 / 3.0)
     assert book.flow(2.0, 13.0) == 0.0
 
 
@@ -106,8 +107,35 @@ def test_a_book_forgets_what_is_done_with() -> None:
     book = a_book(promises_max=10_000, grace_s=0.0, horizon_s=1e6)
     for turn in range(20_000):
         book.promise(MINE, Offer(wait_s=0.0, gap_s=0.5), turn * 0.5)
-    assert len(book._line) < 5_000
+    assert len(book._ending) < 100
+    assert len(book._room._places) < 100
     assert len(book._by_wish) <= 1
+
+
+def test_promises_are_as_much_closer_as_fewer_are_redeemed() -> None:
+    book = a_book(grace_s=0.0, promises_max=10_000, horizon_s=1000.0)
+    for turn in range(200):
+        book.promise(MINE, Offer(wait_s=0.0, gap_s=0.5), turn * 10.0)
+    assert book.share < 0.01
+    first, *_, last = [book.promise(MINE, OFFER, 2000.0).at for _ in range(101)]
+    assert last - first == pytest.approx(100 * 0.5 * 0.1, rel=0.1)
+
+
+def test_room_that_those_who_stay_away_leave_is_promised_again() -> None:
+    book = a_book(grace_s=0.0, promises_max=10_000, horizon_s=1000.0)
+    for _ in range(400):
+        far = book.promise(MINE, OFFER, 10.0).at
+    assert far == pytest.approx(211.0, abs=1.0)
+    book.settle(80.0)
+    assert book.share < 0.01
+    assert book.promise(MINE, OFFER, 80.0).at == pytest.approx(81.0, abs=0.5)
+
+
+def test_a_lane_that_hardly_moves_is_promised_without_endless_work() -> None:
+    book = a_book(horizon_s=1e3)
+    hardly = Offer(wait_s=1.0, gap_s=1e9, size=128)
+    assert book.promise(MINE, hardly, 10.0).ticket is not None
+    assert book.promise(OTHER, hardly, 10.0).ticket is None
 
 
 def test_the_share_of_promises_that_are_redeemed_is_learned() -> None:
