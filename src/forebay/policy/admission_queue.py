@@ -176,10 +176,10 @@ class AdmissionQueue:
         )
 
     def _enter(self, request: Request, now: float) -> Ticket:
-        promised = self.outlook.came_back(request, now)
         due = min(now + self._config.wait_s_max, request.deadline)
         expires = min(due, now + self._patience_s(request, now))
-        ticket = Ticket(request, now, expires, due, next(self._numbers), promised=promised)
+        ticket = Ticket(request, now, expires, due, next(self._numbers))
+        ticket.promised = self.outlook.came_back(ticket, now)
         ticket.expected = self.outlook.expect(ticket, self._crowd(ticket, now))
         objection = self.outlook.objection(ticket, now)
         if objection is not None:
@@ -256,13 +256,8 @@ class AdmissionQueue:
         return f"The server is full: {len(self._running)} requests run and {self._waiting} wait. "
 
     def _come_back(self, ticket: Ticket, now: float) -> tuple[float, str | None]:
-        return self.outlook.come_back(
-            ticket.request,
-            ticket.expected,
-            ahead=self._waiting,
-            places=self._limit.current,
-            now=now,
-        )
+        places = self._limit.current
+        return self.outlook.come_back(ticket, ahead=self._waiting, places=places, now=now)
 
     def _expire(self, now: float) -> list[Ticket]:
         late: list[Ticket] = []

@@ -46,11 +46,11 @@ class Outlook:
             tokens = min(_COMPLETION_UNKNOWN, sampling.tokens_max or _COMPLETION_UNKNOWN)
         return cost_of(forecast.prompt_tokens(request.prompt), tokens * sampling.choices)
 
-    def came_back(self, request: Request, now: float) -> bool:
+    def came_back(self, ticket: Ticket, now: float) -> bool:
         """Whether a request was told to come back about now; its promise is spent by asking."""
         if not self.promises:
             return False
-        return self.promises.redeem(_wish(request), now, ticket=request.ticket)
+        return self.promises.redeem(_wish(ticket), now, ticket=ticket.request.ticket)
 
     def expect(self, ticket: Ticket, crowd: Crowd) -> Expectation | None:
         """Say what will become of a ticket; None while too little is known."""
@@ -87,15 +87,16 @@ class Outlook:
         return None
 
     def come_back(
-        self, request: Request, expected: Expectation | None, *, ahead: int, places: int, now: float
+        self, ticket: Ticket, *, ahead: int, places: int, now: float
     ) -> tuple[float, str | None]:
-        """Return in how many seconds a refused request will have a place, and its ticket."""
+        """Return in how many seconds a refused request will have a place, and what to show then."""
         gap_s = self._forecast.safe_gap_s(places) if self._foresees else None
-        if gap_s is None or expected is None:
+        if gap_s is None or ticket.expected is None:
             wait_s = self.pace.until_departures(ahead + 1, unknown_s=self._config.wait_s_max)
             return wait_s, None
-        offer = Offer(wait_s=expected.wait_s, gap_s=gap_s, size=request.sampling.choices)
-        promise = self.promises.promise(_wish(request), offer, now, ticket=request.ticket)
+        offer = Offer(wait_s=ticket.expected.wait_s, gap_s=gap_s, size=ticket.size)
+        shown = ticket.request.ticket
+        promise = self.promises.promise(_wish(ticket), offer, now, ticket=shown)
         return max(promise.at - now, 0.0), promise.ticket
 
     def departed(self, ticket: Ticket, *, taken: int, now: float) -> None:
@@ -125,5 +126,7 @@ _COMPLETION_UNKNOWN: Final = 64
 """Tokens per choice to reckon with until some were made."""
 
 
-def _wish(request: Request) -> Wish:
-    return Wish(request.tenant, digest(request))
+def _wish(ticket: Ticket) -> Wish:
+    if ticket.wish is None:
+        ticket.wish = Wish(ticket.request.tenant, digest(ticket.request))
+    return ticket.wish

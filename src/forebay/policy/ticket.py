@@ -8,6 +8,7 @@ from forebay.core.errors import Overloaded
 from forebay.core.record import Holding
 from forebay.core.request import Finished, Request
 from forebay.policy.forecast import Expectation
+from forebay.policy.promises import Wish
 
 
 class Place(enum.Enum):
@@ -30,10 +31,14 @@ class Ticket:
     since: float
     """When it came to the door."""
     expires: float
-    """When waiting becomes pointless."""
-    number: int
+    """When it is told that it waited in vain."""
+    due: float = 0.0
+    """When waiting becomes pointless: its deadline, or the longest wait."""
+    number: int = 0
     """How many came before it."""
     place: Place = Place.WAITING
+    wish: Wish | None = None
+    """Who asks for what, once somebody wanted to know."""
     promised: bool = False
     """It was told to come back at about this time, and goes before those who were not."""
     charge: float = 0.0
@@ -64,8 +69,11 @@ class Ticket:
 
     @property
     def rank(self) -> tuple[bool, float, int]:
-        """Its order among its tenant's tickets of one class; the least goes first."""
-        return (not self.promised, self.expires, self.number)
+        """Its order among its tenant's tickets of one class; the least goes first.
+
+        By deadline, not by `expires`: a shorter wait in a queue that stands does not go first.
+        """
+        return (not self.promised, self.due, self.number)
 
     def holding(self, kind: str) -> Holding:
         """Return it as a line of the ledger."""

@@ -27,6 +27,12 @@ class Admission:
         """How full the lane is now."""
         return self._queue.load
 
+    @property
+    def promises(self) -> dict[str, int]:
+        """Moments promised to those who were refused, by what became of them."""
+        book = self._queue.outlook.promises
+        return {"made": book.made, "redeemed": book.redeemed, "missed": book.missed}
+
     def holdings(self) -> Iterator[Holding]:
         """Yield every place that is held or waited for."""
         return self._queue.holdings()

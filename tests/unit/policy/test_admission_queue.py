@@ -25,8 +25,8 @@ def enter(queue: AdmissionQueue, now: float = 0.0, **facts: Any) -> Ticket:
 
 def retry_after_s(queue: AdmissionQueue) -> float:
     """What somebody would be told who is refused now."""
-    ahead = queue.load.waiting
-    return queue.outlook.come_back(a_request(), None, ahead=ahead, places=1, now=0.0)[0]
+    somebody = Ticket(a_request(), 0.0, 1.0)
+    return queue.outlook.come_back(somebody, ahead=queue.load.waiting, places=1, now=0.0)[0]
 
 
 def test_the_first_runs_and_the_next_waits() -> None:
