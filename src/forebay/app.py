@@ -7,6 +7,7 @@ A second signal ends the wait.  On SIGHUP and `POST /admin/reload` the settings 
 
 import asyncio
 import contextlib
+import functools
 import gc
 import socket
 import sys
@@ -37,7 +38,8 @@ from forebay.serve.signals import Signals
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
-from forebay.telemetry.metrics import Metrics, ServerReading
+from forebay.telemetry.metrics import Metrics
+from forebay.telemetry.readings import ServerReading
 
 _CLOSING_S: Final = 5.0
 """After a drain, how long ended requests get to send their last bytes."""
@@ -69,6 +71,7 @@ class Service:
     lanes: Lanes
     lifecycle: Lifecycle
     ledger: Ledger
+    replay: Replay
     gateway: Gateway
     rereading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time reads the settings again."""
@@ -86,6 +89,23 @@ class Service:
         self.gateway.admin.config = _admin_config(settings.server)
         self.lifecycle.retry_after_s = settings.server.drain_retry_s
         self.log.reconfigure(settings.log)
+
+    def read(self) -> ServerReading:
+        """Return what the process says of itself at this moment."""
+        counts = self.replay.counts
+        return ServerReading(
+            loop_lag_s=self.loop_lag.take(),
+            log_lines_dropped=self.log.dropped,
+            imbalance=self.ledger.imbalance,
+            held=self.ledger.amounts(),
+            flights=counts.flights,
+            cache={
+                "hit": counts.cache_hits,
+                "miss": counts.cache_misses,
+                "bypass": counts.cache_bypasses,
+            },
+            store_degraded=self.replay.degraded,
+        )
 
     async def reload(self) -> Reloaded:
         """Read the settings again and apply what can be; raises InvalidSettings."""
@@ -108,9 +128,6 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
     settings = live.current
     log, loop_lag = open_log(settings.log), LoopLag(MONOTONIC)
     metrics = Metrics(models=(model.name,))
-    metrics.watch_server(
-        lambda: ServerReading(loop_lag_s=loop_lag.take(), log_lines_dropped=log.dropped)
-    )
     spec = WorkerSpec(
         engine=settings.engine.name,
         options=settings.engine_options(settings.engine.name),
@@ -123,17 +140,20 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
         ],
         settings.supervisor,
         now=MONOTONIC,
+        freed=functools.partial(metrics.freed, model.name),
     )
     lanes = Lanes(coming=(model.name,))
     lifecycle = Lifecycle(
         lambda: engine.well(MONOTONIC()), retry_after_s=settings.server.drain_retry_s
     )
-    ledger = Ledger(MONOTONIC)
+    ledger, replay = Ledger(MONOTONIC), Replay()
+    for holder in (engine.holdings, replay.holdings):
+        ledger.ask(holder)
     admin = Admin(ledger, MONOTONIC, config=_admin_config(settings.server))
     hooks = (metrics, log, ledger)
     gateway = Gateway(
         pipeline=Pipeline(
-            lifecycle=lifecycle, replay=Replay(), lanes=lanes, hooks=hooks, now=MONOTONIC
+            lifecycle=lifecycle, replay=replay, lanes=lanes, hooks=hooks, now=MONOTONIC
         ),
         lanes=lanes,
         lifecycle=lifecycle,
@@ -155,9 +175,11 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
         lanes=lanes,
         lifecycle=lifecycle,
         ledger=ledger,
+        replay=replay,
         gateway=gateway,
     )
     admin.reload = service.reload
+    metrics.watch_server(service.read)
     return service
 
 

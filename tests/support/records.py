@@ -10,15 +10,18 @@ from forebay.core.request import (
     RequestId,
     Route,
     Scheduled,
+    Source,
     Usage,
 )
 from tests.support.requests import a_request
 
 
-def a_completed(*, model: str = "m", stream: bool = True, tokens: int = 3) -> RequestRecord:
+def a_completed(
+    *, model: str = "m", stream: bool = True, tokens: int = 3, source: Source = Source.ENGINE
+) -> RequestRecord:
     """Received at 1 s, admitted 0.1 s later, first token at 1.3 s, then one each 0.02 s."""
     usage = Usage(prompt_tokens=5, completion_tokens=tokens)
-    timeline = Timeline(received=1.0)
+    timeline = Timeline(received=1.0, source=source)
     timeline.saw(Admitted(), 1.1)
     timeline.saw(Scheduled(5), 1.1)
     for index in range(tokens):

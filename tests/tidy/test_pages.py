@@ -12,7 +12,10 @@ from scripts.generate_docs import PAGES, render
 from tests.tidy.source import ROOT, example, read, report, source, suites
 
 FORBIDDEN_LABELS: Final = frozenset({"key", "path", "prompt", "tenant", "user"})
-BASE_UNITS: Final = ("_bytes", "_info", "_ratio", "_running", "_seconds", "_total", "_waiting")
+BASE_UNITS: Final = (
+    *("_bytes", "_degraded", "_held", "_imbalance", "_info", "_ratio", "_running", "_seconds"),
+    *("_total", "_waiting"),
+)
 
 
 def badly_named(metric: Metric) -> Iterator[str]:

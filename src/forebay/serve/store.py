@@ -89,7 +89,12 @@ class Store(Protocol):
        too long ago (twice `ttl_s`); Expired if its answer is gone, given up, or another's.
     9. Bounded: the oldest answers make room for new ones; leases never do.
     10. What cannot be asked raises StoreAway, soon; nothing else is raised.
+    11. `away` says, without asking, whether that is so at the moment.
     """
+
+    @property
+    def away(self) -> bool:
+        """Whether the last question had no answer."""
 
     async def open(self) -> None:
         """Get ready; a store that is away opens all the same and raises when asked."""
@@ -139,6 +144,11 @@ class MemoryStore:
         self._done: OrderedDict[str, _Entry] = OrderedDict()
         self._owners: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._bytes = 0
+
+    @property
+    def away(self) -> bool:
+        """Never: it is this process."""
+        return False
 
     @property
     def bytes_kept(self) -> int:

@@ -54,6 +54,11 @@ class ShelteredStore:
         self._paying: asyncio.Task[None] | None = None
 
     @property
+    def away(self) -> bool:
+        """Whether the far store is, and the near one serves."""
+        return self._far.away
+
+    @property
     def owed(self) -> int:
         """Answers that the far store has not got yet."""
         return len(self._owed)

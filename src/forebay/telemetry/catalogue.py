@@ -17,6 +17,16 @@ UNKNOWN: Final = "unknown"
 RESTART_REASONS: Final = ("exited", "stalled", "garbage", "start_failed", UNKNOWN)
 """Why a supervisor replaced its worker."""
 
+HELD_KINDS: Final = ("place", "waiting", "engine_request", "flight", "reader", "lease", UNKNOWN)
+"""What can be held; `/admin/ledger` says by whom."""
+
+WASTED_PHASES: Final = ("prefill", "decode", UNKNOWN)
+"""How far an answer was that nobody wanted any more; one that waited has cost nothing."""
+
+CACHE_RESULTS: Final = ("hit", "miss", "bypass")
+PROMISE_RESULTS: Final = ("made", "redeemed", "missed")
+RETRY_REASONS: Final = ("worker_lost",)
+
 
 class Kind(enum.StrEnum):
     """How a metric's values behave."""
@@ -30,16 +40,23 @@ class Label(enum.StrEnum):
     """The names of labels; each has a closed set of values."""
 
     ROUTE = "route"
+    KIND = "kind"
     MODEL = "model"
     OUTCOME = "outcome"
     OBJECTIVE = "objective"
+    PHASE = "phase"
     REASON = "reason"
+    RESULT = "result"
+    SOURCE = "source"
     VERSION = "version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buckets:
-    """Upper bounds of a histogram in seconds, inclusive, and where they come from."""
+    """Upper bounds of a histogram in seconds, inclusive, and where they come from.
+
+    With a bound below zero there is no sum: it could fall, and a rate of it would mean nothing.
+    """
 
     bounds_s: tuple[float, ...]
     source: str
@@ -74,6 +91,17 @@ _DURATION: Final = Buckets(
 _GAP: Final = Buckets(
     bounds_s=GAP_BOUNDS_S,
     source="core/record.py: 1 ms (small models in batches) to 5 s (a stall)",
+)
+_FREEING: Final = Buckets(
+    bounds_s=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+    source="the goal: p99 of 0.25 s; 1 ms is one step of a small model, 2.5 s a long prefill",
+)
+_FORECAST_ERROR: Final = Buckets(
+    bounds_s=(
+        *(-10.0, -5.0, -2.0, -1.0, -0.5, -0.2, -0.1, -0.05, 0.0),
+        *(0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+    ),
+    source="the classes' objectives, 2 and 60 s: a tenth of a second is good, two are a refusal",
 )
 _OVERHEAD: Final = Buckets(
     bounds_s=(
@@ -237,10 +265,96 @@ BUILD: Final = Metric(
     labels=(Label.VERSION,),
 )
 
+FORECAST_ERROR: Final = Metric(
+    name="llm_ttft_forecast_error_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Time to first token as it was, less what the door had expected; above 0: too hopeful.",
+    action="Far from 0 for long: refusals are wrong; the load changes faster than it is learned.",
+    labels=(Label.MODEL,),
+    buckets=_FORECAST_ERROR,
+)
+CANCEL_PROPAGATION: Final = Metric(
+    name="llm_cancel_propagation_seconds",
+    kind=Kind.HISTOGRAM,
+    help="From the abort of a request whose client left to the engine holding nothing of it.",
+    action="A long tail: steps or prefills are long; lower the engine's batched tokens.",
+    labels=(Label.MODEL,),
+    buckets=_FREEING,
+)
+WASTED_TOKENS: Final = Metric(
+    name="llm_wasted_tokens_total",
+    kind=Kind.COUNTER,
+    help="Tokens computed for requests that were aborted: of prompts, or of answers.",
+    action="Rising: clients give up; compare llm_time_to_first_token_seconds with their patience.",
+    labels=(Label.MODEL, Label.PHASE),
+)
+ANSWERS: Final = Metric(
+    name="llm_answers_total",
+    kind=Kind.COUNTER,
+    help="Answers delivered, by where they came from; only those of engine were made anew.",
+    action="Many replayed: clients retry what they have; look at their timeouts.",
+    labels=(Label.MODEL, Label.SOURCE),
+)
+FLIGHTS: Final = Metric(
+    name="llm_flights_total",
+    kind=Kind.COUNTER,
+    help="Generations begun that several requests may read: keyed, or repeatable.",
+    action="Compare with llm_answers_total: the difference was not computed twice.",
+)
+CACHE_REQUESTS: Final = Metric(
+    name="llm_cache_requests_total",
+    kind=Kind.COUNTER,
+    help="Requests that the cache of answers might have served, by what it said.",
+    action="Few hits of many: it costs memory and saves little; make it smaller.",
+    labels=(Label.RESULT,),
+)
+STORE_DEGRADED: Final = Metric(
+    name="llm_store_degraded",
+    kind=Kind.GAUGE,
+    help="1 while the shared store does not answer and keys are known to this process only.",
+    action="1: look at the store; exactly-once holds within each replica meanwhile.",
+)
+RETRIES: Final = Metric(
+    name="llm_retries_total",
+    kind=Kind.COUNTER,
+    help="Requests that went on with another worker, by why the first was given up.",
+    action="Rising: see llm_worker_restarts_total; the retry budget bounds it.",
+    labels=(Label.MODEL, Label.REASON),
+)
+POISONED: Final = Metric(
+    name="llm_poisoned_requests_total",
+    kind=Kind.COUNTER,
+    help="Requests found to end workers; the same is refused for a while.",
+    action="Any: find the request in the log and report it; it ends the engine.",
+    labels=(Label.MODEL,),
+)
+PROMISES: Final = Metric(
+    name="llm_promises_total",
+    kind=Kind.COUNTER,
+    help="Moments promised to refused requests: made, redeemed in time, missed.",
+    action="Mostly missed: clients do not heed Retry-After, or come back elsewhere.",
+    labels=(Label.MODEL, Label.RESULT),
+)
+IMBALANCE: Final = Metric(
+    name="llm_ledger_imbalance",
+    kind=Kind.GAUGE,
+    help="Requests received, less those that ended and those in flight; 0, or there is a defect.",
+    action="Not 0: a request was lost or counted twice; report it with /admin/ledger.",
+)
+HELD: Final = Metric(
+    name="llm_ledger_held",
+    kind=Kind.GAUGE,
+    help="What is held now, by kind; /admin/ledger says by whom.",
+    action="Above 0 at rest for longer than replay.linger_s: something leaks; report it.",
+    labels=(Label.KIND,),
+)
+
 CATALOGUE: Final = (
     *(REQUESTS, DURATION, TTFT, TPOT, ITL, QUEUE_TIME, PREFILL_TIME, DECODE_TIME, OVERHEAD),
     *(PROMPT_TOKENS, GENERATION_TOKENS, RESTARTS),
     *(RUNNING, WAITING, SATURATION, KV_USED, ENGINE_RUNNING, ENGINE_WAITING),
+    *(FORECAST_ERROR, CANCEL_PROPAGATION, WASTED_TOKENS, ANSWERS, FLIGHTS, CACHE_REQUESTS),
+    *(STORE_DEGRADED, RETRIES, POISONED, PROMISES, IMBALANCE, HELD),
     *(LOOP_LAG, LINES_DROPPED, BUILD),
 )
 """Everything at `/metrics` but `process_*`, which prometheus_client adds."""

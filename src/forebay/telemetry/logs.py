@@ -168,6 +168,7 @@ def _request_fields(record: RequestRecord) -> dict[str, Any]:
     if request is not None:
         fields["stream"] = request.stream
         fields["tenant"] = _clean(request.tenant)
+        fields["source"] = record.timeline.source
     for name, value_s in (
         ("queue_ms", record.queue_s),
         ("ttft_ms", record.ttft_s),

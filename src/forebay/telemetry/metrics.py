@@ -6,7 +6,7 @@ servers in one process count apart.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -21,71 +21,17 @@ from prometheus_client.registry import Collector
 from forebay import __version__
 from forebay.core.record import RequestRecord
 from forebay.telemetry import catalogue
-from forebay.telemetry.catalogue import RESTART_REASONS, UNKNOWN, Metric
+from forebay.telemetry.catalogue import (
+    CACHE_RESULTS,
+    HELD_KINDS,
+    PROMISE_RESULTS,
+    RESTART_REASONS,
+    RETRY_REASONS,
+    UNKNOWN,
+    Metric,
+)
+from forebay.telemetry.readings import Door, EngineStats, Load, ServerReading, Worker
 from forebay.telemetry.tally import Histogram, Tally
-
-
-class Load(Protocol):
-    """How full a lane is."""
-
-    @property
-    def running(self) -> int:
-        """Requests that hold a place."""
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for one."""
-
-    @property
-    def places_taken(self) -> int:
-        """Sequences that run."""
-
-    @property
-    def places_max(self) -> int:
-        """Sequences that may run."""
-
-
-class Door(Protocol):
-    """What knows a lane's load."""
-
-    @property
-    def load(self) -> Load:
-        """How full it is now."""
-
-
-class EngineStats(Protocol):
-    """An engine's gauges, counted by itself."""
-
-    @property
-    def running(self) -> int:
-        """Sequences in the batch."""
-
-    @property
-    def waiting(self) -> int:
-        """Sequences that wait inside the engine."""
-
-    @property
-    def blocks_used_ratio(self) -> float:
-        """Share of the KV cache in use."""
-
-
-class Worker(Protocol):
-    """What keeps a lane's engine alive."""
-
-    @property
-    def restarts(self) -> Mapping[str, int]:
-        """Workers replaced since the start, by reason."""
-
-    def gauges(self) -> EngineStats | None:
-        """Return the engine's newest gauges, if it has sent any."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerReading:
-    """What the process as a whole says of itself at this moment."""
-
-    loop_lag_s: float = 0.0
-    log_lines_dropped: int = 0
 
 
 class Metrics(Collector):
@@ -116,6 +62,10 @@ class Metrics(Collector):
         """Count a request."""
         self._tallies.get(record.model, self._unknown).count(record)
 
+    def freed(self, model: str, wait_s: float, phase: str, tokens: int) -> None:  # noqa: PLR0917 - a FreedHook, once the model is given
+        """Count an abort of a model's request: when nothing was held, what was made in vain."""
+        self._tallies.get(model, self._unknown).freed(wait_s, phase, tokens)
+
     def exposition(self, accept: str) -> tuple[str, bytes]:
         """Return content type and body: OpenMetrics if `accept` asks for it, else text."""
         encode, content_type = choose_encoder(accept)
@@ -138,6 +88,13 @@ class Metrics(Collector):
             for model, tally in self._tallies.items():
                 family.add_metric([model], getattr(tally, name))
             yield family
+        answers, wasted = _counter(catalogue.ANSWERS), _counter(catalogue.WASTED_TOKENS)
+        for model, tally in self._tallies.items():
+            for source, count in tally.answers.items():
+                answers.add_metric([model, source], count)
+            for phase, tokens in tally.wasted_tokens.items():
+                wasted.add_metric([model, phase], tokens)
+        yield from (answers, wasted)
 
     def _histograms(self) -> Iterator[Family]:
         family = _histogram(catalogue.DURATION)
@@ -145,35 +102,69 @@ class Metrics(Collector):
             for objective, durations in tally.durations.items():
                 family.add_metric([model, objective], durations.cumulative(), durations.sum_s)
         yield family
+        # Nothing of an unknown model is ever measured: it has no place to be given.
+        known = {model: tally for model, tally in self._tallies.items() if model != UNKNOWN}
         for metric, name in _MODEL_HISTOGRAMS:
             family = _histogram(metric)
-            for model, tally in self._tallies.items():
+            for model, tally in known.items():
                 histogram: Histogram = getattr(tally, name)
-                family.add_metric([model], histogram.cumulative(), histogram.sum_s)
+                signed = metric is catalogue.FORECAST_ERROR  # a sum that can fall is none
+                total_s = None if signed else histogram.sum_s
+                family.add_metric([model], histogram.cumulative(), total_s)
             yield family
 
     def _gauges(self) -> Iterator[Family]:
         readings = {
-            model: (door.load, worker.gauges() or _NO_STATS, worker.restarts)
+            model: (door.load, worker.gauges() or _NO_STATS)
             for model, (door, worker) in self._lanes.items()
         }
         for metric, value in _LANE_GAUGES:
             family = _gauge(metric)
-            for model, (load, stats, _) in readings.items():
+            for model, (load, stats) in readings.items():
                 family.add_metric([model], value(load, stats))
             yield family
-        restarts = _counter(catalogue.RESTARTS)
-        for model, (_, _, reasons) in readings.items():
-            for reason, count in _by_reason(reasons).items():
-                restarts.add_metric([model, reason], count)
-        yield restarts
-        server = self._server()
-        lag, dropped = _gauge(catalogue.LOOP_LAG), _counter(catalogue.LINES_DROPPED)
-        lag.add_metric([], server.loop_lag_s)
-        dropped.add_metric([], server.log_lines_dropped)
+        yield from self._lane_counters()
+        yield from _of_server(self._server())
         build = _gauge(catalogue.BUILD)
         build.add_metric([self._version], 1)
-        yield from (lag, dropped, build)
+        yield build
+
+    def _lane_counters(self) -> Iterator[Family]:
+        restarts, promises = _counter(catalogue.RESTARTS), _counter(catalogue.PROMISES)
+        retries, poisoned = _counter(catalogue.RETRIES), _counter(catalogue.POISONED)
+        for model, (door, worker) in self._lanes.items():
+            for reason, count in _closed(worker.restarts, RESTART_REASONS).items():
+                restarts.add_metric([model, reason], count)
+            for result in PROMISE_RESULTS:
+                promises.add_metric([model, result], door.promises.get(result, 0))
+            for reason in RETRY_REASONS:
+                retries.add_metric([model, reason], worker.reruns)
+            poisoned.add_metric([model], worker.poisoned)
+        yield from (restarts, promises, retries, poisoned)
+
+
+def _of_server(reading: ServerReading) -> Iterator[Family]:
+    for metric, value in (
+        (catalogue.LOOP_LAG, reading.loop_lag_s),
+        (catalogue.IMBALANCE, reading.imbalance),
+        (catalogue.STORE_DEGRADED, reading.store_degraded),
+    ):
+        gauge = _gauge(metric)
+        gauge.add_metric([], value)
+        yield gauge
+    for metric, count in (
+        (catalogue.LINES_DROPPED, reading.log_lines_dropped),
+        (catalogue.FLIGHTS, reading.flights),
+    ):
+        counter = _counter(metric)
+        counter.add_metric([], count)
+        yield counter
+    cache, held = _counter(catalogue.CACHE_REQUESTS), _gauge(catalogue.HELD)
+    for result in CACHE_RESULTS:
+        cache.add_metric([result], reading.cache.get(result, 0))
+    for kind, amount in _closed(reading.held, HELD_KINDS).items():
+        held.add_metric([kind], amount)
+    yield from (cache, held)
 
 
 _TOKEN_COUNTERS: Final = (
@@ -189,6 +180,8 @@ _MODEL_HISTOGRAMS: Final = (
     (catalogue.PREFILL_TIME, "prefill"),
     (catalogue.DECODE_TIME, "decode"),
     (catalogue.OVERHEAD, "overhead"),
+    (catalogue.FORECAST_ERROR, "forecast_error"),
+    (catalogue.CANCEL_PROPAGATION, "cancel_propagation"),
 )
 
 
@@ -216,11 +209,12 @@ _LANE_GAUGES: Final[tuple[tuple[Metric, Callable[[Load, EngineStats], float]], .
 )
 
 
-def _by_reason(restarts: Mapping[str, int]) -> dict[str, int]:
-    counts = dict.fromkeys(RESTART_REASONS, 0)
-    for reason, count in restarts.items():
-        counts[reason if reason in counts else UNKNOWN] += count
-    return counts
+def _closed(counts: Mapping[str, int], known: Sequence[str]) -> dict[str, int]:
+    """Return a count for each known value; what is not known is counted as `unknown`."""
+    found = dict.fromkeys(known, 0)
+    for value, count in counts.items():
+        found[value if value in found else UNKNOWN] += count
+    return found
 
 
 def _counter(metric: Metric) -> CounterMetricFamily:

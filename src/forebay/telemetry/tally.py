@@ -12,9 +12,9 @@ from typing import Final
 
 from forebay.core.errors import OUTCOMES, Objective, Outcome
 from forebay.core.record import RequestRecord
-from forebay.core.request import Route
+from forebay.core.request import Route, Source
 from forebay.telemetry import catalogue
-from forebay.telemetry.catalogue import Metric
+from forebay.telemetry.catalogue import UNKNOWN, Metric
 
 _OBJECTIVES: Final = {outcome: ending.objective for outcome, ending in OUTCOMES.items()}
 
@@ -62,6 +62,10 @@ class Tally:
         self.prefill = Histogram(catalogue.PREFILL_TIME)
         self.decode = Histogram(catalogue.DECODE_TIME)
         self.overhead = Histogram(catalogue.OVERHEAD)
+        self.forecast_error = Histogram(catalogue.FORECAST_ERROR)
+        self.cancel_propagation = Histogram(catalogue.CANCEL_PROPAGATION)
+        self.wasted_tokens = dict.fromkeys(catalogue.WASTED_PHASES, 0)
+        self.answers = dict.fromkeys(Source, 0)
         self.prompt_tokens = 0
         self.generation_tokens = 0
 
@@ -70,8 +74,10 @@ class Tally:
         self.requests[record.route, record.outcome] += 1
         self.durations[_OBJECTIVES[record.outcome]].observe(record.e2e_s)
         timeline = record.timeline
-        if timeline.admitted is None:
-            return  # it never got a place, so nothing else was measured
+        if record.outcome is Outcome.OK:
+            self.answers[timeline.source] += 1
+        if timeline.admitted is None or timeline.source is not Source.ENGINE:
+            return  # it never got a place, or another's tokens served: nothing else was measured
         for histogram, value_s in (
             (self.queue, record.queue_s),
             (self.ttft, record.ttft_s),
@@ -82,7 +88,18 @@ class Tally:
                 histogram.observe(value_s)
         if timeline.gaps and record.request is not None and record.request.stream:
             self.itl.add(timeline.gaps, timeline.gaps_sum_s)
+        if timeline.ttft_forecast_s is not None:
+            self._count_forecast(record, timeline.ttft_forecast_s)
         self._count_engine(record)
+
+    def freed(self, wait_s: float, phase: str, tokens: int) -> None:
+        """Count an abort: how long until nothing was held, and the tokens made in vain."""
+        self.cancel_propagation.observe(wait_s)
+        self.wasted_tokens[phase if phase in self.wasted_tokens else UNKNOWN] += tokens
+
+    def _count_forecast(self, record: RequestRecord, expected_s: float) -> None:
+        if (actual_s := record.ttft_s) is not None:
+            self.forecast_error.observe(actual_s - expected_s)
 
     def _count_engine(self, record: RequestRecord) -> None:
         if record.usage is not None:

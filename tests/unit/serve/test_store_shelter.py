@@ -26,8 +26,12 @@ class FarStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__(MONOTONIC, bytes_max=1_000_000, entries_max=1_000)
-        self.away = False
+        self.gone = False
         self.mute = False
+
+    @property
+    def away(self) -> bool:
+        return self.gone
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
@@ -35,7 +39,7 @@ class FarStore(MemoryStore):
             return found
 
         async def asked(*arguments: Any) -> Any:
-            if self.away:
+            if self.gone:
                 raise StoreAway
             answer = await found(*arguments)
             if self.mute:
@@ -99,7 +103,7 @@ async def finished(store: Store, wish: Wish, blob: bytes = b"answer") -> None:
 
 
 async def test_while_the_far_store_is_away_a_key_is_known_here_and_says_so(two: Two) -> None:
-    two.far.away = True
+    two.far.gone = True
     assert await two.mine.claim(a_wish()) == Fresh(degraded=True)
     running = await two.mine.claim(a_wish(owner="owner-2"))
     assert isinstance(running, Running)
@@ -113,10 +117,12 @@ async def test_while_the_far_store_is_away_a_key_is_known_here_and_says_so(two: 
 
 
 async def test_what_is_made_during_an_absence_is_known_to_others_afterwards(two: Two) -> None:
-    two.far.away = True
+    two.far.gone = True
     await finished(two.mine, a_wish())
     assert two.mine.owed == 1
-    two.far.away = False
+    assert two.mine.away
+    two.far.gone = False
+    assert not two.mine.away
     await until(lambda: not two.mine.owed)
     assert await two.theirs.claim(a_wish(owner="owner-2")) == Done(fingerprint="f", blob=b"answer")
     assert await two.theirs.find("owner-1") == Done(fingerprint="f", blob=b"answer")
@@ -125,18 +131,18 @@ async def test_what_is_made_during_an_absence_is_known_to_others_afterwards(two:
 
 async def test_an_answer_claimed_before_an_absence_is_delivered_after_it(two: Two) -> None:
     assert await two.mine.claim(a_wish()) == Fresh()
-    two.far.away = True
+    two.far.gone = True
     assert await two.mine.renew(a_wish())
     assert await two.mine.finish(a_wish(), b"answer")
-    two.far.away = False
+    two.far.gone = False
     await until(lambda: not two.mine.owed)
     assert await two.theirs.claim(a_wish(owner="owner-2")) == Done(fingerprint="f", blob=b"answer")
 
 
 async def test_a_claim_made_during_an_absence_is_told_at_its_next_renewal(two: Two) -> None:
-    two.far.away = True
+    two.far.gone = True
     await two.mine.claim(a_wish())
-    two.far.away = False
+    two.far.gone = False
     assert await two.mine.renew(a_wish())
     assert isinstance(await two.theirs.claim(a_wish(owner="owner-2")), Running)
     assert isinstance(await two.mine.claim(a_wish(owner="owner-2")), Running)
@@ -144,17 +150,17 @@ async def test_a_claim_made_during_an_absence_is_told_at_its_next_renewal(two: T
 
 async def test_an_answer_made_here_is_replayed_here_though_the_far_store_is_away(two: Two) -> None:
     await finished(two.mine, a_wish())
-    two.far.away = True
+    two.far.gone = True
     known = await two.mine.claim(a_wish(owner="owner-2"))
     assert known == Done(fingerprint="f", blob=b"answer")
     assert await two.theirs.claim(a_wish(owner="owner-2")) == Fresh(degraded=True)
 
 
 async def test_of_two_that_answered_apart_the_first_stays_and_each_keeps_its_own(two: Two) -> None:
-    two.far.away = True
+    two.far.gone = True
     await finished(two.mine, a_wish(), b"mine")
     await finished(two.theirs, a_wish(owner="owner-2"), b"theirs")
-    two.far.away = False
+    two.far.gone = False
     await until(lambda: not two.mine.owed + two.theirs.owed)
     kept = await two.far.look("name")
     assert isinstance(kept, Done)
@@ -197,14 +203,14 @@ async def test_what_another_claimed_after_the_far_store_forgot_is_the_other_s(tw
 
 
 async def test_what_was_given_back_during_an_absence_is_free_here(two: Two) -> None:
-    two.far.away = True
+    two.far.gone = True
     await two.mine.claim(a_wish())
     await two.mine.abandon(a_wish())
     assert await two.mine.claim(a_wish(owner="owner-2")) == Fresh(degraded=True)
 
 
 async def test_a_stream_of_our_own_is_found_during_an_absence(two: Two) -> None:
-    two.far.away = True
+    two.far.gone = True
     await two.mine.claim(a_wish())
     assert isinstance(await two.mine.find("owner-1"), Running)
     await two.mine.finish(a_wish(), b"answer")
@@ -218,13 +224,13 @@ async def test_whether_a_stranger_s_stream_exists_is_not_guessed_during_an_absen
     two: Two,
 ) -> None:
     await finished(two.theirs, a_wish())
-    two.far.away = True
+    two.far.gone = True
     with pytest.raises(StoreAway):
         await two.mine.find("owner-1")
 
 
 async def test_nobody_finishes_or_renews_during_an_absence_what_was_not_claimed(two: Two) -> None:
-    two.far.away = True
+    two.far.gone = True
     assert not await two.mine.finish(a_wish(), b"answer")
     assert not await two.mine.renew(a_wish())
     assert await two.mine.look("name") is None
@@ -233,11 +239,11 @@ async def test_nobody_finishes_or_renews_during_an_absence_what_was_not_claimed(
 async def test_debts_are_bounded_and_the_oldest_stay_here() -> None:
     far = FarStore()
     store = ShelteredStore(far, a_near(), owed_max=3)
-    far.away = True
+    far.gone = True
     for index in range(5):
         await finished(store, a_wish(f"name-{index}", f"owner-{index}"))
     assert store.owed == 3
-    far.away = False
+    far.gone = False
     await until(lambda: not store.owed)
     assert [f"name-{index}" in far for index in range(5)] == [False, False, True, True, True]
     await store.close()
@@ -245,7 +251,7 @@ async def test_debts_are_bounded_and_the_oldest_stay_here() -> None:
 
 async def test_nothing_is_remembered_of_claims_that_ended(two: Two) -> None:
     for index, away in enumerate((False, True)):
-        two.far.away = away
+        two.far.gone = away
         await finished(two.mine, a_wish(f"name-{index}", f"owner-{index}"))
         gone = a_wish(f"gone-{index}", f"goner-{index}")
         await two.mine.claim(gone)
@@ -257,10 +263,10 @@ async def test_an_answer_that_made_room_before_it_was_paid_is_not_owed_any_more(
     far = FarStore()
     near = MemoryStore(ManualClock(), bytes_max=10, entries_max=10)
     store = ShelteredStore(far, near, owed_max=10)
-    far.away = True
+    far.gone = True
     await finished(store, a_wish("name-1", "owner-1"), bytes(10))
     await finished(store, a_wish("name-2", "owner-2"), bytes(10))
-    far.away = False
+    far.gone = False
     await until(lambda: not store.owed)
     assert ("name-1" in far, "name-2" in far) == (False, True)
     await store.close()
@@ -270,9 +276,9 @@ async def test_an_answer_that_ends_in_an_absence_is_delivered_though_nothing_was
     two: Two,
 ) -> None:
     assert await two.mine.claim(a_wish()) == Fresh()
-    two.far.away = True
+    two.far.gone = True
     assert await two.mine.finish(a_wish(), b"answer")
-    two.far.away = False
+    two.far.gone = False
     await until(lambda: not two.mine.owed)
     assert await two.theirs.claim(a_wish(owner="owner-2")) == Done(fingerprint="f", blob=b"answer")
 
@@ -280,17 +286,17 @@ async def test_an_answer_that_ends_in_an_absence_is_delivered_though_nothing_was
 async def test_a_stream_given_up_in_an_absence_is_gone_and_not_unknown_afterwards(
     two: Two,
 ) -> None:
-    two.far.away = True
+    two.far.gone = True
     await two.mine.claim(a_wish())
     await two.mine.abandon(a_wish())
-    two.far.away = False
+    two.far.gone = False
     assert await two.mine.find("owner-1") == Expired()
 
 
 async def test_who_claimed_in_an_absence_goes_on_though_another_did_so_too(two: Two) -> None:
-    two.far.away = True
+    two.far.gone = True
     assert isinstance(await two.mine.claim(a_wish()), Fresh)
-    two.far.away = False
+    two.far.gone = False
     assert await two.theirs.claim(a_wish(owner="owner-2")) == Fresh()
     assert await two.mine.renew(a_wish())
     assert await two.mine.finish(a_wish(), b"mine")

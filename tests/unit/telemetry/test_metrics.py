@@ -13,10 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from forebay.core.errors import Outcome
 from forebay.core.record import GAP_BOUNDS_S
-from forebay.core.request import Route
+from forebay.core.request import Route, Source
 from forebay.engine.worker_process import Loss
 from forebay.telemetry.catalogue import CATALOGUE, RESTART_REASONS, Kind
-from forebay.telemetry.metrics import Metrics, ServerReading
+from forebay.telemetry.metrics import Metrics
+from forebay.telemetry.readings import ServerReading
 from tests.support.records import a_completed, a_refused
 
 
@@ -37,6 +38,9 @@ class FakeLane:
     places_max: int = 8
     stats: Stats | None = field(default_factory=Stats)
     restarts: Mapping[str, int] = field(default_factory=dict)
+    reruns: int = 2
+    poisoned: int = 1
+    promises: Mapping[str, int] = field(default_factory=lambda: {"made": 5, "redeemed": 4})
 
     @property
     def load(self) -> "FakeLane":
@@ -190,6 +194,76 @@ def test_the_process_says_its_lag_and_the_lines_it_dropped() -> None:
     metrics.watch_server(lambda: ServerReading(loop_lag_s=0.5, log_lines_dropped=3))
     assert value(metrics, "llm_event_loop_lag_seconds") == 0.5
     assert value(metrics, "llm_log_lines_dropped_total") == 3
+
+
+def test_an_answer_is_counted_under_where_it_came_from() -> None:
+    metrics = Metrics(["m"])
+    metrics(a_completed())
+    metrics(a_completed(source=Source.CACHED))
+    for source, count in (("engine", 1), ("cached", 1), ("joined", 0), ("replayed", 0)):
+        assert value(metrics, "llm_answers_total", model="m", source=source) == count
+
+
+@pytest.mark.parametrize("source", [Source.JOINED, Source.REPLAYED, Source.CACHED])
+def test_what_was_made_for_another_is_not_counted_as_made(source: Source) -> None:
+    metrics = Metrics(["m"])
+    metrics(a_completed(source=source))
+    assert value(metrics, "llm_generation_tokens_total", model="m") == 0
+    assert value(metrics, "llm_prompt_tokens_total", model="m") == 0
+    assert value(metrics, "llm_time_to_first_token_seconds_count", model="m") == 0
+    labels = {"route": "chat_completions", "model": "m", "outcome": "ok"}
+    assert value(metrics, "llm_requests_total", **labels) == 1
+
+
+def test_a_forecast_that_was_too_hopeful_has_an_error_above_zero() -> None:
+    metrics = Metrics(["m"])
+    record = a_completed()
+    record.timeline.ttft_forecast_s = 0.12  # it was 0.3
+    metrics(record)
+    bucket = "llm_ttft_forecast_error_seconds_bucket"
+    assert value(metrics, bucket, model="m", le="0.1") == 0
+    assert value(metrics, bucket, model="m", le="0.2") == 1
+    assert "llm_ttft_forecast_error_seconds_sum" not in page(metrics)
+
+
+def test_an_abort_is_counted_by_how_far_the_answer_was() -> None:
+    metrics = Metrics(["m"])
+    metrics.freed("m", 0.01, "decode", 7)
+    metrics.freed("m", 0.02, "prefill", 100)
+    metrics.freed("m", 0.03, "sleep", 1)
+    assert value(metrics, "llm_wasted_tokens_total", model="m", phase="decode") == 7
+    assert value(metrics, "llm_wasted_tokens_total", model="m", phase="prefill") == 100
+    assert value(metrics, "llm_wasted_tokens_total", model="m", phase="unknown") == 1
+    assert value(metrics, "llm_cancel_propagation_seconds_count", model="m") == 3
+
+
+def test_a_lane_tells_its_retries_poisoned_requests_and_promises() -> None:
+    metrics, lane = Metrics(["m"]), FakeLane()
+    metrics.watch("m", lane, lane)
+    assert value(metrics, "llm_retries_total", model="m", reason="worker_lost") == 2
+    assert value(metrics, "llm_poisoned_requests_total", model="m") == 1
+    assert value(metrics, "llm_promises_total", model="m", result="redeemed") == 4
+    assert value(metrics, "llm_promises_total", model="m", result="missed") == 0
+
+
+def test_the_process_says_what_is_held_and_whether_the_ledger_balances() -> None:
+    metrics = Metrics(["m"])
+    reading = ServerReading(
+        imbalance=-1,
+        held={"place": 3, "umbrella": 2},
+        flights=9,
+        cache={"hit": 4},
+        store_degraded=True,
+    )
+    metrics.watch_server(lambda: reading)
+    assert value(metrics, "llm_ledger_imbalance") == -1
+    assert value(metrics, "llm_ledger_held", kind="place") == 3
+    assert value(metrics, "llm_ledger_held", kind="lease") == 0
+    assert value(metrics, "llm_ledger_held", kind="unknown") == 2
+    assert value(metrics, "llm_flights_total") == 9
+    assert value(metrics, "llm_cache_requests_total", result="hit") == 4
+    assert value(metrics, "llm_cache_requests_total", result="bypass") == 0
+    assert value(metrics, "llm_store_degraded") == 1
 
 
 def test_two_servers_in_one_process_count_apart() -> None:

@@ -1,0 +1,87 @@
+"""What metrics read when they are scraped: of each lane, and of the process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Load(Protocol):
+    """How full a lane is."""
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a place."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one."""
+
+    @property
+    def places_taken(self) -> int:
+        """Sequences that run."""
+
+    @property
+    def places_max(self) -> int:
+        """Sequences that may run."""
+
+
+class Door(Protocol):
+    """What knows a lane's load."""
+
+    @property
+    def load(self) -> Load:
+        """How full it is now."""
+
+    @property
+    def promises(self) -> Mapping[str, int]:
+        """Moments promised to those refused, by what became of them: `PROMISE_RESULTS`."""
+
+
+class EngineStats(Protocol):
+    """An engine's gauges, counted by itself."""
+
+    @property
+    def running(self) -> int:
+        """Sequences in the batch."""
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that wait inside the engine."""
+
+    @property
+    def blocks_used_ratio(self) -> float:
+        """Share of the KV cache in use."""
+
+
+class Worker(Protocol):
+    """What keeps a lane's engine alive."""
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """Workers replaced since the start, by reason."""
+
+    @property
+    def reruns(self) -> int:
+        """Requests that went on with another worker."""
+
+    @property
+    def poisoned(self) -> int:
+        """Requests found to end workers."""
+
+    def gauges(self) -> EngineStats | None:
+        """Return the engine's newest gauges, if it has sent any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerReading:
+    """What the process as a whole says of itself at this moment."""
+
+    loop_lag_s: float = 0.0
+    log_lines_dropped: int = 0
+    imbalance: int = 0
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Amounts by kind."""
+    flights: int = 0
+    cache: Mapping[str, int] = field(default_factory=dict)
+    """Requests by result."""
+    store_degraded: bool = False
