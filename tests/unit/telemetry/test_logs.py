@@ -56,6 +56,7 @@ def test_a_request_makes_one_line_with_its_facts(tmp_path: Path) -> None:
         "latency_ms": 500.0,
         "stream": True,
         "tenant": "anonymous",
+        "source": "engine",
         "queue_ms": 100.0,
         "ttft_ms": 300.0,
         "tpot_ms": 20.0,
