@@ -85,3 +85,13 @@ async def test_while_redis_is_away_this_process_remembers_by_itself() -> None:
     await cache.put("name", b"answer")
     assert await cache.get("name", math.inf) == b"answer"
     await link.close()
+
+
+async def test_an_answer_that_would_keep_others_waiting_is_remembered_here_alone(
+    link: RedisLink, server: RedisServer
+) -> None:
+    cache, large = a_cache(link), bytes(300_000)
+    await cache.put("large", large)
+    assert await cache.get("large", math.inf) == large
+    assert await a_cache(link).get("large", math.inf) is None
+    assert server.say("DBSIZE") == b":0\r\n"

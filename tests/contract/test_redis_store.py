@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from forebay.drill.redis_server import RedisServer
-from forebay.serve.store import Done, Expired, Running, Store, StoreAway
+from forebay.serve.store import Differs, Done, Expired, Fresh, Running, Store, StoreAway
 from forebay.serve.store_redis import RedisStore
 from forebay.testing.store_contract import StoreContract, a_wish
 from tests.support.redis import a_link, a_running_redis, needs_redis
@@ -115,4 +115,21 @@ async def test_a_store_that_is_full_or_read_only_is_away(server: RedisServer) ->
     finally:
         server.say("CONFIG SET maxmemory 0")
     await store.claim(a_wish())
+    await store.close()
+
+
+async def test_an_answer_of_megabytes_is_kept_within_the_usual_time_out(
+    server: RedisServer,
+) -> None:
+    link = a_link(server.url, timeout_s=0.05)
+    store = RedisStore(link, bytes_max=100_000_000, entries_max=100)
+    await store.open()
+    blob = bytes(range(256)) * 4 * 4_096
+    assert await store.claim(a_wish("large")) == Fresh()
+    assert await store.finish(a_wish("large"), blob)
+    whole = Done(fingerprint="f", blob=blob)
+    assert await store.look("large") == whole
+    assert await store.claim(a_wish("large", "owner-2")) == whole
+    assert await store.claim(a_wish("large", "owner-2", fingerprint="g")) == Differs()
+    assert await store.find("owner-1") == whole
     await store.close()

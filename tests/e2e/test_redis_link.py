@@ -72,7 +72,7 @@ async def test_a_killed_server_is_left_alone_after_three_and_found_again(
     link: RedisLink, server: RedisServer, said: Said
 ) -> None:
     assert await ask(link)
-    server.kill()
+    server.crash()
     assert await failures_until_away(link) <= 3
     assert await cost_s(link) < 0.005
     server.start()

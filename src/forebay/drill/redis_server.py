@@ -49,7 +49,7 @@ class RedisServer:
                 raise TimeoutError(f"redis-server did not start in {_START_S_MAX:.0f} s.")
             time.sleep(0.01)
 
-    def kill(self) -> None:
+    def crash(self) -> None:
         """End it at once: SIGKILL."""
         self._signal(signal.SIGKILL)
         assert self._process is not None
@@ -77,7 +77,7 @@ class RedisServer:
     def stop(self) -> None:
         """End it, if it runs, whatever was done to it."""
         if self._process is not None:
-            self.kill()
+            self.crash()
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError):

@@ -59,7 +59,7 @@ async def _play(stage: Stage, redis: RedisServer) -> Findings:
 
 
 def _killed(redis: RedisServer) -> Fault:
-    return Fault(name="killed (SIGKILL)", inject=redis.kill, undo=redis.start)
+    return Fault(name="killed (SIGKILL)", inject=redis.crash, undo=redis.start)
 
 
 def _hung(redis: RedisServer) -> Fault:

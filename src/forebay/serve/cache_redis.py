@@ -15,6 +15,8 @@ from forebay.serve.redis_link import MAKE_ROOM, NOW, RedisLink
 from forebay.serve.store import StoreAway
 
 _STAMP_CHARS: Final = 13
+_BLOB_BYTES_MAX: Final = 262_144
+"""A larger answer is remembered by this process alone: others would wait too long for it."""
 
 # KEYS: answer, answers, bytes.
 # ARGV: name, blob, ttl (milliseconds), bytes_max, entries_max, prefix of answers.
@@ -50,7 +52,9 @@ class RedisCache:
             found = await self._link.run(_GET, (self._answer(name),), ())
         except StoreAway:
             return await self._near.get(name, age_s_max)
-        if not found or found[0] / 1_000 > age_s_max:
+        if not found:
+            return await self._near.get(name, age_s_max)
+        if found[0] / 1_000 > age_s_max:
             return None
         blob: bytes = found[1]
         return blob[_STAMP_CHARS:]
@@ -58,7 +62,8 @@ class RedisCache:
     async def put(self, name: str, blob: bytes) -> None:
         """Keep an answer, unless it alone is more than may be kept."""
         config, prefix = self._config, self._link.prefix
-        if len(blob) > config.bytes_max:
+        if len(blob) > min(config.bytes_max, _BLOB_BYTES_MAX):
+            await self._near.put(name, blob)
             return
         keys = (self._answer(name), f"{prefix}:answers", f"{prefix}:answers:bytes")
         bounds = (config.bytes_max, config.entries_max, self._answer(""))

@@ -58,6 +58,7 @@ end
 
 _SLICES: Final = 5
 """Parts of a time-out.  One long turn of our own loop uses up one of them, not all."""
+_CONNECT_S_MAX: Final = 5.0
 _CLOSING_S: Final = 1.0
 
 
@@ -114,14 +115,13 @@ def _pool(config: StoreConfig) -> "ConnectionPool":
     from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
     from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
 
-    # Its own time-outs only free what our own, which is shorter, has given up.
-    patience_s = 2 * config.timeout_s
-    tcp = {"socket_connect_timeout": patience_s, "socket_keepalive": True}
+    # How long is waited is decided by us; what we have given up is closed.
+    tcp = {"socket_connect_timeout": _CONNECT_S_MAX, "socket_keepalive": True}
     return ConnectionPool.from_url(
         config.url,
         max_connections=2 * config.questions_max,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=patience_s,
+        socket_timeout=None,
         health_check_interval=0,
         protocol=2,
         driver_info=None,  # two questions less for each new connection
@@ -176,21 +176,33 @@ class RedisLink:
         if client is not None:
             await client.aclose(close_connection_pool=True)
 
-    async def run(self, script: str, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - as Redis answers
+    async def run(
+        self,
+        script: str,
+        keys: tuple[str, ...],
+        values: tuple[Any, ...],
+        *,
+        more_s: float = 0.0,
+    ) -> Any:  # noqa: ANN401 - as Redis answers
         """Run a script, which is all or nothing; raise StoreAway like `ask`."""
 
         def question(client: "Redis") -> Any:  # noqa: ANN401 - as above
             return client.register_script(script)(keys=keys, args=values)
 
-        return await self.ask(question)
+        return await self.ask(question, more_s=more_s)
 
-    async def ask(self, question: "Callable[[Redis], Awaitable[Answer]]") -> Answer:
-        """Return what Redis answers; raise StoreAway if it does not, or is left alone."""
+    async def ask(
+        self, question: "Callable[[Redis], Awaitable[Answer]]", *, more_s: float = 0.0
+    ) -> Answer:
+        """Return what Redis answers; raise StoreAway if it does not, or is left alone.
+
+        `more_s` is for what is large.
+        """
         async with self._room:
             if self.away:
                 raise StoreAway
             try:
-                answer = await self._within(question)
+                answer = await self._within(question, self._config.timeout_s + more_s)
             except StoreAway:
                 self.failures += 1
                 self._failures_lately += 1
@@ -200,7 +212,9 @@ class RedisLink:
             self._breaker.succeeded()
             return answer
 
-    async def _within(self, question: "Callable[[Redis], Awaitable[Answer]]") -> Answer:
+    async def _within(
+        self, question: "Callable[[Redis], Awaitable[Answer]]", seconds: float
+    ) -> Answer:
         from redis.exceptions import RedisError  # noqa: PLC0415 - loaded already, by `open`
 
         assert self._client is not None, "the link is not open"
@@ -209,7 +223,7 @@ class RedisLink:
         asked.add_done_callback(self._ended)
         try:
             for _ in range(_SLICES):
-                await asyncio.wait({asked}, timeout=self._config.timeout_s / _SLICES)
+                await asyncio.wait({asked}, timeout=seconds / _SLICES)
                 if asked.done():
                     return asked.result()
         except (RedisError, OSError, EOFError) as error:
@@ -244,10 +258,10 @@ class RedisLink:
         A server that is full or read-only answers a PING, and one at the edge of the time-out
         would come and go.
         """
-        began = self._now()
+        began, limit_s = self._now(), self._config.timeout_s
         name = f"{self.prefix}:probe:{secrets.token_hex(8)}"
         try:
-            await self._within(lambda client: client.set(name, b"", px=1_000))
+            await self._within(lambda client: client.set(name, b"", px=1_000), limit_s)
         except StoreAway:
             return False
-        return self._now() - began <= self._config.timeout_s / 2
+        return self._now() - began <= limit_s / 2

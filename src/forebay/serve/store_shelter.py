@@ -17,7 +17,7 @@ told again by the next `renew` or `finish`: a name that nobody has is ours.
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from forebay.serve.store import (
@@ -36,6 +36,15 @@ from forebay.serve.store import (
 
 _PATIENCE_S: Final = 0.25
 """Pause before an owed answer is offered again.  While the far store is away that costs nothing."""
+_REFUSALS_MAX: Final = 5
+
+
+@dataclass(slots=True)
+class _Debt:
+    """An answer that the far store has not got."""
+
+    wish: Wish
+    refusals: int = 0
 
 
 class ShelteredStore:
@@ -50,7 +59,7 @@ class ShelteredStore:
         # The whole mutable state: who claimed here and has not ended, whose answers are owed
         # (by name), and the task that pays.
         self._owners: dict[str, str] = {}
-        self._owed: OrderedDict[str, Wish] = OrderedDict()
+        self._owed: OrderedDict[str, _Debt] = OrderedDict()
         self._paying: asyncio.Task[None] | None = None
 
     @property
@@ -162,7 +171,7 @@ class ShelteredStore:
         return isinstance(await self._far.claim(wish), Fresh)
 
     def _owe(self, wish: Wish) -> None:
-        self._owed[wish.name] = wish
+        self._owed[wish.name] = _Debt(wish)
         if len(self._owed) > self._owed_max:
             self._owed.popitem(last=False)
         if self._paying is None or self._paying.done():
@@ -170,17 +179,26 @@ class ShelteredStore:
 
     async def _pay(self) -> None:
         while self._owed:
-            name, wish = next(iter(self._owed.items()))
-            sight = await self._near.look(name)
-            if isinstance(sight, Done):
-                try:
-                    if isinstance(await self._far.claim(wish), Fresh):
-                        await self._far.finish(wish, sight.blob)
-                except StoreAway:
-                    await asyncio.sleep(_PATIENCE_S)
-                    continue
-            if self._owed.get(name) is wish:
+            name, debt = next(iter(self._owed.items()))
+            if await self._offered(debt) and self._owed.get(name) is debt:
                 del self._owed[name]
+
+    async def _offered(self, debt: "_Debt") -> bool:
+        """Deliver an answer, if that is possible and of use; False: it is owed still."""
+        sight = await self._near.look(debt.wish.name)
+        if not isinstance(sight, Done):
+            return True
+        try:
+            if isinstance(await self._far.claim(debt.wish), Fresh):
+                await self._far.finish(debt.wish, sight.blob)
+        except StoreAway:
+            # One that the far store cannot take, though it answers others, must not bring it down.
+            debt.refusals += not self._far.away
+            if debt.wish.name in self._owed:
+                self._owed.move_to_end(debt.wish.name)
+            await asyncio.sleep(_PATIENCE_S)
+            return debt.refusals >= _REFUSALS_MAX
+        return True
 
     def _marked(self, claim: Claim, name: str) -> Claim:
         match claim:

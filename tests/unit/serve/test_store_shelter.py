@@ -303,3 +303,24 @@ async def test_who_claimed_in_an_absence_goes_on_though_another_did_so_too(two: 
     assert await two.theirs.finish(a_wish(owner="owner-2"), b"theirs")
     await until(lambda: not two.mine.owed)
     assert await two.far.look("name") == Done(fingerprint="f", blob=b"theirs")
+
+
+async def test_an_answer_that_the_far_store_cannot_take_is_not_offered_for_ever(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay.serve.store_shelter._PATIENCE_S", 0.001)
+    offers: list[str] = []
+
+    async def refuse(wish: Wish, blob: bytes) -> bool:
+        offers.append(wish.name)
+        if blob == b"too large":
+            raise StoreAway
+        return await MemoryStore.finish(two.far, wish, blob)
+
+    monkeypatch.setattr(two.far, "finish", refuse)
+    await finished(two.mine, a_wish("large", "owner-1"), b"too large")
+    await finished(two.mine, a_wish("small", "owner-2"), b"answer")
+    await until(lambda: not two.mine.owed)
+    assert 2 <= offers.count("large") <= 10
+    assert await two.theirs.look("small") == Done(fingerprint="f", blob=b"answer")
+    assert await two.mine.look("large") == Done(fingerprint="f", blob=b"too large")
