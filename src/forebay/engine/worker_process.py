@@ -148,6 +148,7 @@ class WorkerProcess:
         self._transport: asyncio.Transport | None = None
         self._last_words: str | None = None
         self._outgoing: list[bytes] = []
+        self._corked = False
         self.lost: asyncio.Future[Loss] = loop.create_future()
 
     @property
@@ -161,17 +162,28 @@ class WorkerProcess:
         return self._last_words
 
     def send(self, message: Down) -> None:
-        """Write a message; what cannot be written is lost with the worker."""
-        if not self._outgoing:
-            # One write per turn of the loop: a system call costs more than all else here.
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._outgoing.append(frame(message))
+        """Write a message; what cannot be written is lost with the worker.
 
-    def _flush(self) -> None:
-        frames, self._outgoing = self._outgoing, []
+        The first of a turn of the loop goes at once, for somebody waits for its answer; those
+        that follow go together at the turn's end, for a system call costs more than all else.
+        """
+        if self._corked:
+            self._outgoing.append(frame(message))
+            return
+        self._corked = True
+        asyncio.get_running_loop().call_soon(self._uncork)
+        self._write(frame(message))
+
+    def _uncork(self) -> None:
+        self._corked = False
+        if self._outgoing:
+            frames, self._outgoing = self._outgoing, []
+            self._write(b"".join(frames))
+
+    def _write(self, data: bytes) -> None:
         transport = self._transport
-        if frames and transport is not None and not transport.is_closing():
-            transport.write(b"".join(frames))
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
             if transport.get_write_buffer_size() > self._unread_bytes_max:
                 self.lose(Loss.STALLED)
 

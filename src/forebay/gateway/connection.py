@@ -122,6 +122,11 @@ class Connection(HttpToolsProtocol):
         elif self._unparsed and self._late is None and not self._gone:
             self._late = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
 
+    def on_response_complete(self) -> None:
+        """Let a whole answer go: what is left of this turn is record-keeping."""
+        self.transport.flush()  # type: ignore[attr-defined]  # it is our cork
+        super().on_response_complete()
+
     def on_body(self, body: bytes) -> None:
         """Note that it is no head; how long it takes is the exchange's business."""
         self._head_ended()
@@ -194,15 +199,16 @@ class _Cork:
     def write(self, data: bytes) -> None:
         """Gather a piece."""
         if not self._pieces:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._pieces.append(data)
 
     def close(self) -> None:
         """Write what waits, and close once it is sent."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what waits."""
         pieces, self._pieces = self._pieces, []
         if pieces and not self._transport.is_closing():
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))

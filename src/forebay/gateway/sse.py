@@ -113,7 +113,6 @@ class EventStream:
 
     async def _stream(self, exchange: Exchange) -> None:
         script: _Script | None = None
-        last: bytes | None = None
         async for event in self.events:
             if isinstance(event, Delta):
                 script = script or _Script(self.encoder.frames(), self._numbering)
@@ -125,26 +124,24 @@ class EventStream:
             elif isinstance(event, Finished):
                 script = script or _Script(self.encoder.frames(), self._numbering)
                 last = script.last(event.usage)
+                if not exchange.started:
+                    await exchange.start(200, _STREAM_HEADERS + self.headers)
+                # Not after the last event: the record is written then, and would say "ok".
+                await exchange.finish(last)
             elif isinstance(event, Begun):
                 self._begun(event)
-        assert last is not None, "the pipeline does not end without Finished"
-        if not exchange.started:
-            await exchange.start(200, _STREAM_HEADERS + self.headers)
-        await exchange.finish(last)
 
     async def _whole(self, exchange: Exchange) -> None:
         choices = [Gathered() for _ in range(self.choices)]
-        body: bytes | None = None
         async for event in self.events:
             if isinstance(event, Delta):
                 choices[event.choice].add(event)
             elif isinstance(event, Finished):
                 # Not after the last event: the record is written then, and would say "ok".
                 body = await self._encoded(choices, event.usage)
+                await exchange.answer(200, body, JSON, headers=self.headers)
             elif isinstance(event, Begun):
                 self._begun(event)
-        assert body is not None, "the pipeline does not end without Finished"
-        await exchange.answer(200, body, JSON, headers=self.headers)
 
     def _begun(self, event: Begun) -> None:
         """Take the answer's name from whoever began it, and say where it comes from."""

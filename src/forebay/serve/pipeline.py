@@ -81,5 +81,8 @@ class Pipeline:
             async with aclosing(made) as events:
                 async for event in events:
                     if isinstance(event, Finished):
-                        ticket.finished = event
-                    yield event
+                        ticket.finished = event  # told once the place is given back
+                    else:
+                        yield event
+        if ticket.finished is not None:
+            yield ticket.finished

@@ -33,23 +33,25 @@ def connected() -> tuple[WorkerProcess, Written]:
     return worker, transport
 
 
-async def test_messages_of_one_turn_are_one_write() -> None:
+async def test_a_message_goes_at_once_and_those_that_follow_it_go_together() -> None:
     worker, transport = connected()
-    worker.send(Abort(1))
-    worker.send(Abort(2))
-    assert transport.writes == []
+    for number in (1, 2, 3):
+        worker.send(Abort(number))
+    assert transport.writes == [frame(Abort(1))]
     await asyncio.sleep(0)
+    assert transport.writes[1:] == [frame(Abort(2)) + frame(Abort(3))]
     worker.send(Stop())
-    await asyncio.sleep(0)
-    assert transport.writes == [frame(Abort(1)) + frame(Abort(2)), frame(Stop())]
+    assert transport.writes[2:] == [frame(Stop())]
 
 
 async def test_nothing_is_written_to_a_worker_that_closed_meanwhile() -> None:
     worker, transport = connected()
     worker.send(Abort(1))
+    worker.send(Abort(2))
     transport.closing = True
     await asyncio.sleep(0)
-    assert transport.writes == []
+    worker.send(Abort(3))
+    assert transport.writes == [frame(Abort(1))]
 
 
 async def test_a_worker_that_does_not_read_is_given_up() -> None:
