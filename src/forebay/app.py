@@ -28,6 +28,7 @@ from forebay.engine.supervisor import Supervisor, WorkerSpec
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded, is_loopback
 from forebay.gateway.connection import Connection
 from forebay.gateway.edge import Gateway
+from forebay.serve.keeping import KeepingConfig, keeping
 from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle, State
@@ -146,7 +147,7 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
     lifecycle = Lifecycle(
         lambda: engine.well(MONOTONIC()), retry_after_s=settings.server.drain_retry_s
     )
-    ledger, replay = Ledger(MONOTONIC), Replay()
+    ledger, replay = Ledger(MONOTONIC), _replay(settings, log)
     for holder in (engine.holdings, replay.holdings):
         ledger.ask(holder)
     admin = Admin(ledger, MONOTONIC, config=_admin_config(settings.server))
@@ -181,6 +182,12 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
     admin.reload = service.reload
     metrics.watch_server(service.read)
     return service
+
+
+def _replay(settings: Settings, log: RequestLog) -> Replay:
+    config = KeepingConfig(store=settings.store, replay=settings.replay, cache=settings.cache)
+    kept = keeping(config, MONOTONIC, log.event)
+    return Replay(settings.replay, store=kept.store, cache=kept.cache, now=MONOTONIC)
 
 
 def _admin_config(server: ServerConfig) -> AdminConfig:
@@ -270,11 +277,13 @@ async def _live(
     rereading = asyncio.create_task(_reread(service, signals))
     service.loop_lag.start(asyncio.get_running_loop())
     try:
+        await service.replay.start()
         await _serve_until_asked(service, signals, announce)
         await _drain(service, signals)
     finally:
         rereading.cancel()
         await service.engine.stop()
+        await service.replay.stop()
         service.loop_lag.stop()
         server.should_exit = True
         await serving

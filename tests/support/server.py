@@ -94,6 +94,7 @@ def serving(folder: Path, *arguments: str, ready: bool = True) -> Iterator[Serve
     command = [sys.executable, "-m", "forebay", "serve", "--port", str(port), *arguments]
     command += ["--set", "log.format=json"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FOREBAY_")}
+    environment["XDG_STATE_HOME"] = str(folder)
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
     server = Server(process=process, port=port, log=log)

@@ -139,15 +139,13 @@ class RedisLink:
         self._now = now
         self._log = log
         # The whole mutable state: the client, its breaker, the room for questions, the tasks
-        # under way, and counts: of all failures and departures, for the metrics, and of the
-        # failures since it was last back.
+        # under way, and counts: of all failures, and of those since it was last back.
         self._client: Redis | None = None
         self._breaker = Breaker(failures_max=config.failures_max, rest_s=config.rest_s)
         self._room = asyncio.Semaphore(config.questions_max)
         self._under_way: set[asyncio.Future[Any]] = set()
         self._probing: asyncio.Task[None] | None = None
         self.failures = 0
-        self.departures = 0
         self._failures_lately = 0
 
     @property
@@ -238,7 +236,6 @@ class RedisLink:
             asked.exception()  # an answer that came too late is nobody's any more
 
     def _left_alone(self) -> None:
-        self.departures += 1
         self._log("store.away", failures=self._failures_lately)
         self._probing = asyncio.create_task(self._probe())
 

@@ -8,7 +8,7 @@ import pytest
 
 from forebay.core.clock import MONOTONIC
 from forebay.core.request import Source
-from forebay.serve.keeping import own_store
+from forebay.serve.keeping import KeepingConfig, keeping
 from forebay.serve.replay import Replay
 from forebay.serve.replay_config import ReplayConfig
 from tests.support.events import EventList
@@ -29,7 +29,9 @@ from tests.support.generations import (
 async def a_gateway(path: Path, **facts: float) -> AsyncIterator[Replay]:
     """One process's replay over a file."""
     config = ReplayConfig(path=str(path), poll_s=0.005, **facts)  # type: ignore[arg-type]
-    replay = Replay(config, store=own_store(config, MONOTONIC, EventList()))
+    replay = Replay(
+        config, store=keeping(KeepingConfig(replay=config), MONOTONIC, EventList()).store
+    )
     await replay.start()
     try:
         yield replay
@@ -165,7 +167,9 @@ async def test_a_thousand_keys_of_five_duplicates_make_a_thousand_answers(tmp_pa
 
 async def test_the_memory_store_touches_no_file(tmp_path: Path) -> None:
     config = ReplayConfig(store="memory", path=str(tmp_path / "r"))
-    replay = Replay(config, store=own_store(config, MONOTONIC, EventList()))
+    replay = Replay(
+        config, store=keeping(KeepingConfig(replay=config), MONOTONIC, EventList()).store
+    )
     await replay.start()
     await read(replay.attach(keyed(), Generations()))
     await replay.stop()
