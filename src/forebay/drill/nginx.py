@@ -17,6 +17,15 @@ from forebay.drill.findings import DrillFailed, Skipped
 CONFIGURATION: Final = Path(__file__).parents[3] / "deploy" / "nginx" / "forebay.conf"
 """Beside the source; an installed package does not have it."""
 
+_NOTED: Final = {
+    "connection refused": "connect() failed (111",
+    "closed as the request came": "upstream prematurely closed connection",
+    "reset as the request came": "failed (104",
+    "no replica left": "no live upstreams",
+}
+"""What nginx writes of replicas that come and go, and goes over without a word to the client."""
+
+_LOG: Final = "nginx.log"
 _PORTS: Final = (8001, 8002, 8003)
 _LISTENS: Final = "listen 127.0.0.1:8080;"
 _START_S_MAX: Final = 10.0
@@ -36,14 +45,20 @@ def balancing(replicas: Sequence[int], folder: Path) -> Iterator[Target]:
     file = folder / "nginx.conf"
     file.write_text(configuration(replicas, target.port), encoding="utf-8")
     command = ["nginx", "-p", str(folder), "-c", str(file), "-g", "daemon off;"]
-    with (folder / "nginx.log").open("ab") as sink:
+    with (folder / _LOG).open("ab") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)  # noqa: S603 - ours
     try:
-        _until_open(process, target, folder / "nginx.log")
+        _until_open(process, target, folder / _LOG)
         yield target
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
+
+
+def noted(folder: Path) -> dict[str, int]:
+    """Return how often nginx met what."""
+    text = (folder / _LOG).read_text(encoding="utf-8", errors="replace")
+    return {what: text.count(words) for what, words in _NOTED.items()}
 
 
 def configuration(replicas: Sequence[int], port: int) -> str:

@@ -15,7 +15,7 @@ from forebay.bench.client import Target
 from forebay.bench.workload import NUMBER, Wave
 from forebay.drill.findings import DrillFailed, Findings, at_least, exactly
 from forebay.drill.generator import Made, Plan, generating, percentiles_ms
-from forebay.drill.nginx import balancing
+from forebay.drill.nginx import balancing, noted
 from forebay.drill.server import Server, Serving, started
 from forebay.drill.stage import Drill, Stage
 
@@ -84,7 +84,7 @@ def run(stage: Stage) -> Findings:
                     stage.say(f"restarting replicas: {turn}", passed_s, plan.seconds)
                     restart(replicas[turn % len(replicas)], found)
                 made = generator.made()
-    return _findings(made, found, required)
+    return _findings(made, found, required, nginx=noted(stage.folder))
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def _body(*, tokens: int, stream: bool) -> str:
     return json.dumps({"model": "scripted", "messages": [message]} | wish)
 
 
-def _findings(made: Made, found: Restarts, required: int) -> Findings:
+def _findings(made: Made, found: Restarts, required: int, *, nginx: dict[str, int]) -> Findings:
     bad = [sample for sample in made.samples if not sample.ok]
     streams = [sample for sample in made.samples if sample.wave != "whole"]
     ways = Counter(f"{each.wave}: {each.status} {each.error}".strip() for each in bad)
@@ -147,6 +147,7 @@ def _findings(made: Made, found: Restarts, required: int) -> Findings:
     )
     figures: dict[str, Any] = {
         "failures": dict(ways),
+        "nginx_met": nginx,
         "not_ready_ms": percentiles_ms(found.not_ready_s),
         "stopped_ms": percentiles_ms(found.stopped_s),
         "ready_ms": percentiles_ms(found.ready_s),
