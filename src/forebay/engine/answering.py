@@ -19,6 +19,10 @@ from forebay.engine.wire import End, Fault, Freed, Piece, Step, Submit, Taken
 _CANNOT_RESUME: Final = "The answer that a lost engine began could not be continued."
 
 
+_SHORT_TOKENS: Final = 1_024
+"""Attention makes steps the longer, the longer sequences are; up to here it hardly matters."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Answer:
     """One request under way."""
@@ -34,6 +38,8 @@ class _Answer:
     completion_tokens: int = 0
     tokens_made: int = 0
     """By this engine, those not yet handed out included."""
+    long: bool = False
+    """Its steps are slow ones, from the first to the last."""
     first_token: float | None = None
     last_token: float = 0.0
 
@@ -74,11 +80,18 @@ class Answering:
         self._faults: list[Fault] = []
         self._freed: list[Freed] = []
         """What was aborted before the engine's next step, which gives the memory back."""
+        self._slow: set[int] = set()
+        """Requests for whose sake a step may take long."""
 
     @property
     def busy(self) -> bool:
         """Whether the engine has something to do: sequences, or an abort to carry out."""
         return bool(self._sequences) or self._abort_owed
+
+    @property
+    def slow(self) -> bool:
+        """Whether the next step may take as long as the engine's longest."""
+        return bool(self._slow)
 
     @property
     def tokens_made(self) -> int:
@@ -105,7 +118,10 @@ class Answering:
                 prompt_tokens=len(taking.prompt_token_ids),
                 sequences=[],
                 completion_tokens=sum([made.tokens for made in submit.made]),
+                long=len(taking.prompt_token_ids) > _SHORT_TOKENS,
             )
+            if answer.long or submit.sampling.grammar is not None:
+                self._slow.add(submit.id)
             self._answers[submit.id] = answer
             if submit.made:
                 self._resume(answer, taking, submit.made)
@@ -171,6 +187,7 @@ class Answering:
         answer = self._answers.pop(request_id, None)
         if answer is None:
             return
+        self._slow.discard(request_id)
         for id in answer.sequences:
             if self._sequences.pop(id, None) is not None:
                 self._abort(id)
@@ -202,7 +219,7 @@ class Answering:
                 answer.tokens_made += made
                 answer.last_token = now
                 if answer.first_token is None:
-                    answer.first_token = now
+                    self._begun(answer, now)
             if output.failure is not None:
                 fault = Fault(answer.id, Outcome.ENGINE_ERROR, output.failure)
                 self.fail(answer.id, fault)
@@ -219,6 +236,12 @@ class Answering:
         if self._changed:
             self._stats_read = now
         return self._gather()
+
+    def _begun(self, answer: _Answer, now: float) -> None:
+        """Note the first token of a request: its grammar is made, if it has one."""
+        answer.first_token = now
+        if not answer.long:
+            self._slow.discard(answer.id)
 
     def _finish(self, output: StepOutput, sequence: _Sequence, piece: Piece) -> None:
         """Note the end of one choice."""
@@ -241,6 +264,7 @@ class Answering:
     def _end(self, answer: _Answer) -> None:
         """Note the end of a request; what is said of a whole one is said now."""
         del self._answers[answer.id]
+        self._slow.discard(answer.id)
         self._pieces += answer.pieces
         first_token_s = decode_s = None
         if answer.first_token is not None:
@@ -259,7 +283,7 @@ class Answering:
         ends, self._ends = self._ends, []
         stats = self._engine.stats() if changed else None
         freed, self._freed = self._freed, []
-        return Step(taken, pieces, ends, self._tokens_made, stats, freed), faults
+        return Step(taken, pieces, ends, self._tokens_made, stats, freed, self.slow), faults
 
     def _expire_at(self, moment: float, request_id: int) -> None:
         expiries = self._expiries

@@ -47,6 +47,8 @@ class EngineInfo:
     """Same request, same seed, same tokens, whatever runs beside it."""
     step_s_max: float = 5.0
     """The longest that one step may take; beyond it the engine counts as stalled."""
+    step_s_short: float | None = None
+    """The same while all prompts are short and no grammar is new; None: no less."""
     kv_bytes: int = 0
     """Memory set aside for the KV cache; 0 where there is none."""
     kv_tokens_max: int = 0

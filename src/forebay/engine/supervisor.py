@@ -30,22 +30,13 @@ from typing import Any, Final, Protocol, assert_never
 from forebay.core.clock import Clock
 from forebay.core.errors import EngineError, Invalid
 from forebay.core.record import EventLog, Holding
-from forebay.core.request import (
-    Chat,
-    Events,
-    Finished,
-    Message,
-    Request,
-    RequestId,
-    Role,
-    Route,
-    Sampling,
-    Text,
-)
+from forebay.core.request import Events, Finished, Request
+from forebay.engine.first_token import first_request
 from forebay.engine.flights import LOST, Flights
-from forebay.engine.protocol import EngineInfo, Feature, StepStats, WorkerLost
+from forebay.engine.protocol import EngineInfo, StepStats, WorkerLost
+from forebay.engine.pulse import Pulse
 from forebay.engine.supervisor_config import SupervisorConfig
-from forebay.engine.watch import Backoff, Sight, Watch
+from forebay.engine.watch import Backoff, Patience, Sight, Watch
 from forebay.engine.wire import Beat, Fault, Hello, Ready, Step, Up
 from forebay.engine.worker_process import (
     Loss,
@@ -120,6 +111,8 @@ class Supervisor:
         self._flights = Flights(pending_deltas_max=config.pending_deltas_max, freed=self._freed)
         self._proven = False
         """The present worker has made a token."""
+        self._slow = False
+        """Its steps may be long ones now."""
         self.crew: Crew | None = None
         """Told of losses and of new workers; set once, before the start."""
         self._frames = 0
@@ -238,7 +231,7 @@ class Supervisor:
         self._frames += 1
         match message:
             case Step():
-                self._tokens = message.tokens_made
+                self._tokens, self._slow = message.tokens_made, message.slow
                 self._stats = message.stats or self._stats
                 self._flights.step(message)
                 for freed in message.freed:
@@ -247,6 +240,7 @@ class Supervisor:
                     self._prove()
             case Beat():
                 self._tokens, self._stats = message.tokens_made, message.stats
+                self._slow = message.slow
             case Fault():
                 self._flights.fault(message)
             case Hello() | Ready():
@@ -313,29 +307,38 @@ class Supervisor:
             self._first_info.set_result(info)
         else:
             # Nobody reads this one: a replacement is well once it has made a token.
-            self._flights.add(self._first_request(now), now)
+            self._flights.add(first_request(info, now, self._config.start_s_max), now)
 
     def _close(self) -> None:
         self._worker = self._watch = self._stats = None
         self._tokens_before += self._tokens
         self._tokens = 0
-        self._proven = False
+        self._proven = self._slow = False
 
     async def _look_after(self, worker: WorkerProcess, info: EngineInfo) -> Loss:
         """Return why the worker was lost, once it is."""
         look_s = self._config.beat_s
+        patience = Patience(self._config.stall_s, info)
         self._watch = Watch(
             self._now(),
-            # Within a step a worker is mute, however well it is.
-            stall_s=max(self._config.stall_s, info.step_s_max),
+            stall_s=patience.longest_s,
             progress_s_max=self._config.progress_s_max,
             look_s_max=2.0 * look_s,
         )
+        pulse = Pulse(worker.pid)
         while not worker.lost.done():
             # `wait` leaves the future alone when the time is up; `wait_for` would cancel it.
             await asyncio.wait({worker.lost}, timeout=look_s)
-            sight = Sight(frames=self._frames, tokens=self._tokens, busy=self.load > 0)
-            if self._watch.look(self._now(), sight):
+            now, frames = self._now(), self._frames
+            share = pulse.share(now, heard=frames)
+            sight = Sight(
+                frames=frames,
+                tokens=self._tokens,
+                busy=self.load > 0,
+                patience_s=patience.now_s(slow=self._slow, stopped=pulse.stopped),
+                share=share,
+            )
+            if self._watch.look(now, sight):
                 worker.lose(Loss.STALLED)
         return worker.lost.result()
 
@@ -370,22 +373,8 @@ class Supervisor:
         if self.crew is not None:
             self.crew.changed()
 
-    def _first_request(self, now: float) -> Request:
-        chat = Feature.TEXT not in self.info.supports
-        hello = Message(role=Role.USER, content="Hello")
-        return Request(
-            id=RequestId("first-token"),
-            route=Route.PROBE,
-            model="",
-            prompt=Chat(messages=(hello,)) if chat else Text(text="Hello"),
-            sampling=Sampling(tokens_max=1),
-            received=now,
-            # The worker keeps deadlines too; ours must pass first, as it has the better words.
-            deadline=now + 2.0 * self._config.start_s_max,
-        )
-
     async def _make_one_token(self) -> None:
-        request = self._first_request(self._now())
+        request = first_request(self.info, self._now(), self._config.start_s_max)
         try:
             async with asyncio.timeout(self._config.start_s_max):
                 async for _ in self.generate(request):

@@ -11,7 +11,7 @@ class SupervisorConfig(WorkerConfig):
     """When a worker counts as lost, and what happens then."""
 
     stall_s: float = knob(
-        10.0,
+        3.0,
         "Silence after which a worker is lost, in seconds; at least the engine's longest step.",
         minimum=0.5,
         maximum=600.0,

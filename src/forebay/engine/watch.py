@@ -4,6 +4,12 @@ Pure: the moment and the dice are arguments.
 """
 
 from dataclasses import dataclass
+from typing import Final
+
+from forebay.engine.protocol import EngineInfo
+
+_STOPPED_S: Final = 1.0
+"""A process that a signal has stopped makes nothing until another one lets it go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,27 +20,48 @@ class Sight:
     tokens: int
     busy: bool
     """Requests have been handed to it and have not ended."""
+    patience_s: float
+    """How long it may be silent now."""
+    share: float = 1.0
+    """Which part of the time since the last look it could use, in (0, 1]."""
+
+
+class Patience:
+    """How long a worker may be silent: within a step it is mute, however well it is."""
+
+    def __init__(self, stall_s: float, info: EngineInfo) -> None:
+        """Wait `stall_s`, or for the longest step of this engine if that is longer."""
+        short_s = info.step_s_max if info.step_s_short is None else info.step_s_short
+        self.short_s = max(stall_s, short_s)
+        self.longest_s = max(stall_s, info.step_s_max)
+
+    def now_s(self, *, slow: bool, stopped: bool) -> float:
+        """Return the patience with a worker whose steps are slow, or that stands still."""
+        if stopped:
+            return min(_STOPPED_S, self.short_s)
+        return self.longest_s if slow else self.short_s
 
 
 class Watch:
     """Tells a worker that is slow from one that is lost.
 
-    It is lost when it has been silent for `stall_s` (its loop does not turn: a turn sends a
-    beat at least), or when work has run for `progress_s_max` without a single token (its loop
-    turns in vain).  Time counts only while somebody looks: a gap of more than `look_s_max`
-    between two looks was the gateway's own, and is not held against the worker.
+    It is lost when it has been silent for as long as is allowed (its loop does not turn: a turn
+    sends a beat at least), or when work has run for `progress_s_max` without a single token (its
+    loop turns in vain).  Time counts only while somebody looks: a gap of more than `look_s_max`
+    between two looks was the gateway's own, and is not held against the worker.  Neither is the
+    part of its silence in which it had no processor.
     """
 
     def __init__(
         self, now: float, *, stall_s: float, progress_s_max: float, look_s_max: float
     ) -> None:
-        """Begin to watch at `now`."""
-        self._stall_s = stall_s
+        """Begin to watch at `now`; `stall_s` is its patience until the first look."""
+        self._patience_s = stall_s
         self._progress_s_max = progress_s_max
         self._look_s_max = look_s_max
         # The whole mutable state.
         self._looked = now
-        self._seen = Sight(frames=0, tokens=0, busy=False)
+        self._seen = Sight(frames=0, tokens=0, busy=False, patience_s=stall_s)
         self._silent_s = 0.0
         self._fruitless_s = 0.0
 
@@ -44,9 +71,10 @@ class Watch:
         seen, self._seen, self._looked = self._seen, sight, now
         heard = sight.frames != seen.frames
         fruitful = sight.tokens != seen.tokens or not sight.busy or not seen.busy
-        self._silent_s = 0.0 if heard else self._silent_s + passed_s
+        self._patience_s = sight.patience_s
+        self._silent_s = 0.0 if heard else self._silent_s + passed_s * sight.share
         self._fruitless_s = 0.0 if fruitful else self._fruitless_s + passed_s
-        return self._silent_s >= self._stall_s or self._fruitless_s >= self._progress_s_max
+        return self._silent_s >= self._patience_s or self._fruitless_s >= self._progress_s_max
 
     def well(self, now: float) -> bool:
         """Whether, as far as is known at `now`, its loop turns, and not in vain.
@@ -55,7 +83,9 @@ class Watch:
         go elsewhere while it may still recover.
         """
         since_s = min(now - self._looked, self._look_s_max)
-        return max(self._silent_s, self._fruitless_s) + since_s < self._stall_s
+        barren_s_max = max(self._patience_s, self._progress_s_max / 10.0)
+        silent = self._silent_s + since_s >= self._patience_s
+        return not silent and self._fruitless_s + since_s < barren_s_max
 
 
 class Backoff:

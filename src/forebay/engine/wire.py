@@ -166,6 +166,8 @@ class Step(msgspec.Struct, array_like=True, tag="step"):
     stats: StepStats | None = None
     """The engine's gauges, where they have changed."""
     freed: Sequence[Freed] = ()
+    slow: bool = False
+    """The next steps may take as long as `EngineInfo.step_s_max`."""
 
 
 class Beat(msgspec.Struct, array_like=True, tag="beat"):
@@ -173,6 +175,7 @@ class Beat(msgspec.Struct, array_like=True, tag="beat"):
 
     tokens_made: int
     stats: StepStats
+    slow: bool = False
 
 
 class Fault(msgspec.Struct, array_like=True, tag="fault"):

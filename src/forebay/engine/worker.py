@@ -84,7 +84,11 @@ class Connection:
 
 
 class Worker:
-    """The loop.  Mutable state: when it last said something, and whether it was told to stop."""
+    """The loop.
+
+    Mutable state: when it last said something, whether it has said that steps may be slow now,
+    and whether it was told to stop.
+    """
 
     def __init__(self, connection: Connection, engine: StepEngine, beat_s: float) -> None:
         """Serve a loaded engine over a connection."""
@@ -93,6 +97,7 @@ class Worker:
         self._answering = Answering(engine, seed=lambda: random.getrandbits(63), stats_s=beat_s)
         self._beat_s = beat_s
         self._spoke = time.monotonic()
+        self._told_slow = False
         self._stopping = False
 
     def run(self) -> None:
@@ -102,6 +107,8 @@ class Worker:
             for message in self._connection.receive(0.0 if answering.busy else self._beat_s):
                 self._obey(message)
             answering.expire(time.monotonic())
+            if answering.slow and not self._told_slow:
+                self._say(time.monotonic(), self._beat())
             outputs = answering.step()
             now = time.monotonic()
             made, faults = answering.answer(outputs, now)
@@ -110,10 +117,14 @@ class Worker:
             elif faults:
                 self._say(now, *faults)
             elif now - self._spoke >= self._beat_s:
-                self._say(now, Beat(answering.tokens_made, self._engine.stats()))
+                self._say(now, self._beat())
+
+    def _beat(self) -> Beat:
+        return Beat(self._answering.tokens_made, self._engine.stats(), self._answering.slow)
 
     def _say(self, now: float, *messages: Up) -> None:
         self._spoke = now
+        self._told_slow = self._answering.slow
         self._connection.send(*messages)
 
     def _obey(self, message: Down) -> None:

@@ -173,6 +173,7 @@ class ScriptedEngine:
             deterministic=True,
             resumable=supports,
             step_s_max=_STEP_S_MAX,
+            step_s_short=_STEP_S_MAX,
             vocabulary_size=1 << (8 * _PIECE_BYTES + 1),
             detail=f"no model, {config.decode_s * 1000:g} ms a token",
         )

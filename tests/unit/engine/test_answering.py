@@ -3,10 +3,10 @@
 import pytest
 
 from forebay.core.errors import Outcome
-from forebay.core.request import FinishReason, Sampling, Text
+from forebay.core.request import FinishReason, JsonObject, Sampling, Text
 from forebay.engine.answering import Answering
 from forebay.engine.protocol import SequenceId
-from forebay.engine.wire import Fault, Step, Submit, Taken, pack_prompt, pack_sampling
+from forebay.engine.wire import Fault, Freed, Step, Submit, Taken, pack_prompt, pack_sampling
 from tests.support.requests import a_chat
 from tests.support.step_engines import PuppetStepEngine
 
@@ -16,8 +16,8 @@ STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 class Bench:
     """An Answering over a puppet, with a clock in the hand."""
 
-    def __init__(self) -> None:
-        self.engine = PuppetStepEngine()
+    def __init__(self, **facts: int) -> None:
+        self.engine = PuppetStepEngine(**facts)
         self.answering = Answering(self.engine, seed=lambda: 1, stats_s=1000.0)
         self.now = 1.0
         self.turn()
@@ -224,3 +224,43 @@ def test_gauges_are_read_again_after_a_while_though_nothing_came_or_went() -> No
         step, _ = answering.answer(answering.step(), now)
         assert step is not None
         assert (step.stats is not None) is expected
+
+
+def test_steps_are_slow_while_a_long_prompt_is_aboard() -> None:
+    bench = Bench(context_tokens_max=5_000)
+    bench.submit(10, "x" * 1_025)
+    assert bench.answering.slow
+    bench.engine.say(1, b"a")
+    assert stepped(bench.turn()).slow
+    bench.engine.say(1, b"b", LENGTH)
+    assert not stepped(bench.turn()).slow
+    bench.submit(20, "x" * 1_025)
+    bench.answering.abort(20)
+    bench.submit(30, "x" * 1_024)
+    assert not bench.answering.slow
+
+
+def test_steps_are_slow_until_a_grammar_has_made_its_first_token(bench: Bench) -> None:
+    bench.submit(10, grammar=JsonObject())
+    assert bench.answering.slow
+    bench.engine.say(1, b"{")
+    assert not stepped(bench.turn()).slow
+
+
+def test_what_is_aborted_is_acknowledged_after_the_step_that_frees_it(bench: Bench) -> None:
+    bench.submit(10, "hello", stream=False)
+    bench.engine.say(1, b"abc")
+    bench.turn()
+    bench.answering.abort(10)
+    bench.answering.abort(99)
+    assert stepped(bench.turn()).freed == [Freed(10, 5, 3), Freed(99, 0, 0)]
+    assert bench.engine.held == set()
+    assert bench.turn() == (None, [])
+
+
+def test_what_fails_by_itself_is_not_acknowledged_as_freed(bench: Bench) -> None:
+    bench.submit(10)
+    bench.engine.fail(1, "no")
+    step, faults = bench.turn()
+    assert len(faults) == 1
+    assert step is None or step.freed == []
