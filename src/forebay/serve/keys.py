@@ -22,7 +22,7 @@ from forebay.core.errors import (
 from forebay.core.request import Begun, Event, Events, Finished, Request, begun, digest
 from forebay.serve.flight import Flight, Stage
 from forebay.serve.leases import Leases
-from forebay.serve.packing import FORMAT, Unreadable, pack, unpack
+from forebay.serve.packing import FORMAT, Unreadable, packed, unpacked
 from forebay.serve.replay_config import ReplayConfig
 from forebay.serve.store import (
     Claim,
@@ -50,6 +50,7 @@ class ReplayCounts:
     """What came of requests that could have shared an answer; only ever grows."""
 
     flights: int = 0
+    """Generations that more than one may read; plain requests are not among them."""
     joined: int = 0
     replayed: int = 0
     conflicts: int = 0
@@ -99,7 +100,7 @@ class Keys:
         """Claim names and keep answers in `store`."""
         self.store = store
         self.leases = Leases(store, now)
-        self._config = config
+        self.config = config
         self._counts = counts
         self._now = now
 
@@ -117,6 +118,7 @@ class Keys:
                 case Done():
                     await self._replay(flight, claim)
                 case Fresh(degraded=degraded):
+                    self._counts.flights += 1
                     self._counts.degraded += degraded
                     flight.begin(begun(request, resumable=True, degraded=degraded))
                     lease = self.leases.held(
@@ -138,7 +140,7 @@ class Keys:
 
         Raises Conflict if it is to another wish.
         """
-        pause_s = self._config.poll_s
+        pause_s = self.config.poll_s
         while True:
             try:
                 found = await see()
@@ -153,7 +155,7 @@ class Keys:
 
     async def _claim(self, flight: Flight, wish: Wish, request: Request) -> Claim:
         """Claim until it is ours, or done; meanwhile another process makes it."""
-        pause_s = self._config.poll_s
+        pause_s = self.config.poll_s
         while True:
             claim = await self.store.claim(wish)
             if not isinstance(claim, Running):
@@ -167,12 +169,12 @@ class Keys:
         """Wait, not beyond the lease's end; return the next pause.  Raises DeadlineExceeded."""
         if self._now() >= until_s:
             raise DeadlineExceeded("The deadline passed while another server made the answer.")
-        least_s = self._config.poll_s
+        least_s = self.config.poll_s
         await asyncio.sleep(min(pause_s, max(least_s, running.lease_left_s)))
         return min(pause_s * _BACKOFF, least_s * _POLLS_MAX)
 
     async def _replay(self, flight: Flight, done: Done) -> None:
-        name, events = answer_of(done)
+        name, events = await answer_of(done)
         flight.begin(name)
         flight.move(Stage.ENDING)
         self._counts.replayed += 1
@@ -198,7 +200,7 @@ class Keys:
         if not flight.log.whole:
             self._counts.overflowed += 1
             return False
-        blob = pack(name, flight.log.events, finished.usage)
+        blob = await packed(name, flight.log.events, finished.usage)
         if not await self.store.finish(plan.wish, blob):
             self._counts.fenced += 1
             raise fenced()
@@ -211,10 +213,10 @@ class Keys:
         flight.close(fenced())
 
 
-def answer_of(done: Done) -> tuple[Begun, list[Event]]:
+async def answer_of(done: Done) -> tuple[Begun, list[Event]]:
     """Read a kept answer; raises EngineError for one that cannot be read."""
     try:
-        name, events = unpack(done.blob)
+        name, events = await unpacked(done.blob)
     except Unreadable as error:
         raise EngineError("The stored answer of this key cannot be read.") from error
     return (replace(name, degraded=True) if done.degraded else name), events

@@ -4,8 +4,9 @@ Only what a reader sees is kept: the answer's name, its deltas as they were cut,
 The same deltas make the same chunks, so that a replay is the first delivery, byte for byte.
 """
 
+import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -29,6 +30,10 @@ _EVENT_BYTES: Final = 200
 """An event in a list, with its numbers; its text comes on top."""
 _ODDS_BYTES: Final = 250
 """One token's log-probability with its text and bytes."""
+
+_INLINE_EVENTS_MAX: Final = 2_048
+_INLINE_BYTES_MAX: Final = 24_576
+"""What is packed or unpacked in about 2 ms; more goes to a thread, for the loop has others."""
 
 _Odds = tuple[str, bytes, float]
 _Piece = tuple[str, int, int, str | None, list[_Odds]]
@@ -61,7 +66,7 @@ def weight(event: Event) -> int:
     return _EVENT_BYTES
 
 
-def pack(begun: Begun, events: Iterable[Event], usage: Usage) -> bytes:
+def pack(begun: Begun, events: Sequence[Event], usage: Usage) -> bytes:
     """Write an answer whose deltas are among these events."""
     pieces: list[_Piece] = [
         (
@@ -109,6 +114,18 @@ def unpack(blob: bytes) -> tuple[Begun, list[Event]]:
         raise Unreadable from error
     events.append(Finished(Usage(*answer.usage)))
     return begun, events
+
+
+async def packed(begun: Begun, events: Sequence[Event], usage: Usage) -> bytes:
+    """Pack without keeping the loop; nobody may change the events meanwhile."""
+    if len(events) <= _INLINE_EVENTS_MAX:
+        return pack(begun, events, usage)
+    return await asyncio.to_thread(pack, begun, events, usage)
+
+
+async def unpacked(blob: bytes) -> tuple[Begun, list[Event]]:
+    """Unpack without keeping the loop; raises Unreadable."""
+    return unpack(blob) if len(blob) <= _INLINE_BYTES_MAX else await asyncio.to_thread(unpack, blob)
 
 
 def _delta(piece: _Piece) -> Delta:

@@ -47,7 +47,7 @@ from forebay.serve.deadline import until
 from forebay.serve.flight import Flight, FlightPlan, Stage
 from forebay.serve.flight_log import Allowance, FlightLog, Reader
 from forebay.serve.keys import Generate, Keys, ReplayCounts
-from forebay.serve.packing import Unreadable, pack, unpack
+from forebay.serve.packing import Unreadable, packed, unpacked
 from forebay.serve.replay_config import ReplayConfig
 from forebay.serve.store import Done, Found, MemoryStore, Store, Wish
 
@@ -118,6 +118,12 @@ class Replay:
     def degraded(self) -> bool:
         """Whether keys are known to this process only, for their store is away."""
         return self._keys.store.away
+
+    def reconfigure(self, config: ReplayConfig, cache: CacheConfig) -> None:
+        """Treat those who come from now on by what is live in these."""
+        self._config = config
+        self._keys.config = config
+        self._cache.reconfigure(cache)
 
     async def start(self) -> None:
         """Open the store.  One that is away is found out when it is asked."""
@@ -226,7 +232,7 @@ class Replay:
         blob = await self._cache.get(name, request.reuse.age_s_max)
         if blob is not None:
             with suppress(Unreadable):
-                _, events = unpack(blob)
+                _, events = await unpacked(blob)
                 self.counts.cache_hits += 1
                 return events
         self.counts.cache_misses += 1
@@ -259,12 +265,13 @@ class Replay:
         """Fill a flight without a key; what it made may serve again."""
         answer = begun(request)
         flight.begin(answer)
+        self.counts.flights += 1
         async with aclosing(generate(request)) as events:
             async for event in events:
                 if isinstance(event, Finished):
                     flight.move(Stage.ENDING)
                     if flight.log.whole and flight.keep:
-                        blob = pack(answer, flight.log.events, event.usage)
+                        blob = await packed(answer, flight.log.events, event.usage)
                         await self._cache.put(name, blob)
                     self._let_go(flight)  # it is over: who comes now asks the cache, or anew
                 await flight.push(event)
@@ -282,7 +289,6 @@ class Replay:
         flight = Flight(plan, log, self._now)
         self._flights[name] = flight
         self._flying.add(flight)
-        self.counts.flights += 1
         return flight
 
     def _let_go(self, flight: Flight) -> None:
@@ -346,7 +352,7 @@ class Replay:
         found = await self._keys.kept(see, fingerprint=fingerprint, until_s=until_s)
         if not isinstance(found, Done):
             raise keys.unknown() if found is None and fingerprint is None else keys.gone()
-        name, events = keys.answer_of(found)
+        name, events = await keys.answer_of(found)
         self.counts.replayed += 1
         yield name
         for event in events:
