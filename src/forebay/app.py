@@ -84,7 +84,8 @@ class Service:
 
     def reconfigure(self, settings: Settings) -> None:
         """Give each part what is live of its settings."""
-        self.gateway.reconfigure(settings.gateway)
+        self.gateway.reconfigure(settings.gateway, settings.cache)
+        self.replay.reconfigure(settings.replay, settings.cache)
         for lane in self.lanes:
             lane.admission.reconfigure(settings.admission)
         self.gateway.admin.config = _admin_config(settings.server)
@@ -165,6 +166,7 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
         log=log.event,
         now=MONOTONIC,
         config=settings.gateway,
+        cache=settings.cache,
     )
     service = Service(
         live=live,

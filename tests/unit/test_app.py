@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -9,10 +10,15 @@ from typing import cast
 import pytest
 
 from forebay import app
+from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError, Invalid, ServingError
+from forebay.serve.cache import CacheConfig
+from forebay.serve.lanes import open_lane
 from forebay.serve.replicas import Replicas
 from forebay.settings import EngineConfig, LiveSettings, Settings
+from forebay.settings.sections import FIXED_SECTIONS, settings_of
 from forebay.telemetry.logs import LogConfig
+from tests.support.gateways import ActingEngine
 
 
 class FailingSupervisor:
@@ -57,3 +63,53 @@ def test_a_port_that_is_taken_refuses_the_start_with_the_fix() -> None:
         pytest.raises(app.StartRefused, match="choose another with --port"),
     ):
         app.bind("127.0.0.1", listener.getsockname()[1], backlog=8, unsent_s_max=1.0)
+
+
+LIVE: dict[str, Callable[[app.Service], object]] = {
+    "admission": lambda service: next(iter(service.lanes)).admission._queue._config,
+    "cache": lambda service: service.gateway.cache,
+    "gateway": lambda service: service.gateway.config,
+    "replay": lambda service: service.replay._config,
+}
+"""Where the configuration of a section lies that has live settings, beside these two."""
+
+
+async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Path) -> None:
+    log = LogConfig(destination=str(tmp_path / "log"))
+    settings = Settings(engine=EngineConfig(name="scripted"), log=log)
+    service = app.build(LiveSettings(settings), app.ServedModel(name="m"))
+    with service.log:
+        lane = open_lane(
+            "m", ActingEngine([], frozenset()), config=settings.admission, created=0, now=MONOTONIC
+        )
+        service.lanes.add(lane)
+        live = {
+            each.key.partition(".")[0] for each in settings_of(FIXED_SECTIONS) if each.knob.live
+        }
+        assert live == {*LIVE, "log", "server"}
+        changed = replace(
+            settings,
+            server=replace(settings.server, drain_retry_s=9.0, admin_token="0123456789abcdef"),
+            log=replace(log, requests=False),
+            admission=replace(settings.admission, waiting_max=7),
+            cache=replace(settings.cache, enabled=False),
+            gateway=replace(settings.gateway, n_max=1),
+            replay=replace(settings.replay, linger_s=1.0),
+        )
+        service.reconfigure(changed)
+        for section, read in LIVE.items():
+            assert read(service) == getattr(changed, section), section
+        assert service.lifecycle.retry_after_s == 9.0
+        assert service.gateway.admin.config.token == "0123456789abcdef"
+        assert service.log._requests is False
+
+
+def test_what_the_gateway_reads_again_is_what_it_was_built_with(tmp_path: Path) -> None:
+    settings = Settings(
+        engine=EngineConfig(name="scripted"),
+        log=LogConfig(destination=str(tmp_path / "log")),
+        cache=CacheConfig(enabled=False),
+    )
+    service = app.build(LiveSettings(settings), app.ServedModel(name="m"))
+    with service.log:
+        assert service.gateway.cache == settings.cache

@@ -66,9 +66,9 @@ class Gateway:
         self._draw_up()
         self._documents = documents(self.lanes)
 
-    def reconfigure(self, config: GatewayConfig) -> None:
-        """Hold the requests that begin from now on to these bounds."""
-        self.config = config
+    def reconfigure(self, config: GatewayConfig, cache: CacheConfig) -> None:
+        """Hold the requests that begin from now on to these."""
+        self.config, self.cache = config, cache
         self._draw_up()
 
     def _draw_up(self) -> None:

@@ -16,29 +16,33 @@ from forebay.core.knob import knob
 class CacheConfig:
     """Which answers are kept to be given again, and how many of them."""
 
-    enabled: bool = knob(default=True, help="Answer repeatable requests from memory.")
+    enabled: bool = knob(default=True, help="Answer repeatable requests from memory.", live=True)
     scope: str = knob(
         "deterministic",
         "What is kept: repeatable requests (temperature 0, or a seed), or all.",
         choices=("deterministic", "all"),
+        live=True,
     )
     ttl_s: float = knob(
         3_600.0,
         "How long an answer may be given again, in seconds.",
         minimum=0.1,
         maximum=2_592_000.0,
+        live=True,
     )
     bytes_max: int = knob(
         67_108_864,
         "Most memory for answers, in bytes; those not asked for the longest go first.",
         minimum=0,
         maximum=1_099_511_627_776,
+        live=True,
     )
     entries_max: int = knob(
         10_000,
         "Most answers that are kept.",
         minimum=1,
         maximum=100_000_000,
+        live=True,
     )
 
 
@@ -54,6 +58,9 @@ class AnswerCache(Protocol):
 
     async def put(self, name: str, blob: bytes) -> None:
         """Keep an answer."""
+
+    def reconfigure(self, config: CacheConfig) -> None:
+        """Keep what `config` allows from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,14 @@ class MemoryCache:
             return
         self._kept[name] = _Kept(blob, self._now())
         self._bytes += len(blob) + _ENTRY_BYTES
+        self._make_room()
+
+    def reconfigure(self, config: CacheConfig) -> None:
+        """Keep what `config` allows from now on; what is too much goes at once."""
+        self._config = config
+        self._make_room()
+
+    def _make_room(self) -> None:
         while self._bytes > self._config.bytes_max or len(self._kept) > self._config.entries_max:
             self._drop(next(iter(self._kept)))
 

@@ -72,5 +72,10 @@ class RedisCache:
         except StoreAway:
             await self._near.put(name, blob)
 
+    def reconfigure(self, config: CacheConfig) -> None:
+        """Keep what `config` allows; in Redis what is too much goes when the next answer comes."""
+        self._config = config
+        self._near.reconfigure(config)
+
     def _answer(self, name: str) -> str:
         return f"{self._link.prefix}:answer:{name}"

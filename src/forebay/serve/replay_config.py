@@ -12,16 +12,20 @@ from forebay.core.knob import knob
 class ReplayConfig:
     """What answers are shared and kept for a key, and where."""
 
-    enabled: bool = knob(default=True, help="Honour Idempotency-Key: one key, one generation.")
+    enabled: bool = knob(
+        default=True, help="Honour Idempotency-Key: one key, one generation.", live=True
+    )
     coalesce: bool = knob(
         default=True,
         help="Make one generation for equal repeatable requests of a tenant that come at once.",
+        live=True,
     )
     linger_s: float = knob(
         30.0,
         "How long the generation of a key goes on when nobody reads it, in seconds.",
         minimum=0.0,
         maximum=3_600.0,
+        live=True,
     )
     lease_s: float = knob(
         10.0,
@@ -34,24 +38,28 @@ class ReplayConfig:
         "How long the answer of a key is kept, in seconds.",
         minimum=1.0,
         maximum=2_592_000.0,
+        live=True,
     )
     poll_s: float = knob(
         0.05,
         "How often the answer that another process makes is asked for, in seconds.",
         minimum=0.005,
         maximum=10.0,
+        live=True,
     )
     flights_max: int = knob(
         4_096,
         "Most generations that are shared or keyed at once; keys beyond are refused with 503.",
         minimum=1,
         maximum=1_000_000,
+        live=True,
     )
     flight_bytes_max: int = knob(
         4_194_304,
         "Most memory for one answer that is shared or keyed; a longer one cannot be read again.",
         minimum=1_024,
         maximum=1_073_741_824,
+        live=True,
     )
     flights_bytes_max: int = knob(
         268_435_456,

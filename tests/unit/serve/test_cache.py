@@ -43,3 +43,14 @@ async def test_a_cache_of_no_bytes_keeps_nothing() -> None:
     cache = MemoryCache(CacheConfig(bytes_max=0), ManualClock())
     await cache.put("a", b"")
     assert await cache.get("a", math.inf) is None
+
+
+async def test_a_smaller_cache_lets_go_of_the_oldest_at_once() -> None:
+    clock = ManualClock()
+    cache = MemoryCache(CacheConfig(), clock)
+    for name in "abc":
+        await cache.put(name, name.encode())
+    cache.reconfigure(CacheConfig(entries_max=1, ttl_s=5.0))
+    assert len(cache) == 1
+    clock.advance(5.0)
+    assert await cache.get("c", math.inf) is None

@@ -305,6 +305,17 @@ async def test_garbage_in_a_cache_is_a_miss(made: Generations) -> None:
         async def put(self, name: str, blob: bytes) -> None:
             """Forget it."""
 
+        def reconfigure(self, config: CacheConfig) -> None:
+            """Stay as it is."""
+
     replay = Replay(cache=Garbage())
     assert await outcome(replay.attach(reusing("a"), made)) == "1.0 1.1 1.2 "
     assert replay.counts.cache_misses == 1
+
+
+async def test_sharing_can_be_switched_off_while_it_runs(made: Generations) -> None:
+    replay = Replay()
+    replay.reconfigure(ReplayConfig(coalesce=False), CacheConfig(enabled=False))
+    await together(replay, made, repeatable("a"), repeatable("a"))
+    assert replay.counts.flights == 0
+    await replay.stop()
