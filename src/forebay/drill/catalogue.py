@@ -8,6 +8,8 @@ from forebay.drill.neighbour import NEIGHBOUR
 from forebay.drill.overload import OVERLOAD
 from forebay.drill.peer import OVERLOAD_PEER
 from forebay.drill.shared_store import SHARED_STORE
+from forebay.drill.rolling import ROLLING_RESTART
+from forebay.drill.shared_store import SHARED_STORE
 from forebay.drill.single_flight import SINGLE_FLIGHT
 from forebay.drill.stage import Drill
 from forebay.drill.vanish import VANISH
@@ -22,6 +24,7 @@ DRILLS: Final[tuple[Drill, ...]] = (
     WORKER,
     GATEWAY,
     SINGLE_FLIGHT,
+    ROLLING_RESTART,
     SHARED_STORE,
 )
 

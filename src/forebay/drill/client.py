@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from forebay.bench.client import Target
 
@@ -168,9 +168,8 @@ class Visit:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self._writer.transport.abort()
             case Leave.SILENT:
-                transport = self._writer.transport
-                assert isinstance(transport, asyncio.ReadTransport)
-                transport.pause_reading()
+                # uvloop's transports read and write, and derive from neither of asyncio's.
+                cast("asyncio.Transport", self._writer.transport).pause_reading()
 
 
 async def ask(target: Target, body: bytes, headers: Mapping[str, str] | None = None) -> Seen:

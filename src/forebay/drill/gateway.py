@@ -180,7 +180,7 @@ async def _drill(stage: Stage, wishes: list[Wish]) -> Findings:
         stage.say("the gateway is back")
         await asking
         rest = await asyncio.to_thread(until_rest, server, _REST_S_MAX)
-        made = await asyncio.to_thread(server.metric, "llm_flights_total")
+        made = await asyncio.to_thread(server.metric, "llm_answers_total", source="engine")
     finally:
         await asyncio.to_thread(server.stop)
     history = clients.history
@@ -191,7 +191,7 @@ async def _drill(stage: Stage, wishes: list[Wish]) -> Findings:
     gates = (
         exactly("clients answered", len(finished), len(wishes)),
         exactly("answers that the model does not allow", len(broken), 0),
-        at_most("generations after the restart, for keys not answered", made, keys - len(before)),
+        at_most("answers made after the restart, for keys not answered", made, keys - len(before)),
         *rest.gates(),
     )
     figures: dict[str, Any] = {
@@ -199,7 +199,7 @@ async def _drill(stage: Stage, wishes: list[Wish]) -> Findings:
         "clients": len(wishes),
         "answered_before_the_kill": answered_before,
         "keys_answered_before_the_kill": len(before),
-        "generations_after": made,
+        "answers_made_after": made,
         "replayed": sum(op.replayed for op in finished),
         "resumed": sum(op.resumed for op in finished),
         "tries_max": max(op.tries for op in history),

@@ -1,8 +1,8 @@
 """Drill: more requests than can be served, for seconds, and what the server makes of them.
 
-In one run and on one server: its capacity in a closed loop, then for each multiple of it an open
-loop of random arrivals with distinct prompts, while a gentle wave of probes runs before, through
-and after it.  Latencies count from the moment a request was due (`forebay.bench.open_loop`).
+For each multiple, on a server of its own: its capacity in a closed loop, then an open loop of
+random arrivals with distinct prompts, while a gentle wave of probes runs before, through and
+after it.  Latencies count from the moment a request was due (`forebay.bench.open_loop`).
 """
 
 import json
@@ -105,25 +105,33 @@ class Peak:
 
 
 def run(stage: Stage) -> Findings:
-    """Overload a server at each multiple."""
-    load = load_of(stage.engine)
-    pace = pace_of(stage)
-    gates: list[Gate] = []
-    figures: dict[str, Any] = {"slo_s": SLO_S, "settings": load.settings}
+    """Overload a server at each multiple; each has a server of its own, and its own peak."""
+    found = {times: _overloaded(stage, times) for times in GOODPUT_SHARE}
+    figures = {f"{times}x": each for times, each in found.items()}
+    return Findings(
+        gates=tuple(gate for times, each in found.items() for gate in gates_of(times, each)),
+        figures={"slo_s": SLO_S, "settings": load_of(stage.engine).settings, **figures},
+    )
+
+
+def _overloaded(stage: Stage, times: int) -> dict[str, Any]:
+    load, pace = load_of(stage.engine), pace_of(stage)
     with stage.serving(*load.settings) as server:
         peak = peak_of(stage, server.target, load, seconds=pace.capacity_s)
-        figures["peak"] = {"per_s": peak.per_s, "hands": peak.hands}
-        for times in GOODPUT_SHARE:
-            usage = _used(server)
-            plan = plan_of(server.target, load, pace, peak=peak, times=times)
-            made = generated(stage, f"{times} times {peak.per_s:.1f}/s", plan)
-            found = measured(made, pace, peak)
-            found["server_cpu_s"] = [
-                late - early for late, early in zip(_used(server), usage, strict=True)
-            ]
-            figures[f"{times}x"] = found
-            gates += gates_of(times, found)
-    return Findings(gates=tuple(gates), figures=figures)
+        gateway_s, worker_s = _used(server)
+        plan = plan_of(server.target, load, pace, peak=peak, times=times)
+        made = generated(stage, f"{times} times {peak.per_s:.1f}/s", plan)
+        gateway_s, worker_s = (
+            late - early for late, early in zip(_used(server), (gateway_s, worker_s), strict=True)
+        )
+    return {
+        "peak_per_s": peak.per_s,
+        "peak_hands": peak.hands,
+        **measured(made, pace, peak),
+        "gateway_cpu_s": gateway_s,
+        "worker_cpu_s": worker_s,
+        "gateway_cpu_us_a_request": 1e6 * gateway_s / len(made.samples),
+    }
 
 
 def load_of(engine: str) -> Load:

@@ -152,7 +152,9 @@ def _one(stage: Stage, kind: str) -> dict[str, Any]:
         broken_at = uvloop.run(_under_load(stage, server, load, kind))
         rest = until_rest(server, _REST_S_MAX)
     absences = readiness.absences(broken_at)
-    loads = [line["after_s"] for line in server.log_lines() if line.get("event") == "worker.ready"]
+    loads = [
+        line["after_s"] for line in server.log_lines() if line.get("message") == "worker.ready"
+    ]
     load_s = max(loads, default=0.0)
     away = [back - gone for gone, back in absences if back is not None]
     fates = Counter(_fate(asked) for asked in load.asked)
@@ -227,7 +229,7 @@ def _wrong(asked: Asked) -> bool:
 
 def server_losses(server: Server) -> int:
     """Return how many workers were lost, by the log."""
-    return sum(line.get("event") == "worker.lost" for line in server.log_lines())
+    return sum(line.get("message") == "worker.lost" for line in server.log_lines())
 
 
 WORKER: Final = Drill(
