@@ -7,7 +7,6 @@ from forebay.drill.gateway import GATEWAY
 from forebay.drill.neighbour import NEIGHBOUR
 from forebay.drill.overload import OVERLOAD
 from forebay.drill.peer import OVERLOAD_PEER
-from forebay.drill.shared_store import SHARED_STORE
 from forebay.drill.rolling import ROLLING_RESTART
 from forebay.drill.shared_store import SHARED_STORE
 from forebay.drill.single_flight import SINGLE_FLIGHT
