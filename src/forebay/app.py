@@ -274,6 +274,7 @@ async def _live(
     announce: Callable[[Service], None],
 ) -> int:
     signals.listen(asyncio.get_running_loop())
+    _leave_generators_alone()
     server = _Server(_uvicorn_config(service))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     rereading = asyncio.create_task(_reread(service, signals))
@@ -337,6 +338,15 @@ async def _start(service: Service) -> None:
     service.lifecycle.move(State.READY)
     _settle_garbage()
     service.log.event("server.ready", model=service.model.name, engine=lane.engine.info.name)
+
+
+def _leave_generators_alone() -> None:
+    """Let the loop not keep a list of every generator, some six per request.
+
+    It would close them at its end; ours are closed by whoever reads them, and one that is lost
+    is still closed when it is collected.
+    """
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=sys.get_asyncgen_hooks().finalizer)
 
 
 def _settle_garbage() -> None:
