@@ -1,9 +1,22 @@
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from forebay.core.clock import MONOTONIC
 from forebay.drill.redis_server import RedisServer
-from forebay.serve.store import Differs, Done, Expired, Fresh, Running, Store, StoreAway
+from forebay.serve.store import (
+    Differs,
+    Done,
+    Expired,
+    Fresh,
+    MemoryStore,
+    Running,
+    Store,
+    StoreAway,
+)
 from forebay.serve.store_redis import RedisStore
 from forebay.testing.store_contract import StoreContract, a_wish
 from tests.support.redis import a_link, a_running_redis, needs_redis
@@ -133,3 +146,37 @@ async def test_an_answer_of_megabytes_is_kept_within_the_usual_time_out(
     assert await store.claim(a_wish("large", "owner-2", fingerprint="g")) == Differs()
     assert await store.find("owner-1") == whole
     await store.close()
+
+
+def told(found: object) -> object:
+    """What must be equal in both: all but the milliseconds of a lease."""
+    return replace(found, lease_left_s=0.0) if isinstance(found, Running) else found
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_is_asked_it_answers_as_memory_does(server: RedisServer, seed: int) -> None:
+    server.flush()
+    dice = random.Random(seed)
+    redis = a_store(server)
+    memory = MemoryStore(MONOTONIC, bytes_max=1_000_000, entries_max=1_000)
+    await redis.open()
+    owners = [
+        a_wish(f"name-{number % 3}", f"owner-{number}", fingerprint=dice.choice("ffg"))
+        for number in range(12)
+    ]
+    for step in range(150):
+        wish, act = dice.choice(owners), dice.randrange(6)
+        blob = f"{wish.owner} {step}".encode()
+        answers = []
+        for store in (redis, memory):
+            asked: tuple[Callable[[], Awaitable[object]], ...] = (
+                partial(store.claim, wish),
+                partial(store.renew, wish),
+                partial(store.finish, wish, blob),
+                partial(store.abandon, wish),
+                partial(store.look, wish.name),
+                partial(store.find, wish.owner),
+            )
+            answers.append(told(await asked[act]()))
+        assert answers[0] == answers[1], f"step {step}: {asked[act]}"
+    await redis.close()
