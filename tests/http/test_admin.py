@@ -117,7 +117,17 @@ async def test_a_server_that_others_reach_tells_nobody_without_a_token() -> None
 
 @pytest.mark.parametrize(
     "given",
-    [None, "", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        TOKEN,
+        f"Basic {TOKEN}",
+        f"Digest {TOKEN}",
+        f"Bearer {TOKEN}x",
+        "Bearer é",
+    ],
 )
 async def test_once_there_is_a_token_all_show_it(given: str | None) -> None:
     stage = a_stage(admin=replace(LOCAL, token=TOKEN))
