@@ -19,7 +19,7 @@ async def send(stage: Stage, body: Any = None, **headers: str) -> Exchange:
 
 
 def without_ids(content: bytes) -> bytes:
-    return re.sub(rb"id: \d+\n", b"", content)
+    return re.sub(rb"id: \d+-[0-9a-f]{8}\n", b"", content)
 
 
 async def test_the_same_key_gets_the_same_bytes_and_one_generation() -> None:
@@ -39,7 +39,7 @@ async def test_a_stream_replayed_from_its_start_has_the_same_bytes() -> None:
     first = await send(stage, body, idempotency_key=KEY)
     again = await send(stage, body, idempotency_key=KEY)
     assert first.content == again.content
-    assert first.content.startswith(b"id: 1\ndata: {")
+    assert re.match(rb"id: 1-[0-9a-f]{8}\ndata: {", first.content)
     assert again.headers["idempotent-replayed"] == "true"
 
 
@@ -147,9 +147,21 @@ async def test_a_stream_goes_on_after_any_of_its_events(cut: int) -> None:
     stage = a_stage(said("a", "b", "c"))
     whole = (await send(stage, streamed(), idempotency_key=KEY)).content
     events = [event + b"\n\n" for event in whole.split(b"\n\n")[:-1]]
-    rest = await send(stage, streamed(), idempotency_key=KEY, last_event_id=str(cut))
+    ids = ["0", *(event.split(b"\n")[0].removeprefix(b"id: ").decode() for event in events)]
+    rest = await send(stage, streamed(), idempotency_key=KEY, last_event_id=ids[cut])
     assert rest.content == b"".join(events[cut:])
     assert len(stage.engine.asked) == 1
+
+
+async def test_the_beginning_of_one_answer_is_not_gone_on_with_by_another() -> None:
+    stage = a_stage([Delta("a"), EngineError("broken")])
+    first = await send(stage, streamed(), idempotency_key=KEY)
+    last = re.findall(rb"id: (\S+)\n", first.content)[-1].decode()
+    stage.engine.acts = said("x", "y", "z")
+    await send(stage, streamed(), idempotency_key=KEY)
+    rest = await send(stage, streamed(), idempotency_key=KEY, last_event_id=last)
+    assert rest.status == 410
+    assert len(stage.engine.asked) == 2
 
 
 async def test_a_stream_goes_on_by_its_own_address() -> None:
@@ -160,7 +172,7 @@ async def test_a_stream_goes_on_by_its_own_address() -> None:
     assert rest.status == 200
     assert rest.headers["content-type"].startswith("text/event-stream")
     assert whole.content.endswith(rest.content)
-    assert rest.content.startswith(b"id: 3\n")
+    assert rest.content.startswith(b"id: 3-")
 
 
 async def test_a_text_stream_reopened_speaks_its_own_dialect() -> None:
@@ -193,7 +205,7 @@ async def test_a_stream_is_followed_while_it_is_made() -> None:
     await second.task
     whole = (await send(stage, body, idempotency_key=KEY)).content
     assert whole.endswith(second.content)
-    assert second.content.startswith(b"id: 2\n")
+    assert second.content.startswith(b"id: 2-")
     assert len(stage.engine.asked) == 1
 
 

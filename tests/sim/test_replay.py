@@ -10,7 +10,7 @@ from forebay.core.request import Finished
 from forebay.serve.flight import Flight
 from forebay.serve.keys import Keys
 from forebay.serve.store import Claim, MemoryStore, Running, Wish
-from tests.support import virtual_time
+from tests.support import simulated_gateways, virtual_time
 from tests.support.seeds import seeds
 from tests.support.simulated_gateways import Generation, Seen, World
 
@@ -69,6 +69,11 @@ def one_attempt(seen: Seen, generations: list[Generation]) -> Iterator[str]:
         yield f"{seen.key}: torn {seen.texts}"
     if origins and generations[int(min(origins))].key != seen.key:
         yield f"{seen.key}: shown another key's answer"
+    before = seen.goes_on_from
+    if before is not None and before.texts and seen.texts:
+        common = min(len(before.texts), len(seen.texts))
+        if before.texts[:common] != seen.texts[:common]:
+            yield f"{seen.key}: the beginning of one answer with the end of another"
     if sum(isinstance(event, Finished) for event in seen.events) > 1:
         yield f"{seen.key}: finished twice"
     if seen.ended > seen.deadline + 0.5:
@@ -172,4 +177,9 @@ def test_a_planted_haste_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         return await real(self, flight, finished)
 
     monkeypatch.setattr(Keys, "_keep", hasty)
+    assert any(violations(virtual_time.run(played(seed))) for seed in range(50))
+
+
+def test_event_ids_that_name_no_answer_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated_gateways, "mark", lambda _: "")
     assert any(violations(virtual_time.run(played(seed))) for seed in range(50))

@@ -20,6 +20,7 @@ from forebay.core.request import (
     Request,
     RequestId,
     Usage,
+    mark,
 )
 from forebay.serve.deadline import until
 from forebay.serve.flight import Stage
@@ -59,6 +60,8 @@ class Seen:
     name: Begun | None = None
     events: list[Event] = field(default_factory=list)
     error: str = ""
+    goes_on_from: "Seen | None" = None
+    """The attempt whose events the client had, and kept."""
 
     @property
     def finished(self) -> bool:
@@ -195,10 +198,13 @@ class World:
                 tenant=tenant,
                 shape=shape,
                 resume_after=len(seen.events) if again and seen else None,
+                resume_of=mark(seen.name.completion_id) if again and seen and seen.name else "",
                 received=self.now(),
                 deadline=self.now() + self.dice.choice((0.3, 2.0, 20.0, 60.0)),
             )
-            seen = await self._attempt(request, seen.name if again and seen else None)
+            before = seen if again else None
+            seen = await self._attempt(request, before.name if before else None)
+            seen.goes_on_from = before
             if seen.finished:
                 return
             await asyncio.sleep(self.dice.random() * 3.0)

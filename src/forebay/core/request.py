@@ -173,6 +173,8 @@ class Request:
     """Join a generation of the same key that runs; otherwise be refused with 409."""
     resume_after: int | None = None
     """`Last-Event-ID`: how many of the stream's events the client has."""
+    resume_of: str = ""
+    """`Last-Event-ID`: the mark of the answer that those events are of; empty: not said."""
     repeatable: bool = False
     """The client asked for the same answer every time: greedy, or with a seed."""
     reuse: Reuse = NO_REUSE
@@ -190,6 +192,15 @@ def digest(request: Request) -> str:
     """
     facts = repr((request.route.value, request.model, request.prompt, request.sampling))
     return hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def mark(completion_id: str) -> str:
+    """Return what tells the events of one answer from those of another to the same wish.
+
+    An answer that came to no end is made anew, and the beginning of one must not be put together
+    with the end of the other.
+    """
+    return hashlib.sha256(completion_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 class FinishReason(enum.StrEnum):

@@ -155,7 +155,7 @@ _LAST_EVENT_ID: Final = {
     "name": "Last-Event-ID",
     "in": "header",
     "required": False,
-    "description": "The number of the last `id:` line received; the stream goes on after it.",
+    "description": "The last `id:` line received; the stream goes on after it.",
     **_STRING,
 }
 

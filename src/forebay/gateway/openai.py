@@ -115,7 +115,7 @@ class OpenAI:
 
     async def reopen(self, exchange: Exchange) -> None:
         """Answer `GET /v1/streams/{id}`: go on after the event that `Last-Event-ID` names."""
-        resume_after = last_event_id(exchange.headers)
+        resume_after, _ = last_event_id(exchange.headers)  # the path says of what
         request = Request(
             id=exchange.id,
             route=Route.STREAMS,
@@ -186,6 +186,7 @@ class OpenAI:
             key=wished.key,
             attach=wished.attach,
             resume_after=wished.resume_after,
+            resume_of=wished.resume_of,
             repeatable=repeatable,
             reuse=self._reuse(wished, repeatable=repeatable),
             ticket=wished.ticket,

@@ -52,8 +52,9 @@ store, or from the generation while it runs. Tokens are made, and counted, once.
 under the same key is a 422. Keys of two credentials never meet |
 | `x-forebay-attach: false` | While the key's first request still runs: 409, not its answer |
 | `Last-Event-ID` | With the same keyed request, or with `GET` of the path in `x-forebay-stream`: \
-go on after that event. The `id:` lines of keyed streams count from 1. An answer that is no more \
-kept is a 410; a stranger's is a 404 |
+go on after that event. The `id:` lines of keyed streams count from 1 and name their answer, as \
+`17-3f2a9c1d`. An answer that is no more kept, or was made anew since, is a 410; a stranger's is \
+a 404 |
 | `X-Request-Timeout` | Seconds, from receipt to the answer's end. What cannot be done in that \
 time is refused at once, with the time after which it can |
 | `X-Request-Deadline-Ms` | The same as a moment: Unix time in milliseconds |

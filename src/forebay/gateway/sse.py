@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from forebay.core.errors import Invalid
-from forebay.core.request import Begun, Delta, Events, Finished, Source, Usage
+from forebay.core.request import Begun, Delta, Events, Finished, Source, Usage, mark
 from forebay.gateway.encoding import Encoder, Frames, Gathered, encoder_of
 from forebay.gateway.exchange import ClientGone, Exchange, Header
 from forebay.gateway.problems import DONE, JSON
@@ -35,10 +35,11 @@ _INLINE_TOKENS_MAX: Final = 4_096
 class Numbering:
     """Numbers a stream's events with `id:` lines, and passes over those that the client has."""
 
-    __slots__ = ("_count", "_skip")
+    __slots__ = ("_count", "_mark", "_skip")
 
-    def __init__(self, skip: int) -> None:
-        """Begin with the event after the first `skip`."""
+    def __init__(self, skip: int, mark: str) -> None:
+        """Begin with the event after the first `skip`; `mark` stands for the answer."""
+        self._mark = mark.encode()
         # The whole mutable state: events seen, and how many of them the client has.
         self._count = 0
         self._skip = skip
@@ -49,7 +50,7 @@ class Numbering:
         for event in events.split(_EVENT_END)[:-1]:
             self._count += 1
             if self._count > self._skip:
-                numbered.append(b"id: %d\n%b%b" % (self._count, event, _EVENT_END))
+                numbered.append(b"id: %d-%b\n%b%b" % (self._count, self._mark, event, _EVENT_END))
         return b"".join(numbered)
 
     def check(self) -> None:
@@ -150,7 +151,7 @@ class EventStream:
         if event.source is Source.CACHED:
             headers[CACHE_HEADER] = b"hit"
         if event.resumable:
-            self._numbering = Numbering(self.resume_after or 0)
+            self._numbering = Numbering(self.resume_after or 0, mark(event.completion_id))
             headers[b"x-forebay-stream"] = b"/v1/streams/" + event.completion_id.encode()
             if event.source is not Source.ENGINE:
                 headers[b"idempotent-replayed"] = b"true"

@@ -23,6 +23,7 @@ _ANONYMOUS: Final = "anonymous"
 
 _KEY: Final = re.compile(rb"[\x20-\x7e]{1,255}")
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}(?:\.[0-9]{1,9})?")
+_EVENT_ID: Final = re.compile(rb"([0-9]{1,10})(?:-([0-9a-f]{8}))?")
 _TICKET: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _FALSE: Final = (b"false", b"0", b"no")
 _TRUE: Final = (b"true", b"1", b"yes")
@@ -36,6 +37,7 @@ class Wishes:
     key: str | None = None
     attach: bool = True
     resume_after: int | None = None
+    resume_of: str = ""
     time_left_s: float = math.inf
     """From the request's receipt to its deadline."""
     priority: Priority = Priority.INTERACTIVE
@@ -58,11 +60,13 @@ def wishes(headers: Mapping[bytes, bytes], *, wall_s: float, longest_s: float) -
     if _NAMES.isdisjoint(headers):
         return _PLAIN
     reuse, ignored = _reuse(headers.get(b"cache-control", b""))
+    resume_after, resume_of = last_event_id(headers)
     return Wishes(
         tenant=tenant(headers),
         key=_key(headers.get(b"idempotency-key")),
         attach=_flag("x-forebay-attach", headers.get(b"x-forebay-attach", b"true")),
-        resume_after=last_event_id(headers),
+        resume_after=resume_after,
+        resume_of=resume_of,
         time_left_s=_time_left_s(headers, wall_s=wall_s, longest_s=longest_s),
         priority=_priority(headers.get(b"x-priority")),
         reuse=reuse,
@@ -82,14 +86,18 @@ def tenant(headers: Mapping[bytes, bytes]) -> str:
     return "key-" + hashlib.sha256(given).hexdigest()[:12]
 
 
-def last_event_id(headers: Mapping[bytes, bytes]) -> int | None:
-    """Return how many of a stream's events the client has; raises Invalid."""
+def last_event_id(headers: Mapping[bytes, bytes]) -> tuple[int | None, str]:
+    """Return how many of a stream's events the client has, and the stream's mark if it says so.
+
+    Raises Invalid.
+    """
     given = headers.get(b"last-event-id")
     if given is None:
-        return None
-    if not given.isdigit() or int(given[:20]) > _EVENTS_MAX:
-        raise _bad("Last-Event-ID", "expected the number of the last `id:` line, such as 17")
-    return int(given)
+        return None, ""
+    parts = _EVENT_ID.fullmatch(given)
+    if parts is None or int(parts[1]) > _EVENTS_MAX:
+        raise _bad("Last-Event-ID", "expected the last `id:` line, such as 17-3f2a9c1d")
+    return int(parts[1]), (parts[2] or b"").decode()
 
 
 def _key(given: bytes | None) -> str | None:

@@ -40,6 +40,7 @@ from forebay.core.request import (
     Scheduled,
     Source,
     begun,
+    mark,
 )
 from forebay.serve import keys
 from forebay.serve.cache import AnswerCache, CacheConfig, MemoryCache
@@ -196,8 +197,7 @@ class Replay:
                 raise keys.runs() if request.resume_after is None else keys.gone()
             return self._read(flight, _Seat(joined=True, request=request, wish=wish))
         if request.resume_after is not None:
-            see = partial(self._keys.store.look, wish.name)
-            return self._kept(see, fingerprint=wish.fingerprint, until_s=request.deadline)
+            return self._kept(partial(self._keys.store.look, wish.name), request, wish)
         if len(self._flying) >= self._config.flights_max:
             message = "Too many requests with keys are under way. Try again after Retry-After."
             raise Overloaded(message, retry_after_s=_RETRY_S)
@@ -329,6 +329,10 @@ class Replay:
         assert seat.wish is not None
         assert seat.request is not None
         assert flight.plan.wish is not None
+        if seat.request.resume_of:
+            name = await flight.named(reader)
+            if name is not None and mark(name.completion_id) != seat.request.resume_of:
+                raise keys.gone()
         await flight.settled(reader)
         if flight.plan.wish.fingerprint != seat.wish.fingerprint:
             if flight.begun is None and flight.stage is Stage.ENDED:
@@ -344,15 +348,20 @@ class Replay:
     async def _kept(
         self,
         see: Callable[[], Awaitable[Found]],
-        *,
-        fingerprint: str | None = None,
-        until_s: float = math.inf,
+        request: Request | None = None,
+        wish: Wish | None = None,
     ) -> Events:
         """Yield an answer that is kept; of another process, as soon as it is."""
-        found = await self._keys.kept(see, fingerprint=fingerprint, until_s=until_s)
+        found = await self._keys.kept(
+            see,
+            fingerprint=wish.fingerprint if wish is not None else None,
+            until_s=request.deadline if request is not None else math.inf,
+        )
         if not isinstance(found, Done):
-            raise keys.unknown() if found is None and fingerprint is None else keys.gone()
+            raise keys.unknown() if found is None and wish is None else keys.gone()
         name, events = await keys.answer_of(found)
+        if request is not None and request.resume_of not in {"", mark(name.completion_id)}:
+            raise keys.gone()
         self.counts.replayed += 1
         yield name
         for event in events:

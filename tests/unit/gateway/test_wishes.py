@@ -42,9 +42,14 @@ def test_a_key_that_is_none_is_refused_by_name(key: str) -> None:
 
 def test_last_event_id_is_a_count() -> None:
     assert read(last_event_id="17").resume_after == 17
+    assert read(last_event_id="17").resume_of == ""
+    marked = read(last_event_id="17-0123abcd")
+    assert (marked.resume_after, marked.resume_of) == (17, "0123abcd")
 
 
-@pytest.mark.parametrize("given", ["", "-1", "1.5", "x", "9" * 30, " 1"])
+@pytest.mark.parametrize(
+    "given", ["", "-1", "1.5", "x", "9" * 30, " 1", "1-", "1-x", "1-0123abcde"]
+)
 def test_a_last_event_id_that_is_no_count_is_refused_by_name(given: str) -> None:
     assert refusal(last_event_id=given).param == "Last-Event-ID"
 
