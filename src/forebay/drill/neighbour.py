@@ -1,6 +1,7 @@
 """Drill: one tenant asks twenty times as much as each other, and what the others feel of it."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from forebay.bench.client import Target
@@ -18,13 +19,16 @@ _QUIET: Final = 3
 """Quiet tenants."""
 _SHARE: Final = 0.15
 """What each quiet tenant asks for, of the capacity."""
+_NOISY: Final = "noisy"
+_TOKENS: Final = (4, 8, 13, 21, 34)
+"""Lengths of answers; 16 on average, as in the load that finds the capacity."""
 _SETTLING_S: Final = 1.0
 _LOAD: Final = Load(
     model="scripted",
     tokens=16,
     prompt="words that are said again until there are enough of them",
-    hands=(32,),
-    settings=("scripted.decode_s=0.01", "scripted.prefill_s=0.15", "scripted.running_max=16"),
+    hands=(64,),
+    settings=("scripted.decode_s=0.01", "scripted.prefill_s=0.15", "scripted.running_max=32"),
 )
 
 
@@ -57,7 +61,7 @@ def run(stage: Stage) -> Findings:
         "settings": _LOAD.settings,
         "quiet_alone": before,
         "quiet_beside": after,
-        "noisy": _of([each for each in beside.samples if each.wave == "noisy"]),
+        "noisy": _of([each for each in beside.samples if _is_noisy(each)]),
         "generator": beside.cost(),
     }
     return Findings(gates=gates, figures=figures)
@@ -65,19 +69,39 @@ def run(stage: Stage) -> Findings:
 
 def _plan(target: Target, per_s: float, seconds: float, *, noisy: bool) -> Plan:
     """Return the quiet tenants' waves, and the noisy one's."""
-    quiet = [_wave(f"quiet-{number}", per_s * _SHARE, seconds) for number in range(1, _QUIET + 1)]
-    loud = [_wave("noisy", per_s * _SHARE * TIMES, seconds)] if noisy else []
-    return Plan(target=target, waves=(*quiet, *loud), seed=7)
+    waves = [
+        wave
+        for number in range(1, _QUIET + 1)
+        for wave in _waves(f"quiet-{number}", per_s * _SHARE, seconds)
+    ]
+    if noisy:
+        waves += _waves(_NOISY, per_s * _SHARE * TIMES, seconds)
+    return Plan(target=target, waves=tuple(waves), seed=7)
 
 
-def _wave(tenant: str, per_s: float, seconds: float) -> Wave:
-    headers = {"authorization": f"Bearer {tenant}"}
-    return Wave(name=tenant, body=_LOAD.body(), headers=headers, per_s=per_s, seconds=seconds)
+def _waves(tenant: str, per_s: float, seconds: float) -> Iterator[Wave]:
+    """Yield a tenant's requests: of several lengths, as people's are.
+
+    Were they all of one length, those who began together would end together, and whoever comes
+    between would wait for them all: the engine without a model marches in step.
+    """
+    for tokens in _TOKENS:
+        yield Wave(
+            name=f"{tenant} {tokens}",
+            body=dataclasses.replace(_LOAD, tokens=tokens).body(),
+            headers={"authorization": f"Bearer {tenant}"},
+            per_s=per_s / len(_TOKENS),
+            seconds=seconds,
+        )
 
 
 def _quiet(made: Made) -> dict[str, Any]:
     """Return the figures of all quiet tenants."""
-    return _of([each for each in made.samples if each.wave != "noisy" and each.due >= _SETTLING_S])
+    return _of([each for each in made.samples if not _is_noisy(each) and each.due >= _SETTLING_S])
+
+
+def _is_noisy(sample: Sent) -> bool:
+    return sample.wave.startswith(_NOISY)
 
 
 def _of(samples: Sequence[Sent]) -> dict[str, Any]:
