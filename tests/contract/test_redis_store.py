@@ -1,3 +1,4 @@
+import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -100,9 +101,29 @@ async def test_nothing_in_redis_is_without_an_end_but_the_two_sums(server: Redis
     await finish_some(store, 2, 10)
     keys = ["name:claimed", "stream:owner", "name:name-0", "stream:owner-0"]
     for key in keys:
-        assert int(server.say(f"PTTL forebay:{key}").strip().lstrip(b":")) > 0
+        assert milliseconds_left(server, key) > 0
     assert server.say("DBSIZE") == b":8\r\n"
     await store.close()
+
+
+async def test_a_stream_is_remembered_twice_as_long_from_its_claim_and_again_from_its_end(
+    server: RedisServer,
+) -> None:
+    server.flush()
+    store = a_store(server)
+    await store.open()
+    wish = a_wish(ttl_s=10.0)
+    await store.claim(wish)
+    assert 19_000 < milliseconds_left(server, "stream:owner-1") <= 20_000
+    await asyncio.sleep(0.1)
+    claimed_ms = milliseconds_left(server, "stream:owner-1")
+    await store.finish(wish, b"answer")
+    assert claimed_ms < milliseconds_left(server, "stream:owner-1") <= 20_000
+    await store.close()
+
+
+def milliseconds_left(server: RedisServer, key: str) -> int:
+    return int(server.say(f"PTTL forebay:{key}").strip().lstrip(b":"))
 
 
 async def test_servers_with_other_prefixes_do_not_meet(server: RedisServer) -> None:
@@ -134,7 +155,7 @@ async def test_a_store_that_is_full_or_read_only_is_away(server: RedisServer) ->
 async def test_an_answer_of_megabytes_is_kept_within_the_usual_time_out(
     server: RedisServer,
 ) -> None:
-    link = a_link(server.url, timeout_s=0.05)
+    link = a_link(server.url, timeout_s=0.02)
     store = RedisStore(link, bytes_max=100_000_000, entries_max=100)
     await store.open()
     blob = bytes(range(256)) * 4 * 4_096

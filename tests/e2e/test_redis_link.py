@@ -78,7 +78,10 @@ async def test_a_killed_server_is_left_alone_after_three_and_found_again(
     server.start()
     assert await until(lambda: not link.away) < 2.0
     assert await ask(link)
-    assert said.names == ["store.away", "store.back"]
+    server.crash()
+    assert await failures_until_away(link) <= 3
+    assert said.names == ["store.away", "store.back", "store.away"]
+    assert [facts["failures"] for name, facts in said.events if name == "store.away"] == [3, 3]
 
 
 async def test_a_hung_server_costs_each_of_three_its_time_out_and_then_nobody(
@@ -92,6 +95,7 @@ async def test_a_hung_server_costs_each_of_three_its_time_out_and_then_nobody(
     assert await cost_s(link) < 0.005
     await asyncio.sleep(3 * REST_S)
     assert link.away
+    assert await until(lambda: len(link._under_way) <= 1) < BUSY_S, "only a probe may be out"
     assert await cost_s(link) < 0.005
     server.wake()
     assert await until(lambda: not link.away) < 2.0
@@ -107,6 +111,25 @@ async def test_a_crowd_before_a_hung_server_waits_for_one_time_out_only(
     assert not any(await asyncio.gather(*(ask(link) for _ in range(2_000))))
     assert time.monotonic() - began < TIMEOUT_S + BUSY_S
     server.wake()
+
+
+async def test_a_crowd_before_a_quick_server_is_answered(link: RedisLink) -> None:
+    assert all(await asyncio.gather(*(ask(link) for _ in range(500))))
+
+
+async def test_failures_that_are_far_apart_are_forgiven(link: RedisLink) -> None:
+    async def fail() -> None:
+        with pytest.raises(StoreAway):
+            await link.run("return redis.error_reply('ERR no')", (), ())
+
+    for _ in range(6):
+        await fail()
+        for _ in range(12):
+            assert await ask(link)
+    assert not link.away
+    for _ in range(3):
+        await fail()
+    assert link.away
 
 
 async def test_a_slow_server_is_away_until_it_is_quick(server: RedisServer, said: Said) -> None:

@@ -163,8 +163,6 @@ class RedisLink:
 
     async def close(self) -> None:
         """Drop every connection; what is under way ends."""
-        if self._probing is not None:
-            self._probing.cancel()
         under_way = [*self._under_way, *([self._probing] if self._probing else [])]
         for task in under_way:
             task.cancel()
