@@ -37,6 +37,8 @@ class Traffic:
             standing_s=2.0,
             forecast=self.dice.random() < 0.5,
             batch_overtaken_max=3,
+            reserve_ratio=self.dice.choice((0.0, 0.3)),
+            reserve_s=5.0,
             tenant_weights="t0=3,t1=0.5",
             tenants_max=TENANTS_MAX,
             promises_max=20,
@@ -82,7 +84,7 @@ class Traffic:
             assert full or self.config.forecast, "turned away while there was room to wait"
             assert (refusal.retry_after_s or 0.0) >= 0.0, "told to come back in the past"
             return None
-        if not before.waiting and not promises and not self.config.forecast:
+        if not (before.waiting or promises or self.config.forecast or self.config.reserve_ratio):
             fits = before.places_taken + ticket.size <= before.places_max or not before.running
             assert fits == (ticket.place is Place.RUNNING), "made to wait where there was room"
         load = self.queue.load
@@ -124,18 +126,22 @@ class Traffic:
         assert load.places_taken == taken, "places leaked"
         assert taken <= PLACES_MAX or len(running) == 1, "too many run"
         assert all(ticket.expires > self.now for ticket in waiting), "somebody waits too long"
+        for line in (self.queue._interactive, self.queue._batch):
+            assert len(line.share) <= TENANTS_MAX, "too many tenants are remembered"
+        assert len(self.queue.outlook.promises) <= 20, "too many promises"
+        if self.dice.random() < 0.1:
+            self.check_ledger(running, waiting)
+        if waiting:
+            next_one = self.queue._next(self.now)
+            fits = next_one and (taken + next_one.size <= load.places_max or not running)
+            assert not fits, "somebody waits who could run"
+            assert running, "all wait"
+
+    def check_ledger(self, running: list[Ticket], waiting: list[Ticket]) -> None:
         held = {(holding.owner, holding.kind) for holding in self.queue.holdings()}
         shown = {(ticket.request.id, "place") for ticket in running}
         shown |= {(ticket.request.id, "waiting") for ticket in waiting}
         assert held == shown, "the ledger shows something else"
-        for line in (self.queue._interactive, self.queue._batch):
-            assert len(line.share) <= TENANTS_MAX, "too many tenants are remembered"
-        assert len(self.queue.outlook.promises) <= 20, "too many promises"
-        if waiting:
-            next_one = self.queue._next_line().first()
-            assert next_one in waiting
-            fits = taken + next_one.size <= load.places_max or not running
-            assert not fits, "somebody waits who could run"
 
     def finish(self) -> None:
         for ticket in self.inside:

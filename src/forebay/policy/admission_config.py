@@ -97,6 +97,26 @@ class AdmissionConfig:
         "",
         "Tenants that get more or less than an equal share, such as alice=2,bob=0.5.",
     )
+    credit_tokens: int = knob(
+        2_000,
+        "How far a tenant that comes is ahead of those that never stop; 2 per completion token.",
+        minimum=0,
+        maximum=100_000_000,
+    )
+    reserve_ratio: float = knob(
+        0.25,
+        "While several tenants come: share of the places that none gets beyond its share of all.",
+        minimum=0.0,
+        maximum=0.9,
+        live=True,
+    )
+    reserve_s: float = knob(
+        30.0,
+        "How long after another tenant came those places are still kept, in seconds.",
+        minimum=0.0,
+        maximum=3600.0,
+        live=True,
+    )
     tenants_max: int = knob(
         10_000,
         "Tenants whose use is remembered per model and class.",

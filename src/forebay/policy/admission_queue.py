@@ -13,7 +13,8 @@ that went before waiting batch ones, one of those has its turn.  Within a class 
 goes first that was served least (`fair_share.py`); within a tenant, those who were promised
 a place, then the earliest to expire.  Whose turn it is, is never overtaken by a smaller one
 behind it, or a big request could wait for ever; one that is larger than the whole limit runs
-alone.  A request needs as many places as it has choices (`n`).
+alone.  A request needs as many places as it has choices (`n`).  While several tenants come,
+the last places are kept for those that hold less than their share (`reserve.py`).
 
 The door.  A request that finds room and nobody waiting runs at once: nothing is forecast or
 sorted for it.  Any other is forecast; if it would miss its deadline, or keep its class's
@@ -27,7 +28,7 @@ That lets `tests/sim` run hours of traffic in seconds.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +40,7 @@ from forebay.policy.fair_share import FairShare, cost_of, parse_weights
 from forebay.policy.forecast import Crowd
 from forebay.policy.limit import Limit, sample_of
 from forebay.policy.outlook import Outlook
+from forebay.policy.reserve import Reserve
 from forebay.policy.standing import Standing
 from forebay.policy.ticket import Place, Ticket
 from forebay.policy.waiting_line import WaitingLine
@@ -74,7 +76,10 @@ class AdmissionQueue:
         self._running: dict[Ticket, None] = {}
         self._taken = 0
         self._interactive, self._batch = (
-            WaitingLine(FairShare(weights, config.tenants_max)) for _ in Priority
+            WaitingLine(
+                FairShare(weights, tenants_max=config.tenants_max, credit=config.credit_tokens)
+            )
+            for _ in Priority
         )
         self._waiting = 0
         self._displaced: list[Ticket] = []
@@ -84,6 +89,7 @@ class AdmissionQueue:
         self._numbers = itertools.count()
         self._standing = Standing(config.standing_s)
         self._limit = limit
+        self._reserve = Reserve(self._interactive.share.weight, tenants_max=config.tenants_max)
         self.outlook: Final = Outlook(config)
 
     def reconfigure(self, config: AdmissionConfig) -> None:
@@ -118,9 +124,11 @@ class AdmissionQueue:
 
     def offer(self, request: Request, now: float) -> Ticket:
         """Take a request in, or raise `Overloaded`: a short queue beats a long wait."""
+        self._reserve.came(request.tenant, now)
         if (
             not self._waiting
             and self._fits(request.sampling.choices)
+            and not self._is_kept(request.sampling.choices, (request.tenant,), now)
             and len(self._running) < self._requests_max
             and request.deadline - now > self._hurried_s
             and not self.outlook.promises
@@ -139,6 +147,7 @@ class AdmissionQueue:
             taken = self._taken
             del self._running[ticket]
             self._taken -= ticket.size
+            self._reserve.gave(ticket.request.tenant, ticket.size)
             self._settle_account(ticket)
             self._learn(ticket, taken, now)
         ticket.place = Place.GONE
@@ -152,10 +161,10 @@ class AdmissionQueue:
         if now >= self._expires_next:
             moved += self._expire(now)
         while self._waiting:
-            line = self._next_line()
-            ticket = line.first()
-            if not self._fits(ticket.size):
+            ticket = self._next(now)
+            if ticket is None or not self._fits(ticket.size):
                 break
+            line = self._line(ticket.request)
             self._overtaken = self._overtaken + 1 if line is self._interactive else 0
             self._unwait(ticket)
             ticket.charge = self.outlook.cost(ticket.request)
@@ -198,8 +207,10 @@ class AdmissionQueue:
         return self._config.ttft_s(request.priority) * self._config.ttft_ratio
 
     def _crowd(self, ticket: Ticket, now: float) -> Crowd:
+        limit = self._limit.current
+        kept = self._is_kept(ticket.size, (ticket.request.tenant,), now)
         return Crowd(
-            places=self._limit.current,
+            places=limit - int(limit * self._config.reserve_ratio) if kept else limit,
             taken=self._taken,
             ahead=self._places_ahead(ticket, now),
             promised=0.0 if ticket.promised else self.outlook.flow(ticket.request, now),
@@ -286,6 +297,7 @@ class AdmissionQueue:
         ticket.admitted = now
         self._running[ticket] = None
         self._taken += ticket.size
+        self._reserve.took(ticket.request.tenant, ticket.size)
         ticket.taken = self._taken
 
     def _settle_account(self, ticket: Ticket) -> None:
@@ -308,12 +320,26 @@ class AdmissionQueue:
         if sample is not None:
             self._limit.sample(sample, now)
 
-    def _next_line(self) -> WaitingLine:
-        overtaken = self._overtaken >= self._config.batch_overtaken_max
-        first, second = self._interactive, self._batch
-        if second and (overtaken or not first):
-            return second
-        return first
+    def _next(self, now: float) -> Ticket | None:
+        """Return whose turn it is; None if places are rather kept for others than given to them."""
+        lines = self._interactive, self._batch
+        if self._overtaken >= self._config.batch_overtaken_max:
+            lines = self._batch, self._interactive
+        for line in lines:
+            if line:
+                ticket = line.first()
+                if not self._is_kept(ticket.size, line.tenants(), now):
+                    return ticket
+        return None
+
+    def _is_kept(self, size: int, tenants: Iterable[str], now: float) -> bool:
+        """Whether the next places are kept for others than these, who are at the door."""
+        limit, reserve, config = self._limit.current, self._reserve, self._config
+        if self._taken + size <= limit - int(limit * config.reserve_ratio) or not self._taken:
+            return False
+        if not reserve.shared(now - config.reserve_s):
+            return False
+        return not any(reserve.entitled(tenant, limit) for tenant in tenants)
 
     def _line(self, request: Request) -> WaitingLine:
         return self._interactive if request.priority is Priority.INTERACTIVE else self._batch

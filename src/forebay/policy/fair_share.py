@@ -8,10 +8,11 @@ divided by its weight.  The tenant with the least counter goes next.  What a req
 is not known when it is let in, so its expected cost is charged then and corrected when it
 leaves.
 
-Who did not wait earns no credit: a tenant that comes is lifted to the level, the highest
-counter from which anybody was served.  So a tenant that was away for an hour does not block
-the others for an hour, and one that used an idle server alone does not pay for it later.
-While two tenants both wait, their served tokens differ by no more than what may be running
+Who did not wait earns little: a tenant that comes is lifted to the level, the highest counter
+from which anybody was served, less a credit of a few requests.  So a tenant that was away for
+an hour does not block the others for an hour, one that used an idle server alone does not pay
+for it later, and one that comes now and then goes before one that never stops.  While two
+tenants both wait, their served tokens differ by no more than the credit and what may be running
 uncorrected for each.
 """
 
@@ -53,11 +54,18 @@ _WEIGHT_MAX: Final = 100.0
 class FairShare:
     """The counters of the tenants of one class."""
 
-    def __init__(self, weights: Mapping[str, float], tenants_max: int) -> None:
-        """Give a tenant without a weight the weight 1; remember `tenants_max` counters."""
+    def __init__(
+        self, weights: Mapping[str, float], *, tenants_max: int, credit: float = 0.0
+    ) -> None:
+        """Give a tenant without a weight the weight 1; remember `tenants_max` counters.
+
+        `credit` is how far below the level, in weighted tokens, one stands that comes.
+        """
         assert tenants_max >= 1
+        assert credit >= 0.0
         self._weights = weights
         self._tenants_max = tenants_max
+        self._credit = credit
         # The whole mutable state: counters, the longest unused first, and the level.
         self._served: OrderedDict[str, float] = OrderedDict()
         self._level = 0.0
@@ -72,11 +80,11 @@ class FairShare:
 
     def turn(self, tenant: str) -> float:
         """Return a tenant's counter: the least goes first."""
-        return self._served.get(tenant, self._level)
+        return self._served.get(tenant, self._level - self._credit)
 
     def turn_if_it_came(self, tenant: str) -> float:
         """Return the counter that a tenant would have if it came now."""
-        return max(self.turn(tenant), self._level)
+        return max(self.turn(tenant), self._level - self._credit)
 
     def come(self, tenant: str) -> None:
         """Note that a tenant, of whom nobody waited, has come."""
@@ -84,8 +92,9 @@ class FairShare:
 
     def serve(self, tenant: str) -> None:
         """Note that a tenant is served while nobody waits, and will be charged at the end."""
-        self._level = self.turn_if_it_came(tenant)
-        self._note(tenant, self._level)
+        counter = self.turn_if_it_came(tenant)
+        self._level = max(self._level, counter)
+        self._note(tenant, counter)
 
     def charge(self, tenant: str, cost: float) -> None:
         """Note that a request of a tenant is let in, whose cost is expected to be this."""
@@ -101,5 +110,5 @@ class FairShare:
         self._served[tenant] = counter
         self._served.move_to_end(tenant)
         if len(self._served) > self._tenants_max:
-            # A forgotten tenant stands at the level: what it was served above that is forgiven.
+            # Who is forgotten will come as if for the first time.
             self._served.popitem(last=False)

@@ -1,7 +1,7 @@
 """Those who wait in one class of work: each tenant's own in order, the tenants by fair share."""
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Final
 
@@ -56,15 +56,15 @@ class WaitingLine:
         self._count -= 1
         self.places -= ticket.size
 
+    def tenants(self) -> Iterable[str]:
+        """Return who has somebody waiting."""
+        return self._tenants
+
     def first(self) -> Ticket:
         """Return whose turn it is; somebody must wait."""
-        tenants = self._tenants
-        if len(tenants) == 1:
-            return next(iter(tenants.values()))[0]
-        turn = self.share.turn
-        return min(
-            (turn(tenant), tickets[0].rank, tickets[0]) for tenant, tickets in tenants.items()
-        )[2]
+        if len(self._tenants) == 1:
+            return next(iter(self._tenants.values()))[0]
+        return min(self._tenants.items(), key=self._turn)[1][0]
 
     def ahead_of(self, ticket: Ticket, cost: float) -> float:
         """Return how many would go before a ticket if it came now, where each costs `cost`."""
@@ -102,3 +102,7 @@ class WaitingLine:
 
     def _held(self, tenant: str) -> float:
         return len(self._tenants[tenant]) / self.share.weight(tenant)
+
+    def _turn(self, held: tuple[str, list[Ticket]]) -> tuple[float, tuple[bool, float, int]]:
+        tenant, tickets = held
+        return self.share.turn(tenant), tickets[0].rank
