@@ -256,3 +256,26 @@ async def test_what_was_told_survives_a_process_that_is_killed_while_it_writes(
         await store.close()
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY])
+async def test_a_file_that_another_is_just_making_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """SQLite answers so at once, whatever its time-out, to one of two that change its mode."""
+    store = a_store(path)
+    real, times = store._writer._prepare, 3
+
+    def prepare(connection: sqlite3.Connection) -> None:
+        nonlocal times
+        times -= 1
+        if times:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = code
+            raise error
+        real(connection)
+
+    monkeypatch.setattr(store._writer, "_prepare", prepare)
+    await store.open()
+    assert await store.claim(a_wish()) == Fresh()
+    await store.close()

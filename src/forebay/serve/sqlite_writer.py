@@ -33,6 +33,7 @@ BATCH_MAX: Final = 512
 """Most questions in one transaction."""
 _QUEUE_MAX: Final = 16_384
 _REST_S: Final = 0.25
+_BUSY_S: Final = 0.005
 _TIDY_S: Final = 1.0
 """Pause between two rounds of `tidy`."""
 _CLOSING_S: Final = 2.0
@@ -202,17 +203,29 @@ class SqliteWriter:
             self._retry_at = now + _REST_S
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
+            self._connection = self._connect(now + self._answer_s_max / 2)
+            self._tidy_at = 0.0
+        return self._connection
+
+    def _connect(self, until_s: float) -> sqlite3.Connection:
+        """Connect and prepare; whoever makes the same file at this moment is waited for.
+
+        SQLite's own time-out does not cover the change to a write-ahead log.
+        """
+        while True:
             connection = sqlite3.connect(
                 self._path, timeout=self._answer_s_max / 2, isolation_level=None
             )
             try:
                 self._prepare(connection)
-            except sqlite3.Error:
+            except sqlite3.Error as error:
                 connection.close()
-                raise
-            self._connection = connection
-            self._tidy_at = 0.0
-        return self._connection
+                busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() >= until_s:
+                    raise
+                time.sleep(_BUSY_S)
+            else:
+                return connection
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
