@@ -118,3 +118,31 @@ async def test_resuming_joins_or_replays_and_never_begins(
     assert len(made.asked) == 1
     other = keyed("d", resume_after=0, shape="usage")
     assert await outcome(replay.attach(other, made)) == "Conflict"
+
+
+async def test_a_generation_that_lingers_and_becomes_too_long_to_be_read_is_ended() -> None:
+    made = Generations(tokens=1_000)
+    replay = Replay(ReplayConfig(flight_bytes_max=4_096))
+    async with aclosing(replay.attach(keyed(), made)) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                break
+    assert made.held == 1
+    await eventually(lambda: made.held == 0)
+    assert made.finished == 0
+    assert not list(replay.holdings())
+
+
+async def test_who_comes_back_ends_the_lingering() -> None:
+    made = Generations()
+    replay = Replay(ReplayConfig(linger_s=0.03))
+    made.gate.clear()
+    first = asyncio.create_task(read(replay.attach(keyed("a"), made)))
+    await eventually(lambda: made.held == 1)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    again = asyncio.create_task(read(replay.attach(keyed("b"), made)))
+    await asyncio.sleep(0.06)
+    made.gate.set()
+    assert text_of(await again) == "1.0 1.1 1.2 "
+    await replay.stop()
