@@ -15,7 +15,8 @@ from tests.support.server import Server, free_port, serving
 
 pytestmark = needs_redis
 
-PACE = ("--set", "scripted.prefill_s=0.01", "--set", "scripted.decode_s=0.005")
+PACE = ("--set", "scripted.prefill_s=0.01", "--set", "scripted.decode_s=0.002")
+LEASE = ("--set", "replay.lease_s=1")
 SECRET = "a-secret-of-redis"
 
 
@@ -30,7 +31,7 @@ def two(tmp_path: Path, redis: RedisServer) -> Iterator[list[Server]]:
     folders = [tmp_path / "one", tmp_path / "other"]
     for folder in folders:
         folder.mkdir()
-    options = ("--engine", "scripted", "--set", f"store.url={redis.url}", *PACE)
+    options = ("--engine", "scripted", "--set", f"store.url={redis.url}", *PACE, *LEASE)
     with serving(folders[0], *options) as one, serving(folders[1], *options) as other:
         yield [one, other]
 
@@ -67,6 +68,23 @@ async def test_a_stream_of_one_server_is_read_again_at_the_other(two: list[Serve
     status, body = two[1].get(first.headers["x-forebay-stream"])
     assert status == 200
     assert body.encode() == first.body
+
+
+async def test_a_key_whose_server_was_killed_is_made_by_the_other_when_its_lease_ends(
+    two: list[Server],
+) -> None:
+    lost = asyncio.create_task(say(two[0], "key", max_tokens=800))
+    while not two[0].metric("llm_engine_sequences_running"):
+        await asyncio.sleep(0.01)
+    waiting = asyncio.create_task(say(two[1], "key", max_tokens=800))
+    await asyncio.sleep(0.1)
+    assert made(two[1:]) == 0
+    two[0].process.kill()
+    answer = await waiting
+    assert answer.ok
+    assert not (await lost).ok
+    assert made(two[1:]) == 800
+    assert "idempotent-replayed" not in answer.headers
 
 
 async def test_without_redis_keys_hold_within_each_server_and_say_so(
