@@ -11,7 +11,7 @@ from typing import Final
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "ENABLE_BACKPRESSURE": ("admission.forecast",),
     "QUEUE_CAPACITY": ("admission.waiting_max",),
-    "MAX_CONCURRENT_REQUESTS": ("admission.requests_max",),
+    "MAX_CONCURRENT_REQUESTS": ("admission.running_max",),
     "MAX_CONCURRENT_GENERATIONS": ("admission.running_max",),
     "MAX_BATCH_SIZE": ("openvino.sequences_running_max", "scripted.running_max"),
 }

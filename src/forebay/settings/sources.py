@@ -83,12 +83,16 @@ def read(sources: Sources) -> tuple[list[Assignment], list[Problem]]:
     return found, problems
 
 
-def _from_environ(environ: Mapping[str, str]) -> Iterator[Assignment]:
+def _from_environ(environ: Mapping[str, str]) -> Iterator[Assignment | Problem]:
+    said: dict[str, tuple[str, str]] = {}
     for alias, keys in ALIASES.items():
         value = environ.get(alias, "").strip()
-        if value:
-            for key in keys:
-                yield Assignment(key=key, value=value, set_by=alias, text=True)
+        for key in keys if value else ():
+            other, before = said.setdefault(key, (alias, value))
+            if before != value:
+                text = f"{other} says otherwise, and both mean {key}. Set one of them."
+                yield Problem(set_by=alias, text=text)
+            yield Assignment(key=key, value=value, set_by=alias, text=True)
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != FILE_VARIABLE:
             key = name.removeprefix(PREFIX).lower().replace("__", ".")

@@ -31,8 +31,15 @@ def test_queue_capacity_is_how_many_may_wait() -> None:
     assert loaded(QUEUE_CAPACITY="50").settings.admission.waiting_max == 50
 
 
-def test_max_concurrent_requests_is_how_many_are_here() -> None:
-    assert loaded(MAX_CONCURRENT_REQUESTS="5").settings.admission.requests_max == 5
+def test_max_concurrent_requests_is_how_many_run_beside_the_queue() -> None:
+    # The source document sets it to 5 beside a QUEUE_CAPACITY of 50.
+    assert loaded(MAX_CONCURRENT_REQUESTS="5").settings.admission.running_max == 5
+
+
+def test_two_aliases_of_one_setting_that_differ_stop_the_start() -> None:
+    with pytest.raises(ConfigurationError, match="MAX_CONCURRENT_REQUESTS says otherwise"):
+        loaded(MAX_CONCURRENT_REQUESTS="5", MAX_CONCURRENT_GENERATIONS="4")
+    assert loaded(MAX_CONCURRENT_REQUESTS="4", MAX_CONCURRENT_GENERATIONS="4")
 
 
 def test_max_concurrent_generations_is_how_many_sequences_run() -> None:
