@@ -18,7 +18,7 @@ class AdmissionConfig:
     )
     limit: str = knob(
         "fixed",
-        "fixed lets running_max run; aimd finds how many fewer the engine does well.",
+        "How many run: fixed, always running_max; aimd, as many of them as the engine does well.",
         choices=("fixed", "aimd"),
     )
     limit_first_token_s: float = knob(
