@@ -90,8 +90,8 @@ class Result:
     """Why it was not run here."""
     failed: str = ""
     """What kept it from being measured, which is a failure."""
-    errors: Mapping[str, int] = field(default_factory=dict)
-    """What its servers logged as errors, counted."""
+    said: Mapping[str, int] = field(default_factory=dict)
+    """What its servers logged as warnings and errors, counted."""
 
     @property
     def passed(self) -> bool:

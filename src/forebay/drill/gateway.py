@@ -137,6 +137,7 @@ class Clients:
                 body=body,
                 tries=tries,
                 replayed=seen.headers.get("idempotent-replayed") == "true",
+                degraded="x-forebay-degraded" in seen.headers,
                 resumed=resumed,
             )
         )
@@ -201,6 +202,7 @@ async def _drill(stage: Stage, wishes: list[Wish]) -> Findings:
         "keys_answered_before_the_kill": len(before),
         "answers_made_after": made,
         "replayed": sum(op.replayed for op in finished),
+        "degraded": sum(op.degraded for op in finished),
         "resumed": sum(op.resumed for op in finished),
         "tries_max": max(op.tries for op in history),
         "statuses": {str(status): count for status, count in clients.statuses.items()},

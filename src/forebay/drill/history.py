@@ -23,6 +23,8 @@ class Op:
     """The answer in full; None if the client gave up."""
     tries: int = 1
     replayed: bool = False
+    degraded: bool = False
+    """The server said that its store was away."""
     resumed: bool = False
     """Put together from what came before the gateway died and what came after."""
 

@@ -13,8 +13,8 @@ from forebay.bench import machine
 from forebay.drill.findings import DrillFailed, Findings, Gate, Result, Skipped
 from forebay.drill.stage import Drill, Say, Stage
 
-_ERROR: Final = '"log.level":"error"'
-_ERRORS_MAX: Final = 20
+_INFO: Final = '"log.level":"info"'
+_SAID_MAX: Final = 20
 
 
 def run(drill: Drill, engine: str, *, quick: bool, models: Path, say: Say) -> Result:
@@ -30,7 +30,7 @@ def run(drill: Drill, engine: str, *, quick: bool, models: Path, say: Say) -> Re
             skipped = str(reason)
         except DrillFailed as reason:
             failed = str(reason)
-        errors = _errors(stage.folder)
+        said = _said(stage.folder)
     return Result(
         drill=drill.name,
         engine=engine,
@@ -40,20 +40,20 @@ def run(drill: Drill, engine: str, *, quick: bool, models: Path, say: Say) -> Re
         faults=tuple(stage.faults),
         skipped=skipped,
         failed=failed,
-        errors=errors,
+        said=said,
     )
 
 
-def _errors(folder: Path) -> dict[str, int]:
-    """Return what the servers logged as errors, counted."""
+def _said(folder: Path) -> dict[str, int]:
+    """Return what the servers logged as warnings and errors, counted."""
     found: Counter[str] = Counter()
     for log in folder.glob("*.log"):
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-            if _ERROR in line and line.startswith("{"):
-                said = json.loads(line)
-                words = (said.get(key) for key in ("message", "outcome", "error"))
+            if line.startswith("{") and _INFO not in line:
+                event = json.loads(line)
+                words = (event.get(key) for key in ("message", "outcome", "error", "reason"))
                 found[" ".join(word for word in words if word)] += 1
-    return dict(found.most_common(_ERRORS_MAX))
+    return dict(found.most_common(_SAID_MAX))
 
 
 def as_data(results: Sequence[Result]) -> dict[str, Any]:
