@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from forebay.bench.stats import median
 from forebay.drill.faults import Fault
 from forebay.drill.findings import Gate, at_most, exactly
 from forebay.drill.server import Server
@@ -70,13 +69,17 @@ class Absence:
     told: list[Told]
 
     def added_ms(self, kind: Kind) -> float | None:
-        """Return how much slower the p99 was than before the fault.
+        """Return what the absence added to a kind's p99.
 
-        Each p99 is the median of those of three stretches of time, so that one hiccup of the
-        machine is not held against Redis; what is slow all the time is slow in each.
+        Plain answers, which ask the store nothing, are held against those of before the fault.
+        The other kinds are held against the plain ones of the same moments, so that a machine
+        that has become slower meanwhile is not held against Redis.
         """
-        during, before = (_typical_p99_ms(told, kind) for told in (self.during, self.before))
-        return None if during is None or before is None else during - before
+        during, held_against = _quiet_p99_ms(self.during, kind), (self.during, Kind.PLAIN)
+        if kind is Kind.PLAIN:
+            held_against = (self.before, Kind.PLAIN)
+        usual = _quiet_p99_ms(*held_against)
+        return None if during is None or usual is None else during - usual
 
     def gates(self) -> Iterator[Gate]:
         """Yield what every fault has to keep."""
@@ -114,7 +117,8 @@ class Absence:
         }
 
 
-def _typical_p99_ms(told: list[Told], kind: Kind) -> float | None:
+def _quiet_p99_ms(told: list[Told], kind: Kind) -> float | None:
+    """Return the p99 of the quietest stretch: what is slow all the time is slow in each."""
     if not told:
         return None
     begins, ends = min(each.asked for each in told), max(each.asked for each in told)
@@ -124,7 +128,7 @@ def _typical_p99_ms(told: list[Told], kind: Kind) -> float | None:
         asked = [each for each in told if begin <= each.asked <= end]
         if (p99_ms := latency_ms(asked, kind, 0.99)) is not None:
             found.append(p99_ms)
-    return median(found) if found else None
+    return min(found, default=None)
 
 
 async def absent(stage: Stage, server: Server, fault: Fault) -> Absence:
