@@ -5,7 +5,7 @@ No clock, no socket: the moment is an argument, and messages are returned.
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from forebay.core.errors import Outcome
@@ -14,10 +14,13 @@ from forebay.engine.choice import CannotResume, CarefulChoice, Choice, ChoiceId,
 from forebay.engine.intake import Intake, Taking, left_of
 from forebay.engine.protocol import Refused, SequenceId, StepEngine, StepOutput
 from forebay.engine.stop_strings import StopTable
-from forebay.engine.wire import End, Fault, Freed, Piece, Step, Submit, Taken
+from forebay.engine.wire import End, Fault, Freed, Kept, Piece, Step, Submit, Taken
 
 _CANNOT_RESUME: Final = "The answer that a lost engine began could not be continued."
 
+
+_KEPT_S: Final = 0.05
+"""How often it is told how far whole answers are: so much of their making is lost with a worker."""
 
 _SHORT_TOKENS: Final = 1_024
 """Attention makes steps the longer, the longer sequences are; up to here it hardly matters."""
@@ -80,6 +83,7 @@ class Answering:
         self._faults: list[Fault] = []
         self._freed: list[Freed] = []
         """What was aborted before the engine's next step, which gives the memory back."""
+        self._kept_told = 0.0
         self._slow: set[int] = set()
         """Requests for whose sake a step may take long."""
 
@@ -160,12 +164,9 @@ class Answering:
             if before.finished:
                 continue
             token_ids = before.token_ids
-            if sampling.logprobs:
-                # Those of tokens that were not handed out are lost, so these are made again.
-                token_ids = token_ids[: before.tokens]
             tokenizer, id = self._engine.tokenizer, ChoiceId(answer.id, index)
             choice = CarefulChoice(id, tokenizer, sampling, stops=stops)
-            choice.resume(replace(before, token_ids=token_ids))
+            choice.resume(before)
             left = left_of(sampling, len(token_ids))
             if left.tokens_max:
                 sequence_id, prompt = self._new_sequence_id(), taking.prompt_token_ids
@@ -235,7 +236,17 @@ class Answering:
         self._changed |= now - self._stats_read >= self._stats_s and bool(sequences)
         if self._changed:
             self._stats_read = now
-        return self._gather()
+        kept = self._keep(now) if now - self._kept_told >= _KEPT_S else []
+        return self._gather(kept)
+
+    def _keep(self, now: float) -> list[Kept]:
+        """Return what was made of answers of which nothing is handed out yet."""
+        self._kept_told = now
+        return [
+            kept
+            for sequence in self._sequences.values()
+            if not sequence.answer.stream and (kept := sequence.choice.kept()) is not None
+        ]
 
     def _begun(self, answer: _Answer, now: float) -> None:
         """Note the first token of a request: its grammar is made, if it has one."""
@@ -273,17 +284,18 @@ class Answering:
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
         self._ends.append(End(answer.id, prompt_tokens, completion_tokens, first_token_s, decode_s))
 
-    def _gather(self) -> tuple[Step | None, list[Fault]]:
+    def _gather(self, kept: list[Kept]) -> tuple[Step | None, list[Fault]]:
         faults, self._faults = self._faults, []
         changed, self._changed = self._changed, False
-        if not (self._pieces or changed):
+        if not (self._pieces or changed or kept):
             return None, faults
         taken, self._taken = self._taken, []
         pieces, self._pieces = self._pieces, []
         ends, self._ends = self._ends, []
         stats = self._engine.stats() if changed else None
         freed, self._freed = self._freed, []
-        return Step(taken, pieces, ends, self._tokens_made, stats, freed, self.slow), faults
+        made = self._tokens_made
+        return Step(taken, pieces, ends, made, stats, freed, self.slow, kept), faults
 
     def _expire_at(self, moment: float, request_id: int) -> None:
         expiries = self._expiries

@@ -13,7 +13,7 @@ from typing import Protocol
 from forebay.core.request import FinishReason, Made, Sampling, TokenId, TokenLogprob
 from forebay.engine.protocol import StepOutput, Tokenizer
 from forebay.engine.stop_strings import StopFilter, StopTable
-from forebay.engine.wire import Piece
+from forebay.engine.wire import Kept, Piece
 
 
 class Choice(Protocol):
@@ -25,6 +25,9 @@ class Choice(Protocol):
 
     def take(self, output: StepOutput) -> Piece | None:
         """Return the text that has become certain, if any; the last piece says why it ended."""
+
+    def kept(self) -> Kept | None:
+        """Return the tokens since the last call of which nothing is handed out before the end."""
 
 
 class CannotResume(Exception):
@@ -46,7 +49,7 @@ def open_choice(
     if stops is None and not sampling.logprobs:
         return PlainChoice(id, tokenizer) if stream else WholePlainChoice(id, tokenizer)
     choice = CarefulChoice(id, tokenizer, sampling, stops=stops)
-    return choice if stream else WholeCarefulChoice(choice)
+    return choice if stream else WholeCarefulChoice(id, choice)
 
 
 class PlainChoice:
@@ -75,17 +78,25 @@ class PlainChoice:
         tokens = len(token_ids) + output.tokens_hidden
         return Piece(self._id, text, tokens, self._index, reason, (), token_ids)
 
+    def kept(self) -> Kept | None:
+        """Return nothing: pieces carry the tokens."""
+        return None
+
 
 class WholePlainChoice:
-    """Tokens, made text once.  Mutable state: the tokens so far, and how many were hidden."""
+    """Tokens, made text once.
 
-    __slots__ = ("_detokenizer", "_hidden", "_id", "_index", "_token_ids", "stopped")
+    Mutable state: the tokens so far, how many of them were told, and how many were hidden.
+    """
+
+    __slots__ = ("_detokenizer", "_hidden", "_id", "_index", "_token_ids", "_told", "stopped")
 
     def __init__(self, id: ChoiceId, tokenizer: Tokenizer) -> None:
         """Start with nothing made."""
         self._detokenizer = tokenizer.detokenizer()
         self._id, self._index = id.request, id.index
         self._token_ids: list[TokenId] = []
+        self._told = 0
         self._hidden = 0
         self.stopped = False
 
@@ -99,6 +110,12 @@ class WholePlainChoice:
         text = self._detokenizer.push(token_ids) + self._detokenizer.flush()
         tokens = len(token_ids) + self._hidden
         return Piece(self._id, text, tokens, self._index, output.finish_reason)
+
+    def kept(self) -> Kept | None:
+        """Return the tokens since the last call."""
+        new = tuple(self._token_ids[self._told :])
+        self._told = len(self._token_ids)
+        return Kept(self._id, self._index, new) if new else None
 
 
 class CarefulChoice:
@@ -166,6 +183,10 @@ class CarefulChoice:
         self._emitted += len(text)
         return self._piece(text, reason, output.tokens_hidden)
 
+    def kept(self) -> Kept | None:
+        """Return nothing: pieces carry the tokens."""
+        return None
+
     def _say(self, token_ids: Sequence[TokenId], logprobs: Sequence[float]) -> str:
         parts = []
         for place, token_id in enumerate(token_ids):
@@ -213,14 +234,16 @@ class CarefulChoice:
 
 
 class WholeCarefulChoice:
-    """Pieces, joined once.  Mutable state: the pieces so far."""
+    """Pieces, joined once.  Mutable state: the pieces so far, and the tokens not yet told."""
 
-    __slots__ = ("_choice", "_pieces")
+    __slots__ = ("_choice", "_id", "_new", "_pieces")
 
-    def __init__(self, choice: CarefulChoice) -> None:
+    def __init__(self, id: ChoiceId, choice: CarefulChoice) -> None:
         """Keep what `choice` makes."""
+        self._id = id
         self._choice = choice
         self._pieces: list[Piece] = []
+        self._new: list[TokenId] = []
 
     @property
     def stopped(self) -> bool:
@@ -229,6 +252,7 @@ class WholeCarefulChoice:
 
     def take(self, output: StepOutput) -> Piece | None:
         """Return the whole choice as one piece, once it has ended."""
+        self._new += output.token_ids
         piece = self._choice.take(output)
         if piece is None:
             return None
@@ -244,3 +268,9 @@ class WholeCarefulChoice:
             piece.finish_reason,
             tuple([entry for each in pieces for entry in each.logprobs]),
         )
+
+    def kept(self) -> Kept | None:
+        """Return the tokens since the last call."""
+        new = tuple(self._new)
+        self._new.clear()
+        return Kept(self._id.request, self._id.index, new) if new else None

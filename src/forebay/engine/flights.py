@@ -5,13 +5,13 @@ frames from the worker fill its outbox.  No clock and no socket: messages to the
 through `send`, the moment is an argument.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from forebay.core.errors import DeadlineExceeded, EngineError, Invalid, Outcome, ServingError
 from forebay.core.record import Holding
-from forebay.core.request import Delta, EngineTiming, Finished, Request, Usage
+from forebay.core.request import Delta, EngineTiming, Finished, Request, TokenId, Usage
 from forebay.engine.outbox import Outbox
 from forebay.engine.protocol import WorkerLost
 from forebay.engine.wire import Abort, Down, Fault, Freed, Step, Submit, pack_prompt, pack_sampling
@@ -35,6 +35,16 @@ class FreedHook(Protocol):
         """
 
 
+class Watcher(Protocol):
+    """Follows what is made of one request, whether or not its reader takes it."""
+
+    def kept(self, choice: int, token_ids: Sequence[TokenId]) -> None:
+        """Note tokens of which nothing is handed out yet."""
+
+    def made(self, tokens: int) -> None:
+        """Note that so many tokens were handed out."""
+
+
 @dataclass(slots=True, eq=False)
 class Flight:
     """One request under way with a worker."""
@@ -44,8 +54,7 @@ class Flight:
     outbox: Outbox
     passenger: Passenger | None
     since: float
-    watched: Callable[[], None] | None = None
-    """To be told of its first token, once."""
+    watch: Watcher | None = None
 
 
 class Flights:
@@ -72,14 +81,14 @@ class Flights:
         now: float,
         *,
         passenger: Passenger | None = None,
-        watched: Callable[[], None] | None = None,
+        watch: Watcher | None = None,
     ) -> Flight:
         """Hand a request to the worker; raises WorkerLost if there is none."""
         if self._send is None:
             raise WorkerLost(LOST)
         self._last_id += 1
         outbox = Outbox(self._pending_deltas_max * request.sampling.choices)
-        flight = Flight(self._last_id, request, outbox, passenger, now, watched)
+        flight = Flight(self._last_id, request, outbox, passenger, now, watch)
         self._flights[flight.id] = flight
         self._send(
             Submit(
@@ -144,9 +153,11 @@ class Flights:
                     piece.token_ids,
                 )
                 flight.outbox.put(delta)
-                if flight.watched is not None:
-                    flight.watched()
-                    flight.watched = None
+                if flight.watch is not None:
+                    flight.watch.made(len(piece.token_ids))
+        for kept in step.kept:
+            if (flight := flights.get(kept.id)) is not None and flight.watch is not None:
+                flight.watch.kept(kept.choice, kept.token_ids)
         for end in step.ends:
             if (flight := flights.pop(end.id, None)) is not None:
                 usage = Usage(end.prompt_tokens, end.completion_tokens)

@@ -1,5 +1,7 @@
 """What was handed out of an answer, so that another worker can go on where one was lost."""
 
+from collections.abc import Sequence
+
 from forebay.core.request import Delta, Made, Request, Sampling, TokenId
 from forebay.engine.protocol import EngineInfo, Feature
 
@@ -7,11 +9,12 @@ from forebay.engine.protocol import EngineInfo, Feature
 class Passed:
     """Everything that was passed on of one answer.  Mutable state: a tally per choice."""
 
-    __slots__ = ("_tallies",)
+    __slots__ = ("_logprobs", "_tallies")
 
-    def __init__(self, choices: int) -> None:
+    def __init__(self, sampling: Sampling) -> None:
         """Start with nothing."""
-        self._tallies = [_Tally() for _ in range(choices)]
+        self._logprobs = sampling.logprobs
+        self._tallies = [_Tally() for _ in range(sampling.choices)]
 
     @property
     def tokens(self) -> int:
@@ -27,9 +30,25 @@ class Passed:
         if delta.finish_reason is not None:
             tally.finished = True
 
+    def keep(self, choice: int, token_ids: Sequence[TokenId]) -> None:
+        """Add tokens that were made, and of which nothing was passed on."""
+        self._tallies[choice].token_ids += token_ids
+
+    def forget(self) -> int:
+        """Forget what was made, as nothing was passed on; return how many tokens these are."""
+        assert not self.tokens, "what was passed on cannot be taken back"
+        forgotten = max([len(tally.token_ids) for tally in self._tallies])
+        for tally in self._tallies:
+            tally.token_ids.clear()
+        return forgotten
+
     def made(self) -> tuple[Made, ...]:
-        """Return where each choice stands; nothing, if nothing was passed on."""
-        if not any(tally.tokens or tally.finished for tally in self._tallies):
+        """Return where each choice stands; nothing, if nothing was made."""
+        if self._logprobs:
+            # Those of tokens that were not passed on are lost, so these are made again.
+            for tally in self._tallies:
+                del tally.token_ids[tally.tokens :]
+        if not any(tally.token_ids or tally.finished for tally in self._tallies):
             return ()
         return tuple([tally.frozen() for tally in self._tallies])
 

@@ -32,7 +32,7 @@ from forebay.core.errors import EngineError, Invalid
 from forebay.core.record import EventLog, Holding
 from forebay.core.request import Events, Finished, Request
 from forebay.engine.first_token import first_request
-from forebay.engine.flights import LOST, Flights
+from forebay.engine.flights import LOST, Flights, Watcher
 from forebay.engine.protocol import EngineInfo, StepStats, WorkerLost
 from forebay.engine.pulse import Pulse
 from forebay.engine.supervisor_config import SupervisorConfig
@@ -211,12 +211,12 @@ class Supervisor:
         request: Request,
         passenger: Passenger | None = None,
         *,
-        watched: Callable[[], None] | None = None,
+        watch: Watcher | None = None,
     ) -> Events:
-        """Answer a request of a passenger; `watched` is called with its first token."""
+        """Answer a request of a passenger; `watch` is told what is made of it."""
         if self._state is State.STOPPED or self._keeper is None:
             raise EngineError(_NOT_RUNNING)
-        flight = self._flights.add(request, self._now(), passenger=passenger, watched=watched)
+        flight = self._flights.add(request, self._now(), passenger=passenger, watch=watch)
         try:
             take = flight.outbox.take
             while True:

@@ -8,6 +8,9 @@ from typing import Final
 
 from forebay.engine.protocol import EngineInfo
 
+_STARVED_FACTOR: Final = 1.5
+"""So much longer than its patience, a silent worker that has no processor counts as well."""
+
 _STOPPED_S: Final = 1.0
 """A process that a signal has stopped makes nothing until another one lets it go on."""
 
@@ -63,6 +66,8 @@ class Watch:
         self._looked = now
         self._seen = Sight(frames=0, tokens=0, busy=False, patience_s=stall_s)
         self._silent_s = 0.0
+        self._unheard_s = 0.0
+        """The same, by the clock on the wall."""
         self._fruitless_s = 0.0
 
     def look(self, now: float, sight: Sight) -> bool:
@@ -73,18 +78,22 @@ class Watch:
         fruitful = sight.tokens != seen.tokens or not sight.busy or not seen.busy
         self._patience_s = sight.patience_s
         self._silent_s = 0.0 if heard else self._silent_s + passed_s * sight.share
+        self._unheard_s = 0.0 if heard else self._unheard_s + passed_s
         self._fruitless_s = 0.0 if fruitful else self._fruitless_s + passed_s
         return self._silent_s >= self._patience_s or self._fruitless_s >= self._progress_s_max
 
     def well(self, now: float) -> bool:
         """Whether, as far as is known at `now`, its loop turns, and not in vain.
 
-        It stops being well long before it is lost for want of tokens: new requests had better
-        go elsewhere while it may still recover.
+        It stops being well long before it is lost for want of tokens, or of a processor: new
+        requests had better go elsewhere while it may still recover.
         """
         since_s = min(now - self._looked, self._look_s_max)
         barren_s_max = max(self._patience_s, self._progress_s_max / 10.0)
-        silent = self._silent_s + since_s >= self._patience_s
+        silent = (
+            self._silent_s + since_s >= self._patience_s
+            or self._unheard_s + since_s >= _STARVED_FACTOR * self._patience_s
+        )
         return not silent and self._fruitless_s + since_s < barren_s_max
 
 

@@ -155,6 +155,14 @@ class Freed(msgspec.Struct, array_like=True, gc=False):
     """Of all choices; 0 where it had not got beyond its prompt, or had ended by itself."""
 
 
+class Kept(msgspec.Struct, array_like=True, gc=False):
+    """Tokens of a choice of request `id` that is answered whole: nothing of it is handed out."""
+
+    id: int
+    choice: int
+    token_ids: tuple[TokenId, ...]
+
+
 class Step(msgspec.Struct, array_like=True, tag="step"):
     """What one turn of the loop made, of all requests together, in this order."""
 
@@ -168,6 +176,7 @@ class Step(msgspec.Struct, array_like=True, tag="step"):
     freed: Sequence[Freed] = ()
     slow: bool = False
     """The next steps may take as long as `EngineInfo.step_s_max`."""
+    kept: Sequence[Kept] = ()
 
 
 class Beat(msgspec.Struct, array_like=True, tag="beat"):

@@ -4,18 +4,20 @@ Theory of operation
 -------------------
 A worker that is lost takes many requests with it, of which at most a few are to blame, and
 mostly none.  So after a loss all that were aboard go on elsewhere, but as *suspects*: one at a
-time per worker is *on probation*, until it has made a new token.  It goes on where it stood,
-so what killed one worker at that point soon kills another, and then stands alone.
+time per worker is *on probation*, until it has got beyond the point of the loss.  It goes on
+where it stood, so what killed one worker at that point soon kills another, and is known then.
 
     CLEAN      was aboard no loss that nobody answered for
     SUSPECT    was aboard one: waits for a place on probation
     PROBATION  aboard, and watched: a loss now is held against it, and against nobody else
-    CLEARED    made a token on probation; the loss it was aboard is not forgotten
+    CLEARED    got beyond that point; the loss it was aboard is not forgotten
 
 At a loss, if somebody aboard was on probation, that one is GUILTY and the others stay what
-they were.  Otherwise everybody aboard counts one loss more; who has counted `losses_max` is
-not run again.  If that is one alone, it is GUILTY too.  The wish of the guilty is barred for
-`barred_s`: the same request, sent again, is refused before it kills a third worker.
+they were; but nobody sees more than `_WITNESSED_MAX` of those, for the guilty may be innocent
+where a worker is killed at no certain point, or from outside.  Otherwise everybody aboard
+counts one loss more; who has counted `losses_max` is not run again.  If that is one alone, it
+is GUILTY too.  The wish of the guilty is barred for `barred_s`: the same request, sent again,
+is refused before it kills a third worker.
 
 Pure: the moment is an argument.  Workers are any hashable names.
 """
@@ -23,6 +25,9 @@ Pure: the moment is an argument.  Workers are any hashable names.
 import enum
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from typing import Final
+
+_WITNESSED_MAX: Final = 4
 
 
 class Verdict(enum.StrEnum):
@@ -37,13 +42,15 @@ class Verdict(enum.StrEnum):
 class Passenger:
     """A request on its way through workers.  Mutable state: its losses, and the last verdict."""
 
-    __slots__ = ("losses", "suspect", "verdict", "watched_on")
+    __slots__ = ("losses", "suspect", "verdict", "watched_on", "witnessed")
 
     def __init__(self) -> None:
         """Be clean."""
         self.losses = 0
+        self.witnessed = 0
+        """Losses that it was aboard and somebody else answered for."""
         self.suspect = False
-        """Was aboard a loss, and has made no token since."""
+        """Was aboard a loss, and has not got beyond that point."""
         self.watched_on: Hashable | None = None
         """The worker on which it is on probation."""
         self.verdict = Verdict.GO_ON
@@ -96,7 +103,7 @@ class Quarantine:
             passenger.watched_on = worker
 
     def progressed(self, passenger: Passenger) -> None:
-        """Note that it has made a token: it is no suspect any more."""
+        """Note that it has got beyond the point of its last loss: it is no suspect any more."""
         passenger.suspect = False
         self.left(passenger)
 
@@ -113,6 +120,10 @@ class Quarantine:
             self.left(watched)
             if any(passenger is watched for passenger in aboard):
                 watched.losses += 1
+                for passenger in aboard:
+                    passenger.witnessed += 1
+                    if passenger.witnessed >= _WITNESSED_MAX:
+                        passenger.verdict = Verdict.SPENT
                 watched.verdict = Verdict.GUILTY
                 return watched
         spent = []

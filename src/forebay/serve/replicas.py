@@ -16,7 +16,6 @@ All placing happens in `_settle`, which is called after every change.
 
 import asyncio
 import dataclasses
-import functools
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from forebay.core.request import (
     Scheduled,
     digest,
 )
-from forebay.engine.flights import LOST, FreedHook
+from forebay.engine.flights import LOST, FreedHook, Watcher
 from forebay.engine.protocol import Engine, EngineInfo, StepStats, WorkerLost
 from forebay.engine.resuming import can_resume
 from forebay.engine.supervisor import Crew, SupervisorConfig
@@ -75,9 +74,9 @@ class Worker(Engine, Protocol):
         request: Request,
         passenger: Passenger | None = None,
         *,
-        watched: Callable[[], None] | None = None,
+        watch: Watcher | None = None,
     ) -> Events:
-        """Answer a request of a passenger; `watched` is called with its first token."""
+        """Answer a request of a passenger; `watch` is told what is made of it."""
 
     def well(self, now: float) -> bool:
         """Whether it makes tokens while work runs."""
@@ -212,12 +211,13 @@ class Replicas:
         """Answer a request, with as many workers as it takes; closing the iterator aborts it."""
         self._refuse_barred(request)
         self._budget.asked()
-        run = Run(request, self._now())
+        run = Run(request, self._now(), cleared=self._clear)
         try:
             while True:
                 worker = await self._place(run)
-                seen = functools.partial(self._seen, run) if run.passenger.suspect else None
-                carried = worker.carry(run.rest(), run.passenger, watched=seen)
+                is_watched = run.passenger.suspect or not request.stream
+                watch = run if is_watched else None
+                carried = worker.carry(run.rest(), run.passenger, watch=watch)
                 try:
                     async with aclosing(carried) as events:
                         async for event in events:
@@ -250,11 +250,12 @@ class Replicas:
         """Return when a run may be placed again; raises EngineError if it must not be."""
         if run.passenger.verdict is not Verdict.GO_ON:
             raise EngineError(_SPENT)
-        if run.passed.tokens and not can_resume(run.request, self.info):
+        resumable = can_resume(run.request, self.info)
+        if run.passed.tokens and not resumable:
             raise EngineError(_MIDDLE)
         if not self._budget.take(self._now()):
             raise EngineError(_TOO_MUCH)
-        run.moved = True
+        run.move(resumable=resumable)
         self._reruns += 1
         losses = max(1, run.passenger.losses)
         share = self._dice()
@@ -319,8 +320,8 @@ class Replicas:
             self._quarantine.left(run.passenger)
             self.settle()
 
-    def _seen(self, run: Run) -> None:
-        """Note that a suspect has made a token."""
+    def _clear(self, run: Run) -> None:
+        """Note that a suspect has got beyond the point at which its worker was lost."""
         self._quarantine.progressed(run.passenger)
         self.settle()
 

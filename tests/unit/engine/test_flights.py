@@ -1,6 +1,7 @@
 """Requests and the workers that come and go under them."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -8,7 +9,7 @@ from forebay.core.errors import DeadlineExceeded, EngineError, Invalid, Outcome,
 from forebay.core.request import Delta, EngineTiming, Finished, Made, Scheduled, Usage
 from forebay.engine.flights import Flight, Flights
 from forebay.engine.protocol import WorkerLost
-from forebay.engine.wire import Abort, Down, End, Fault, Freed, Piece, Step, Submit, Taken
+from forebay.engine.wire import Abort, Down, End, Fault, Freed, Kept, Piece, Step, Submit, Taken
 from forebay.policy.quarantine import Passenger
 from tests.support.requests import a_request
 
@@ -137,15 +138,27 @@ def test_a_loss_names_who_was_aboard_and_nobody_else(flights: Flights) -> None:
     assert flights.worker_lost() == [aboard.passenger]
 
 
-def test_whoever_watches_hears_of_the_first_token_once(flights: Flights) -> None:
-    seen: list[str] = []
+class Notes:
+    """A Watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def kept(self, choice: int, token_ids: Sequence[int]) -> None:
+        self.told.append((choice, tuple(token_ids)))
+
+    def made(self, tokens: int) -> None:
+        self.told.append(tokens)
+
+
+def test_whoever_watches_hears_of_each_token_before_the_reader_takes_it(flights: Flights) -> None:
+    notes = Notes()
     flights.worker_ready(Line())
-    flight = flights.add(a_request(), 0.0, watched=lambda: seen.append("token"))
-    flights.step(a_step(taken=(Taken(flight.id, 3),)))
-    assert seen == []
-    flights.step(a_step(Piece(flight.id, "a"), Piece(flight.id, "b")))
-    flights.step(a_step(Piece(flight.id, "c")))
-    assert seen == ["token"]
+    flight, other = flights.add(a_request(), 0.0, watch=notes), flights.add(a_request(), 0.0)
+    step = a_step(Piece(flight.id, "a", token_ids=(5, 6)), Piece(other.id, "b", token_ids=(7,)))
+    step.kept = [Kept(flight.id, 1, (8,)), Kept(other.id, 0, (9,)), Kept(77, 0, (1,))]
+    flights.step(step)
+    assert notes.told == [2, (1, (8,))]
 
 
 def test_an_aborted_request_is_held_until_the_worker_says_that_it_is_not() -> None:

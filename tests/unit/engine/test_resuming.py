@@ -23,14 +23,24 @@ class Worker:
 
     def __init__(self) -> None:
         self.answering = Answering(ScriptedEngine(ScriptedConfig()), lambda: 1, stats_s=1e9)
+        self.now = 0.0
         self.turn()
 
-    def submit(self, text: str, sampling: Sampling, made: tuple[Made, ...] = ()) -> None:
-        submit = Submit(*(1, pack_prompt(a_chat(text)), pack_sampling(sampling), True, 60.0, made))
+    def submit(
+        self,
+        text: str,
+        sampling: Sampling,
+        made: tuple[Made, ...] = (),
+        *,
+        stream: bool = True,
+    ) -> None:
+        prompt, packed = pack_prompt(a_chat(text)), pack_sampling(sampling)
+        submit = Submit(1, prompt, packed, stream=stream, time_left_s=1e6, made=made)
         self.answering.submit(submit, 0.0)
 
     def turn(self) -> Step | None:
-        step, faults = self.answering.answer(self.answering.step(), 0.0)
+        self.now += 1.0
+        step, faults = self.answering.answer(self.answering.step(), self.now)
         assert not faults
         return step
 
@@ -77,7 +87,7 @@ def uninterrupted(text: str, sampling: Sampling) -> list[Step]:
 
 def cut_after(text: str, sampling: Sampling, *turns: int) -> Heard | None:
     """Lose a worker after each of these numbers of turns; None if the answer ended before."""
-    passed, pieces = Passed(sampling.choices), []
+    passed, pieces = Passed(sampling), []
     for number in turns:
         worker = Worker()
         worker.submit(text, sampling, passed.made())
@@ -136,6 +146,29 @@ def test_cut_at_every_turn_and_twice_it_is_the_same_answer(how: dict[str, Any]) 
     assert cuts > len(steps)
 
 
+@pytest.mark.parametrize("how", CASES.values(), ids=CASES)
+def test_a_whole_answer_goes_on_from_what_was_told_of_it(how: dict[str, Any]) -> None:
+    sampling = Sampling(**how)
+    steps = uninterrupted(HARD, sampling)
+    whole = Heard([piece for step in steps for piece in step.pieces], steps[-1].ends[0])
+    for cut in range(len(steps)):
+        passed, worker = Passed(sampling), Worker()
+        worker.submit(HARD, sampling, stream=False)
+        for _ in range(cut):
+            step = worker.turn()
+            for kept in step.kept if step else ():
+                passed.keep(kept.choice, kept.token_ids)
+            assert not (step and step.pieces and step.ends), "cut before its end"
+        assert passed.made() or cut < 2 or sampling.logprobs
+        second = Worker()
+        second.submit(HARD, sampling, passed.made())
+        rest = list(second.steps())
+        heard = Heard([piece for step in rest for piece in step.pieces], rest[-1].ends[0])
+        for choice in range(sampling.choices):
+            assert heard.of(choice) == whole.of(choice), f"cut after {cut}"
+        assert heard.end.completion_tokens == whole.end.completion_tokens
+
+
 def test_choices_that_ended_before_the_loss_are_not_made_again() -> None:
     sampling = Sampling(choices=2)
     done = Made(token_ids=(), characters=3, tokens=4, finished=True)
@@ -188,7 +221,7 @@ def test_what_does_not_fit_what_was_handed_out_fails_alone() -> None:
 
 
 def test_tokens_held_back_are_passed_on_but_not_counted_twice() -> None:
-    passed = Passed(2)
+    passed = Passed(Sampling(choices=2))
     assert passed.made() == ()
     passed.note(Delta("ab", tokens=1, choice=1, token_ids=(7, 8)))
     assert passed.made() == (Made(), Made(token_ids=(7, 8), characters=2, tokens=1))
