@@ -11,7 +11,7 @@ from typing import Final
 
 _TICK_S: Final = 1.0 / os.sysconf("SC_CLK_TCK")
 
-_SHARE_MIN: Final = 0.25
+_SHARE_MIN: Final = 0.5
 """Of any time at least so much counts: however starved, it is not waited for without end."""
 
 
@@ -40,7 +40,7 @@ def read_vitals(pid: int, root: Path = Path("/proc")) -> Vitals | None:
 
 
 def share_of(before: Vitals | None, after: Vitals | None, passed_s: float) -> float:
-    """Return which part of the time between two readings it could have used, 0.25 to 1.
+    """Return which part of the time between two readings it could have used, 0.5 to 1.
 
     Who uses no processor and wants none is stuck, not starved: all of the time counts.
     """
