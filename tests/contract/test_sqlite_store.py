@@ -5,12 +5,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from forebay.serve.sqlite_writer import BATCH_MAX
 from forebay.serve.store import Done, Expired, Fresh, Running, Store, StoreAway
 from forebay.serve.store_sqlite import SqliteFile, SqliteStore
 from forebay.testing.store_contract import StoreContract, a_wish
@@ -279,3 +281,82 @@ async def test_a_file_that_another_is_just_making_is_waited_for(
     await store.open()
     assert await store.claim(a_wish()) == Fresh()
     await store.close()
+
+
+async def test_no_question_is_lost_between_batches(path: Path) -> None:
+    store = a_store(path)
+    await store.open()
+    go_on = threading.Event()
+    blocking = asyncio.create_task(store._writer.ask(lambda _: go_on.wait(5.0)))
+    count = 5 * BATCH_MAX
+    asked = [asyncio.create_task(store.look(f"name-{index}")) for index in range(count)]
+    await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(10.0):
+        assert await asyncio.gather(*asked) == [None] * count
+    await blocking
+    await store.close()
+
+
+async def test_what_was_asked_before_the_close_is_answered(path: Path) -> None:
+    store = a_store(path)
+    await store.open()
+    wishes = [a_wish(f"name-{index}", f"owner-{index}") for index in range(100)]
+    claiming = [asyncio.create_task(store.claim(wish)) for wish in wishes]
+    await asyncio.sleep(0)
+    await store.close()
+    assert await asyncio.gather(*claiming) == [Fresh()] * 100
+    with pytest.raises(StoreAway):
+        await store.look("name-0")
+
+
+async def test_a_loop_that_is_late_does_not_make_the_store_look_away(path: Path) -> None:
+    store = a_store(path, answer_s_max=0.05)
+    await store.open()
+    await store.look("nothing")
+    asked = [asyncio.create_task(store.claim(a_wish(f"{i}", f"owner-{i}"))) for i in range(50)]
+    await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251 - the loop does something else for long
+    assert await asyncio.gather(*asked) == [Fresh()] * 50
+    assert not store.away
+    await store.close()
+
+
+CLAIMER = """
+import asyncio, sys
+from pathlib import Path
+from forebay.serve.store import Fresh
+from forebay.serve.store_sqlite import SqliteFile, SqliteStore
+from forebay.testing.store_contract import a_wish
+
+async def main():
+    file = SqliteFile(path=Path(sys.argv[1]), bytes_max=10**9, entries_max=10**6)
+    store = SqliteStore(file, lambda event, **_: None)
+    await store.open()
+    async def claim(index):
+        wish = a_wish(f"name-{index}", f"owner-{index}-{sys.argv[2]}")
+        if isinstance(await store.claim(wish), Fresh):
+            assert await store.finish(wish, sys.argv[2].encode())
+            return index
+    for start in range(0, 2_000, 200):
+        won = await asyncio.gather(*(claim(index) for index in range(start, start + 200)))
+        print(*(index for index in won if index is not None))
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_each_name_is_one_process_s_however_many_ask_at_once(path: Path) -> None:
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CLAIMER, str(path), str(number)), stdout=subprocess.PIPE
+        )
+        for number in range(3)
+    ]
+    won: list[int] = []
+    for process in processes:
+        output, _ = await process.communicate()
+        assert process.returncode == 0
+        won += [int(index) for index in output.split()]
+    assert sorted(won) == list(range(2_000))

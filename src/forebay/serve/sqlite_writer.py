@@ -8,17 +8,21 @@ next batch gathers, so that a slow disk makes batches larger and not the queue l
 
 Whatever SQLite raises ends the batch: nothing of it happened, everybody in it is told StoreAway,
 and the connection is dropped.  The next batch connects again, at most every `_REST_S`; so a disk
-that was full, read-only or gone is found again without being restarted.  Who asks waits no longer
-than `answer_s_max`; while the thread hangs in the disk, everybody else is told at once.
+that was full, read-only or gone is found again without being restarted.
+
+Who asks waits as long as the thread gets on.  If one statement takes longer than `answer_s_max`
+the thread hangs in the disk: then everybody is told, and those who come later at once.  The time
+is the thread's own, for a loop that is busy or late must not make a store look away that is not.
 """
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -33,7 +37,8 @@ BATCH_MAX: Final = 512
 """Most questions in one transaction."""
 _QUEUE_MAX: Final = 16_384
 _REST_S: Final = 0.25
-_BUSY_S: Final = 0.005
+_BUSY_S: Final = 0.002
+_BATCH_S_MAX: Final = 0.02
 _TIDY_S: Final = 1.0
 """Pause between two rounds of `tidy`."""
 _CLOSING_S: Final = 2.0
@@ -73,6 +78,7 @@ class SqliteWriter:
         self._asked: queue.Queue[_Asked | None] = queue.Queue(_QUEUE_MAX)
         # Of the thread's side; the other reads only since when it is busy, None while it is not.
         self._busy_since: float | None = None
+        self._ending = False
         self._connection: sqlite3.Connection | None = None
         self._retry_at = 0.0
         self._tidy_at = 0.0
@@ -98,11 +104,20 @@ class SqliteWriter:
         future: asyncio.Future[Answer] = self._loop.create_future()
         try:
             self._put(_Asked(question, future))
-            async with asyncio.timeout(self._answer_s_max):
-                return await future
-        except (StoreAway, queue.Full, TimeoutError) as error:
+            while not future.done() and not self._hangs():
+                await asyncio.wait({future}, timeout=self._answer_s_max)
+            return self._answer(future)
+        except (StoreAway, queue.Full) as error:
             self._note(error.__cause__ or error)
             raise StoreAway from error
+        finally:
+            future.cancel()  # what nobody waits for any more need not be done
+
+    @staticmethod
+    def _answer(future: asyncio.Future[Answer]) -> Answer:
+        if not future.done():
+            raise StoreAway
+        return future.result()
 
     def _put(self, asked: _Asked) -> None:
         """Hand a question over; raises where the thread would not get to it in time."""
@@ -141,42 +156,49 @@ class SqliteWriter:
     # What follows runs in the thread.
 
     def _run(self) -> None:
-        while True:
-            batch, more = self._take()
-            self._busy_since = time.monotonic()
-            if batch:
-                self._settle(batch)
-            if not more:
-                break
+        while not self._ending and (asked := self._asked.get()) is not None:
+            self._settle(asked)
             self._tidy_up()
             self._busy_since = None
         self._disconnect()
 
-    def _take(self) -> tuple[list[_Asked], bool]:
-        """Wait for questions; return all there are, and whether more may come."""
-        batch: list[_Asked] = []
-        asked = self._asked.get()
-        while asked is not None:
-            if not asked.future.done():  # whoever asked may have given up
-                batch.append(asked)
-            if len(batch) == BATCH_MAX:
-                return batch, True
-            try:
-                asked = self._asked.get_nowait()
-            except queue.Empty:
-                return batch, True
-        return batch, False
+    def _get_on(self) -> None:
+        self._busy_since = time.monotonic()
 
-    def _settle(self, batch: list[_Asked]) -> None:
+    def _batch(self, asked: _Asked) -> Iterator[_Asked]:
+        """Yield a question and those that came after it, for a while.
+
+        Not for longer: meanwhile other processes wait for the file, and this one for answers.
+        """
+        until_s = time.monotonic() + _BATCH_S_MAX
+        following: _Asked | None = asked
+        for count in itertools.count(1):
+            if following is None:
+                self._ending = True
+                return
+            yield following
+            if count == BATCH_MAX or time.monotonic() >= until_s or self._asked.empty():
+                return
+            following = self._asked.get()
+
+    def _settle(self, first: _Asked) -> None:
+        batch: list[_Asked] = []
         answers: list[Any] = []
         failure: Exception | None = None
         try:
+            self._get_on()
             connection = self._connected()
-            connection.execute("BEGIN IMMEDIATE")
-            answers = [asked.question(connection) for asked in batch]
+            self._begin(connection)
+            for asked in self._batch(first):
+                batch.append(asked)
+                self._get_on()
+                gone = asked.future.done()  # whoever asked has given up
+                answers.append(None if gone else asked.question(connection))
+            self._get_on()
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             failure = error
+            batch = batch or [first]
             self._disconnect()
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is gone, and who asked with it
@@ -188,12 +210,29 @@ class SqliteWriter:
         if self._connection is None or now < self._tidy_at:
             return
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._get_on()
+            self._begin(self._connection)
             more = self._tidy(self._connection)
             self._connection.execute("COMMIT")
             self._tidy_at = now if more else now + _TIDY_S
         except sqlite3.Error:
             self._disconnect()
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Take the file; other processes have it for `_BATCH_S_MAX` at a time, and give way.
+
+        SQLite itself would ask ever more rarely, and find a busy file never free.
+        """
+        until_s = time.monotonic() + self._answer_s_max / 2
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                if not _is_busy(error) or time.monotonic() >= until_s:
+                    raise
+                time.sleep(_BUSY_S)
+            else:
+                return
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -205,23 +244,20 @@ class SqliteWriter:
             self._path.touch(mode=0o600)
             self._connection = self._connect(now + self._answer_s_max / 2)
             self._tidy_at = 0.0
+            self._tidy_up()  # before anything is asked: a file that is full must get room
+            if self._connection is None:
+                raise OSError("it cannot be tidied")
         return self._connection
 
     def _connect(self, until_s: float) -> sqlite3.Connection:
-        """Connect and prepare; whoever makes the same file at this moment is waited for.
-
-        SQLite's own time-out does not cover the change to a write-ahead log.
-        """
+        """Connect and prepare; whoever makes the same file at this moment is waited for."""
         while True:
-            connection = sqlite3.connect(
-                self._path, timeout=self._answer_s_max / 2, isolation_level=None
-            )
+            connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
             try:
                 self._prepare(connection)
             except sqlite3.Error as error:
                 connection.close()
-                busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() >= until_s:
+                if not _is_busy(error) or time.monotonic() >= until_s:
                     raise
                 time.sleep(_BUSY_S)
             else:
@@ -234,3 +270,7 @@ class SqliteWriter:
                 connection.rollback()
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY

@@ -6,6 +6,9 @@ Layout
 `ends` is the lease's, then the answer's.  `streams`: which name an owner claimed.  Moments are
 the machine's wall clock, for processes share it and it survives a restart.  A lease that seems to
 end later than any lease can was taken before the clock was set back, and counts as ended.
+
+Each question is one statement where it can be; triggers do the rest.  Between two statements the
+interpreter's lock changes hands, and a loop that is busy holds it for `sys.getswitchinterval()`.
 """
 
 import sqlite3
@@ -38,13 +41,29 @@ _TIDIED_MAX: Final = 200
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS names (
         name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, owner TEXT NOT NULL,
-        ends REAL NOT NULL, lease REAL NOT NULL, size INTEGER, blob BLOB)""",
+        ends REAL NOT NULL, lease REAL NOT NULL, remembered REAL NOT NULL,
+        size INTEGER, blob BLOB)""",
     "CREATE INDEX IF NOT EXISTS done ON names (ends, size) WHERE size IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS claimed ON names (ends) WHERE size IS NULL",
     """CREATE TABLE IF NOT EXISTS streams (
         owner TEXT PRIMARY KEY, name TEXT NOT NULL, ends REAL NOT NULL) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS ending ON streams (ends)",
+    # A trigger's own REPLACE would be overruled by the conflict clause of what set it off.
+    """CREATE TRIGGER IF NOT EXISTS begun AFTER INSERT ON names BEGIN
+        DELETE FROM streams WHERE owner = NEW.owner;
+        INSERT INTO streams VALUES (NEW.owner, NEW.name, NEW.remembered); END""",
+    """CREATE TRIGGER IF NOT EXISTS went_on AFTER UPDATE OF remembered ON names BEGIN
+        DELETE FROM streams WHERE owner = NEW.owner;
+        INSERT INTO streams VALUES (NEW.owner, NEW.name, NEW.remembered); END""",
 )
+# A name is taken if it is free, if its time is over, or by the one who has claimed it already.
+_CLAIM: Final = """
+    INSERT INTO names VALUES (:name, :fingerprint, :owner, :ends, :lease, :remembered, NULL, NULL)
+    ON CONFLICT (name) DO UPDATE SET
+        fingerprint = :fingerprint, owner = :owner, ends = :ends, lease = :lease,
+        remembered = :remembered, size = NULL, blob = NULL
+    WHERE ends <= :now
+        OR size IS NULL AND (owner = :owner OR ends > :now + 2 * lease)"""
 # A claim whose lease ended six leases ago has no owner who could still come.
 _OVER: Final = (
     """DELETE FROM names WHERE rowid IN
@@ -127,7 +146,7 @@ class SqliteStore:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # a finish that was told survives a crash
         connection.execute("PRAGMA journal_size_limit=16777216")
-        connection.execute(f"PRAGMA max_page_count={bytes_max // 4096 + 16}")
+        connection.execute(f"PRAGMA max_page_count={bytes_max // 4096 + 64}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in {0, _VERSION}:
             raise AnotherVersionError("the file has another layout")
@@ -138,16 +157,21 @@ class SqliteStore:
         connection.execute("COMMIT")
 
     def _claim(self, wish: Wish, connection: sqlite3.Connection) -> Claim:
-        row = connection.execute(
-            "SELECT fingerprint, owner, ends, lease, blob FROM names WHERE name = ?", (wish.name,)
-        ).fetchone()
-        sight = self._sight(row)
-        if sight is None or (isinstance(sight, Running) and row[1] == wish.owner):
-            now = self._wall()
-            facts = (wish.name, wish.fingerprint, wish.owner, now + wish.lease_s, wish.lease_s)
-            connection.execute("REPLACE INTO names VALUES (?, ?, ?, ?, ?, NULL, NULL)", facts)
-            self._remember(wish, connection)
+        now = self._wall()
+        facts = {
+            "name": wish.name,
+            "fingerprint": wish.fingerprint,
+            "owner": wish.owner,
+            "lease": wish.lease_s,
+            "now": now,
+            "ends": now + wish.lease_s,
+            "remembered": now + 2 * wish.ttl_s,
+        }
+        if connection.execute(_CLAIM, facts).rowcount == 1:
             return Fresh()
+        sight = self._look(wish.name, connection)
+        if sight is None:  # its time was over between the two moments
+            return self._claim(wish, connection)
         return sight if sight.fingerprint == wish.fingerprint else Differs()
 
     def _renew(self, wish: Wish, connection: sqlite3.Connection) -> bool:
@@ -158,13 +182,13 @@ class SqliteStore:
         return renewed.rowcount == 1
 
     def _finish(self, wish: Wish, blob: bytes, connection: sqlite3.Connection) -> bool:
+        now, size = self._wall(), len(blob)
         finished = connection.execute(
-            "UPDATE names SET ends = ?, size = ?, blob = ?"
+            "UPDATE names SET ends = ?, remembered = ?, size = ?, blob = ?"
             " WHERE name = ? AND owner = ? AND size IS NULL",
-            (self._wall() + wish.ttl_s, len(blob), blob, wish.name, wish.owner),
+            (now + wish.ttl_s, now + 2 * wish.ttl_s, size, blob, wish.name, wish.owner),
         )
         if finished.rowcount == 1:
-            self._remember(wish, connection)
             return True
         before = connection.execute(
             "SELECT 1 FROM names WHERE name = ? AND owner = ?", (wish.name, wish.owner)
@@ -199,10 +223,6 @@ class SqliteStore:
         if left_s > 2 * lease_s:
             return None
         return Running(fingerprint=fingerprint, lease_left_s=min(left_s, lease_s))
-
-    def _remember(self, wish: Wish, connection: sqlite3.Connection) -> None:
-        facts = (wish.owner, wish.name, self._wall() + 2 * wish.ttl_s)
-        connection.execute("REPLACE INTO streams VALUES (?, ?, ?)", facts)
 
     def _tidy(self, connection: sqlite3.Connection) -> bool:
         """Delete what is over, then the oldest answers while there are too many of them."""
