@@ -19,8 +19,20 @@ SHAPES = {
     "nobody returns": Shape(returning=0.0),
     "a third returns": Shape(returning=0.3),
 }
+READING = Shape(
+    places=64,
+    step_s=0.02,
+    step_more_s=0.0003,
+    prompt_tokens_per_step=120,
+    completion_tokens=(24, 24),
+    one_prompt_at_a_time=True,
+    returning=0.0,
+)
+"""An engine that spends its time on prompts: its places are never what is scarce."""
 SEEDS = 3
 CALM_S, OVERLOAD_S = 20.0, 40.0
+PROVING_S = 10.0
+"""Who comes back is known once the first promises have ended, 5 s of grace after their moment."""
 
 
 def a_book(kind: type[PromiseBook] = PromiseBook) -> PromiseBook:
@@ -32,7 +44,7 @@ class Figures:
     """What a run amounts to; the mean over the seeds."""
 
     error_s: float
-    """Median of |actual - expected| time to first token of those admitted."""
+    """Median of |actual - expected| time to first token of those admitted, after PROVING_S."""
     good: float
     """Requests in time, by capacity."""
     kept: float
@@ -59,7 +71,7 @@ def one_run(seed: int, shape: Shape, load: float, forecast: Forecast) -> Figures
     begun = lane.now
     lane.run(OVERLOAD_S, load)
     seen, ended = lane.seen, lane.now
-    errors = seen.errors_s(begun)
+    errors = seen.errors_s(begun + PROVING_S)
     times = sorted(c.ttft_s for c in seen.served if c.arrived >= begun and c.ttft_s is not None)
     return Figures(
         error_s=abs(errors[len(errors) // 2]),
@@ -96,6 +108,18 @@ def test_fresh_arrivals_get_the_whole_lane_when_nobody_comes_back() -> None:
     assert good / shape.capacity() >= 0.95
 
 
+@pytest.mark.parametrize("load", LOADS[1:])
+def test_an_engine_busy_with_prompts_is_not_drowned_in_them(load: float) -> None:
+    found = figures(READING, load)
+    assert found.error_s <= 0.1, found
+    assert found.slow <= 1.0, found
+    assert found.vain <= 0.1, found
+
+
+def test_looking_at_places_alone_gets_caught() -> None:
+    assert figures(READING, 10.0, Placewise).slow > 2.0
+
+
 def test_a_model_that_becomes_three_times_slower_is_noticed_under_overload() -> None:
     lane = SimulatedLane(1, SHAPES["nobody returns"], a_book())
     lane.run(CALM_S, 3.0)
@@ -103,6 +127,13 @@ def test_a_model_that_becomes_three_times_slower_is_noticed_under_overload() -> 
     lane.run(3 * CALM_S, 3.0)
     errors = lane.seen.errors_s(lane.now - 2 * CALM_S)
     assert abs(errors[len(errors) // 2]) <= 0.6  # a third of the lane's turns: thrice the noise
+
+
+class Placewise(Forecast):
+    """Takes a free place for a first token."""
+
+    def begin(self, prompt_tokens: float) -> float:
+        return prompt_tokens
 
 
 class Optimist(Forecast):

@@ -209,6 +209,8 @@ class SimulatedDoor:
         self._steps, _, caller, ended = heapq.heappop(self._work)
         if not ended:
             caller.first = self.now
+            assert caller.ticket is not None
+            self.queue.began(caller.ticket)
             end = self._steps + caller.completion_tokens - 1
             heapq.heappush(self._work, (end, next(self._numbers), caller, True))
             return

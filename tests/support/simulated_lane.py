@@ -26,6 +26,8 @@ class Shape:
     """What each further sequence adds to a step."""
     prompt_tokens: tuple[int, int] = (50, 400)
     prompt_tokens_per_step: int = 40
+    one_prompt_at_a_time: bool = False
+    """A prompt waits for those before it, as in an engine; otherwise all are read at once."""
     completion_tokens: tuple[int, int] = (10, 120)
     ttft_s: float = 2.0
     """A fresh arrival that is expected to wait longer for its first token is refused."""
@@ -65,6 +67,7 @@ class Caller:
     expected: Expectation | None = None
     admitted: float = 0.0
     taken: int = 0
+    backlog: float = 0.0
     first: float | None = None
 
     @property
@@ -127,6 +130,7 @@ class SimulatedLane:
         self._numbers = itertools.count()
         self._steps = 0.0  # steps made since the beginning: the batch's own time
         self._running = 0
+        self._read_until = 0.0  # the step at which all prompts are read
         self._work: list[tuple[float, int, Caller, bool]] = []  # by step: first token or end
         self._coming: list[tuple[float, int, Caller]] = []
         self._back: deque[Caller] = deque()
@@ -177,6 +181,7 @@ class SimulatedLane:
         self._steps, _, caller, ended = heapq.heappop(self._work)
         if not ended:
             caller.first = self.now
+            self.forecast.begun(caller.prompt_tokens)
             more = (self._steps + caller.completion_tokens - 1, caller.number, caller, True)
             heapq.heappush(self._work, more)
             return
@@ -189,6 +194,7 @@ class SimulatedLane:
             prompt_tokens=caller.prompt_tokens,
             completion_tokens=caller.completion_tokens,
             tokens_max=256,
+            backlog=caller.backlog,
             first_token_s=caller.first - caller.admitted,
             decode_s=self.now - caller.first,
         )
@@ -204,7 +210,8 @@ class SimulatedLane:
             self.seen.returned.append(caller)
         caller.expected = expected = self._expect(caller)
         waiting = len(self._back) + len(self._fresh)
-        hopeless = expected is not None and expected.ttft_s > self.shape.ttft_s * self.shape.margin
+        limit_s = self.shape.ttft_s * self.shape.margin
+        hopeless = expected is not None and self._running > 0 and expected.ttft_s > limit_s
         if not caller.kept and (hopeless or waiting >= self.shape.waiting_max):
             self._refuse(caller, wish)
             return
@@ -214,7 +221,13 @@ class SimulatedLane:
     def _expect(self, caller: Caller) -> Expectation | None:
         ahead = len(self._back) + (0 if caller.kept else len(self._fresh))
         promised = 0.0 if caller.kept else self.book.flow(self.shape.ttft_s, self.now)
-        crowd = Crowd(places=self.shape.places, taken=self._running, ahead=ahead, promised=promised)
+        crowd = Crowd(
+            places=self.shape.places,
+            taken=self._running,
+            ahead=ahead,
+            promised=promised,
+            backlog=self.forecast.backlog,
+        )
         work = Work(prompt_tokens=caller.prompt_tokens, tokens_max=256)
         return self.forecast.expect(work, crowd)
 
@@ -245,5 +258,13 @@ class SimulatedLane:
                 continue
             self._running += 1
             caller.admitted, caller.taken = self.now, self._running
-            prefill = 1 + caller.prompt_tokens / self.shape.prompt_tokens_per_step
-            heapq.heappush(self._work, (self._steps + prefill, caller.number, caller, False))
+            caller.backlog = self.forecast.begin(caller.prompt_tokens)
+            heapq.heappush(self._work, (self._first_step(caller), caller.number, caller, False))
+
+    def _first_step(self, caller: Caller) -> float:
+        """Return the step that makes a caller's first token."""
+        reading = caller.prompt_tokens / self.shape.prompt_tokens_per_step
+        if not self.shape.one_prompt_at_a_time:
+            return self._steps + 1 + reading
+        self._read_until = max(self._read_until, self._steps) + reading
+        return self._read_until + 1

@@ -132,6 +132,7 @@ class AdmissionQueue:
             and len(self._running) < self._requests_max
             and request.deadline - now > self._hurried_s
             and not self.outlook.promises
+            and not self.outlook.is_behind()
         ):
             ticket = Ticket(request, now, request.deadline)
             self._line(request).share.serve(request.tenant)
@@ -147,11 +148,16 @@ class AdmissionQueue:
             taken = self._taken
             del self._running[ticket]
             self._taken -= ticket.size
+            self.outlook.began(ticket)
             self._reserve.gave(ticket.request.tenant, ticket.size)
             self._settle_account(ticket)
             self._learn(ticket, taken, now)
         ticket.place = Place.GONE
         assert self._taken >= 0
+
+    def began(self, ticket: Ticket) -> None:
+        """Note that a request has its first token."""
+        self.outlook.began(ticket)
 
     def settle(self, now: float) -> list[Ticket]:
         """Make every move possible now; return who moved, and who was displaced before."""
@@ -167,8 +173,7 @@ class AdmissionQueue:
             line = self._line(ticket.request)
             self._overtaken = self._overtaken + 1 if line is self._interactive else 0
             self._unwait(ticket)
-            ticket.charge = self.outlook.cost(ticket.request)
-            line.share.charge(ticket.request.tenant, ticket.charge)
+            self._charge(ticket)
             self._run(ticket, now)
             moved.append(ticket)
         return moved
@@ -195,6 +200,8 @@ class AdmissionQueue:
             raise self._refusal(ticket, objection, now)
         if self._is_full(ticket) and not self._displace_for(ticket, now):
             raise self._refusal(ticket, self._full(), now)
+        if not self._waiting:
+            self._charge_running()
         self._line(request).add(ticket)
         self._waiting += 1
         self._standing.filled(now)
@@ -214,6 +221,7 @@ class AdmissionQueue:
             taken=self._taken,
             ahead=self._places_ahead(ticket, now),
             promised=0.0 if ticket.promised else self.outlook.flow(ticket.request, now),
+            backlog=self.outlook.backlog(),
         )
 
     def _places_ahead(self, ticket: Ticket, now: float) -> float:
@@ -299,6 +307,17 @@ class AdmissionQueue:
         self._taken += ticket.size
         self._reserve.took(ticket.request.tenant, ticket.size)
         ticket.taken = self._taken
+        self.outlook.admitted(ticket)
+
+    def _charge_running(self) -> None:
+        """Charge those who ran at once: it makes a difference now that somebody waits."""
+        for ticket in self._running:
+            if not ticket.charge:
+                self._charge(ticket)
+
+    def _charge(self, ticket: Ticket) -> None:
+        ticket.charge = self.outlook.cost(ticket.request)
+        self._line(ticket.request).share.charge(ticket.request.tenant, ticket.charge)
 
     def _settle_account(self, ticket: Ticket) -> None:
         """Charge a ticket's tenant what was made; or, for who left early, what was expected."""

@@ -10,6 +10,10 @@ machine that slows down from the first requests that leave.
 
 Who overtakes whom is the queue's business: it says how many places will be taken before.
 
+A free place is not a first token.  Of many that are let in at once each waits for the prompts
+of those before it, so the time to the first token is learned against the tokens to be
+prefilled until then: the `backlog` of those let in that have no token yet.
+
 A forecast that knows nothing says None, and who is told None refuses nobody.  Each `learn`
 and each `expect` costs the same however many requests there are.
 """
@@ -51,6 +55,8 @@ class Crowd:
     """Places that those who wait and would go first will take."""
     promised: float = 0.0
     """Places per second promised to others in the time to come (`PromiseBook.flow`)."""
+    backlog: float = 0.0
+    """Prompt tokens of others that are to be prefilled before (`Forecast.backlog`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,8 @@ class Expectation:
     finish_s: float
     departures: float
     """Places that must come free before it runs, those for promises included; 0: it runs now."""
+    backlog_s: float
+    """How long the prompts of others keep it from its first token once it runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +86,8 @@ class Departure:
     completion_tokens: int | None = None
     """Per choice; None unless it came to its own end."""
     tokens_max: int | None = None
+    backlog: float | None = None
+    """Prompt tokens that were to be prefilled until its first token, as `begin` said."""
     first_token_s: float | None = None
     decode_s: float | None = None
 
@@ -90,7 +100,9 @@ class Forecast:
         # The whole mutable state: what was learned.
         self._held = Mean()  # seconds a place is held
         self._held_tokens = Mean()  # the same, in tokens that are made meanwhile
-        self._first_token = Trend()  # seconds from admission to first token, by prompt tokens
+        self._first_token = Mean()  # seconds from admission to first token
+        self._prefilled = Mean()  # the backlog that they were spent on
+        self.backlog = 0.0  # prompt tokens of those let in that have no token yet
         self._per_token = Trend()  # seconds per further token, by places taken
         self._prompt = Trend()  # tokens by bytes
         self._completion = Mean()  # tokens, whatever was asked for
@@ -137,14 +149,31 @@ class Forecast:
         departures /= max(_LEFT_MIN, 1.0 - crowd.promised * gap_s)
         wait_s = departures * gap_s
         taken = min(crowd.places, crowd.taken + crowd.ahead + size)
-        ttft_s = wait_s + self._first_token.expect(work.prompt_tokens, 0.0)
+        # What is prefilled meanwhile, those who are let in before bring again.
+        prefill_s = self._prefill_s()
+        ttft_s = wait_s + (crowd.backlog + work.prompt_tokens) * prefill_s
         per_token_s = self._per_token.expect(taken, 0.0)
         return Expectation(
             wait_s=wait_s,
             ttft_s=ttft_s,
             finish_s=ttft_s + max(0.0, tokens - 1.0) * per_token_s,
             departures=departures,
+            backlog_s=crowd.backlog * prefill_s,
         )
+
+    @property
+    def backlog_s(self) -> float:
+        """How long it will take until those let in have their first tokens."""
+        return self.backlog * self._prefill_s() if self.backlog else 0.0
+
+    def begin(self, prompt_tokens: float) -> float:
+        """Note a request that is let in; return what is to be prefilled until its first token."""
+        self.backlog += prompt_tokens
+        return self.backlog
+
+    def begun(self, prompt_tokens: float) -> None:
+        """Note that a request has its first token, or has left without one."""
+        self.backlog = max(0.0, self.backlog - prompt_tokens)
 
     def learn(self, left: Departure) -> None:
         """Note a request that has left its place."""
@@ -159,12 +188,18 @@ class Forecast:
             if left.prompt_bytes:
                 self._prompt.learn(left.prompt_bytes, left.prompt_tokens)
             if left.first_token_s is not None:
-                self._first_token.learn(left.prompt_tokens, left.first_token_s)
+                self._first_token.learn(left.first_token_s)
+                self._prefilled.learn(left.backlog or left.prompt_tokens)
         self._held.learn(left.held_s)
         # In the request's own tokens, so that a machine's change is not taken for longer answers.
         per_token_s = per_token_s or self._per_token.expect(left.taken, 0.0)
         if per_token_s > 0.0:
             self._held_tokens.learn(left.held_s / per_token_s)
+
+    def _prefill_s(self) -> float:
+        """Return seconds per token of backlog, as far as first tokens tell; 0 while none has."""
+        tokens = self._prefilled.value
+        return self._first_token.expect(0.0) / tokens if tokens else 0.0
 
 
 def prompt_bytes(prompt: Prompt) -> int:

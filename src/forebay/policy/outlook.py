@@ -7,7 +7,7 @@ of departures, objects to nothing and promises nothing.
 
 from typing import Final
 
-from forebay.core.request import Request, digest
+from forebay.core.request import Request
 from forebay.policy.admission_config import AdmissionConfig
 from forebay.policy.fair_share import cost_of
 from forebay.policy.forecast import Crowd, Departure, Expectation, Forecast, Work, prompt_bytes
@@ -64,6 +64,25 @@ class Outlook:
         )
         return self._forecast.expect(work, crowd)
 
+    def backlog(self) -> float:
+        """Return the prompt tokens of those let in that have no token yet."""
+        return self._forecast.backlog
+
+    def is_behind(self) -> bool:
+        """Whether the engine has so many prompts before it that a free place is of little use."""
+        return self._forecast.backlog_s > self._config.interactive_ttft_s * self._config.ttft_ratio
+
+    def admitted(self, ticket: Ticket) -> None:
+        """Count a prompt that the engine is to prefill."""
+        if self._foresees:
+            ticket.unread = self._forecast.prompt_tokens(ticket.request.prompt)
+            ticket.backlog = self._forecast.begin(ticket.unread)
+
+    def began(self, ticket: Ticket) -> None:
+        """Count a prompt no more: its first token is there, or it has left."""
+        self._forecast.begun(ticket.unread)
+        ticket.unread = 0.0
+
     def flow(self, request: Request, now: float) -> float:
         """Return the places per second that others were promised while a request would wait."""
         return self.promises.flow(self._config.ttft_s(request.priority), now)
@@ -71,17 +90,19 @@ class Outlook:
     def objection(self, ticket: Ticket, now: float) -> str | None:
         """Return why a ticket had better not wait, or None.
 
-        One that was promised a place, or that need not wait at all, is held to its own deadline
-        only: a prompt so long that it never meets its class's objective is served all the same.
+        One that was promised a place is held to its own deadline only.  Of one that need not wait
+        for a place, only the prompts of others count: a prompt so long that it never meets its
+        class's objective is served all the same.
         """
         expected, request = ticket.expected, ticket.request
         if expected is None:
             return None
         if now + expected.finish_s > request.deadline:
             return "The request could not be finished before its deadline. "
-        if ticket.promised or not expected.departures:
+        if ticket.promised:
             return None
-        ttft_s = now - request.received + expected.ttft_s
+        waits_s = expected.ttft_s if expected.departures else expected.backlog_s
+        ttft_s = now - request.received + waits_s
         if ttft_s > self._config.ttft_s(request.priority) * self._config.ttft_ratio:
             return "The request would wait longer than requests of its class should. "
         return None
@@ -94,7 +115,9 @@ class Outlook:
         if gap_s is None or ticket.expected is None:
             wait_s = self.pace.until_departures(ahead + 1, unknown_s=self._config.wait_s_max)
             return wait_s, None
-        offer = Offer(wait_s=ticket.expected.wait_s, gap_s=gap_s, size=ticket.size)
+        expected = ticket.expected
+        wait_s = expected.wait_s + expected.backlog_s
+        offer = Offer(wait_s=wait_s, gap_s=gap_s, size=ticket.size)
         shown = ticket.request.ticket
         promise = self.promises.promise(_wish(ticket), offer, now, ticket=shown)
         return max(promise.at - now, 0.0), promise.ticket
@@ -116,6 +139,7 @@ class Outlook:
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens // sampling.choices,
                 tokens_max=sampling.tokens_max,
+                backlog=ticket.backlog,
                 first_token_s=timing.first_token_s,
                 decode_s=timing.decode_s,
             )
@@ -128,5 +152,12 @@ _COMPLETION_UNKNOWN: Final = 64
 
 def _wish(ticket: Ticket) -> Wish:
     if ticket.wish is None:
-        ticket.wish = Wish(ticket.request.tenant, digest(ticket.request))
+        # A promise is known by its own process only, so Python's hash will do: refusals are many,
+        # and SHA-256 of the whole request was a quarter of what one costs.
+        request = ticket.request
+        sign = hash((request.route, request.model, request.prompt, request.sampling))
+        ticket.wish = Wish(request.tenant, f"{sign & _HASH_BITS:016x}")
     return ticket.wish
+
+
+_HASH_BITS: Final = 2**64 - 1

@@ -47,6 +47,10 @@ class Ticket:
     """When it was let in."""
     taken: int = 0
     """Places taken then, its own included."""
+    backlog: float = 0.0
+    """Prompt tokens that were to be prefilled then until its first token, its own included."""
+    unread: float = 0.0
+    """Its own, as long as it has no token."""
     expected: Expectation | None = None
     """What was expected of it when it came; None where it could run at once."""
     wake: Callable[[], None] = _nobody

@@ -41,6 +41,10 @@ class Admission:
         """Hold those who come from now on to what is live in `config`."""
         self._queue.reconfigure(config)
 
+    def began(self, ticket: Ticket) -> None:
+        """Note that a request has its first token: the engine has read its prompt."""
+        self._queue.began(ticket)
+
     @asynccontextmanager
     async def admit(self, request: Request) -> AsyncIterator[Ticket]:
         """Wait for a place and hold it: the body of the `async with` is the permit.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from forebay.core.clock import Clock
 from forebay.core.errors import OUTCOMES, EngineError, Outcome, ServingError
 from forebay.core.record import Hook, RequestRecord, Timeline
-from forebay.core.request import Admitted, Events, Finished, Request, Usage
+from forebay.core.request import Admitted, Delta, Events, Finished, Request, Usage
 from forebay.serve.deadline import until
 from forebay.serve.lanes import Lanes
 from forebay.serve.lifecycle import Lifecycle
@@ -83,6 +83,8 @@ class Pipeline:
                     if isinstance(event, Finished):
                         ticket.finished = event  # told once the place is given back
                     else:
+                        if ticket.unread and isinstance(event, Delta):
+                            lane.admission.began(ticket)
                         yield event
         if ticket.finished is not None:
             yield ticket.finished

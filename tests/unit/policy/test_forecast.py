@@ -145,3 +145,32 @@ def test_those_who_left_early_teach_only_how_long_they_held_their_place() -> Non
     assert said.wait_s == pytest.approx(0.25, rel=0.1)
     assert said.ttft_s == pytest.approx(0.25 + 0.2, rel=0.1)
     assert said.finish_s - said.ttft_s == pytest.approx(49 * 0.03)
+
+
+def test_each_of_many_let_in_at_once_waits_for_the_prompts_of_those_before() -> None:
+    forecast = a_forecast(backlog=100.0)
+    room = Crowd(places=64, taken=3, ahead=0)
+    assert expected(forecast, crowd=room).ttft_s == pytest.approx(0.2)
+    assert [forecast.begin(100.0) for _ in range(3)] == [100.0, 200.0, 300.0]
+    behind = Crowd(places=64, taken=3, ahead=0, backlog=forecast.backlog)
+    said = expected(forecast, crowd=behind)
+    assert said.wait_s == 0.0
+    assert said.backlog_s == pytest.approx(0.6)
+    assert said.ttft_s == pytest.approx(0.8)
+    assert forecast.backlog_s == pytest.approx(0.6)
+
+
+def test_a_prompt_that_has_been_read_keeps_nobody_waiting() -> None:
+    forecast = a_forecast(backlog=100.0)
+    forecast.begin(100.0)
+    forecast.begin(50.0)
+    forecast.begun(100.0)
+    assert forecast.backlog == 50.0
+    forecast.begun(50.0)
+    assert forecast.backlog_s == 0.0
+
+
+def test_the_speed_of_reading_is_learned_from_what_was_read_until_the_first_token() -> None:
+    forecast = a_forecast(backlog=1000.0, first_token_s=2.0)
+    behind = Crowd(places=4, taken=1, ahead=0, backlog=500.0)
+    assert expected(forecast, crowd=behind).backlog_s == pytest.approx(1.0)
