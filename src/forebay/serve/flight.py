@@ -142,8 +142,8 @@ class Flight:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        if self.stage >= Stage.ENDING:
-            return
+        if self.stage >= Stage.ENDING or self.task.cancelling():
+            return  # a second cancellation would keep it from giving its key back
         self._reason = self._reason or reason
         self._leave_the_table()
         self.task.cancel()

@@ -13,7 +13,6 @@ from typing import Final
 from forebay.core.clock import Clock
 from forebay.core.errors import (
     Conflict,
-    DeadlineExceeded,
     EngineError,
     Gone,
     Invalid,
@@ -102,7 +101,6 @@ class Keys:
         self.leases = Leases(store, now)
         self.config = config
         self._counts = counts
-        self._now = now
 
     async def make(self, flight: Flight, request: Request, generate: Generate) -> None:
         """Fill a flight: with the answer that is kept, or with one that is made and kept."""
@@ -110,7 +108,7 @@ class Keys:
         assert wish is not None, "a keyed flight has a wish"
         owned = True
         try:
-            claim = await self._claim(flight, wish, request)
+            claim = await self._claim(flight, wish)
             owned = isinstance(claim, Fresh)
             match claim:
                 case Differs():
@@ -134,7 +132,7 @@ class Keys:
                 await self.store.abandon(wish)
 
     async def kept(
-        self, see: Callable[[], Awaitable[Found]], *, until_s: float, fingerprint: str | None = None
+        self, see: Callable[[], Awaitable[Found]], fingerprint: str | None = None
     ) -> Done | Expired | None:
         """Wait for an answer that another process may be making; Expired or None without one.
 
@@ -151,10 +149,13 @@ class Keys:
                 raise differs()
             if not isinstance(found, Running):
                 return found
-            pause_s = await self._pause(pause_s, found, until_s)
+            pause_s = await self._pause(pause_s, found)
 
-    async def _claim(self, flight: Flight, wish: Wish, request: Request) -> Claim:
-        """Claim until it is ours, or done; meanwhile another process makes it."""
+    async def _claim(self, flight: Flight, wish: Wish) -> Claim:
+        """Claim until it is ours, or done; meanwhile another process makes it.
+
+        Readers whose deadlines pass leave, and the last one's leaving ends the waiting.
+        """
         pause_s = self.config.poll_s
         while True:
             claim = await self.store.claim(wish)
@@ -163,12 +164,10 @@ class Keys:
                     self._counts.taken_over += 1
                 return claim
             flight.move(Stage.AWAITING)
-            pause_s = await self._pause(pause_s, claim, request.deadline)
+            pause_s = await self._pause(pause_s, claim)
 
-    async def _pause(self, pause_s: float, running: Running, until_s: float) -> float:
-        """Wait, not beyond the lease's end; return the next pause.  Raises DeadlineExceeded."""
-        if self._now() >= until_s:
-            raise DeadlineExceeded("The deadline passed while another server made the answer.")
+    async def _pause(self, pause_s: float, running: Running) -> float:
+        """Wait, not beyond the lease's end; return the next pause."""
         least_s = self.config.poll_s
         await asyncio.sleep(min(pause_s, max(least_s, running.lease_left_s)))
         return min(pause_s * _BACKOFF, least_s * _POLLS_MAX)

@@ -20,7 +20,6 @@ it; a reader with more time, that has been shown nothing, then begins anew.
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -352,11 +351,7 @@ class Replay:
         wish: Wish | None = None,
     ) -> Events:
         """Yield an answer that is kept; of another process, as soon as it is."""
-        found = await self._keys.kept(
-            see,
-            fingerprint=wish.fingerprint if wish is not None else None,
-            until_s=request.deadline if request is not None else math.inf,
-        )
+        found = await self._keys.kept(see, None if wish is None else wish.fingerprint)
         if not isinstance(found, Done):
             raise keys.unknown() if found is None and wish is None else keys.gone()
         name, events = await keys.answer_of(found)

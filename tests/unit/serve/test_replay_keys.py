@@ -336,3 +336,26 @@ async def test_switched_off_a_key_means_nothing(made: Generations) -> None:
     replay = Replay(ReplayConfig(enabled=False))
     assert await outcome(replay.attach(keyed("a"), made)) == "1.0 1.1 1.2 "
     assert await outcome(replay.attach(keyed("b"), made)) == "2.0 2.1 2.2 "
+
+
+async def test_a_stop_waits_until_the_keys_are_given_back(made: Generations) -> None:
+    given_back = False
+
+    class Slow(MemoryStore):
+        async def abandon(self, wish: Wish) -> None:
+            nonlocal given_back
+            await asyncio.sleep(0.01)
+            given_back = True
+
+        async def close(self) -> None:
+            assert given_back
+
+    store = Slow(MONOTONIC, bytes_max=1_000_000, entries_max=100)
+    replay = Replay(ReplayConfig(linger_s=0.0), store=store)
+    made.gate.clear()
+    reader = asyncio.create_task(read(replay.attach(keyed(), made)))
+    await eventually(lambda: made.held == 1)
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+    await replay.stop()
+    assert given_back
