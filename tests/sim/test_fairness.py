@@ -172,11 +172,10 @@ def test_batch_gets_its_turns_while_interactive_never_ends() -> None:
 STEADY = Shape(step_s=0.02, step_more_s=0.0)
 
 
-def ttft_s_p99(door: SimulatedDoor, since: float, until: float) -> float:
-    victims = [
-        caller for caller in door.seen.between(since, until) if caller.request.tenant != "noisy"
-    ]
-    return percentile([caller.ttft_s for caller in victims], 0.99)
+def ttfts_s(door: SimulatedDoor, since: float, until: float) -> list[float]:
+    """Return the times to first token of everybody but the noisy one."""
+    callers = door.seen.between(since, until)
+    return [caller.ttft_s for caller in callers if caller.request.tenant != "noisy"]
 
 
 @pytest.mark.parametrize("forecast", [True, False])
@@ -186,13 +185,17 @@ def test_a_neighbour_with_twenty_times_the_load_costs_others_half_their_first_to
     config = AdmissionConfig(forecast=forecast)
     quiet = [Stream(per_s=0.05 * STEADY.capacity(), tenant=f"t{i}") for i in range(4)]
     noisy = Stream(per_s=20 * quiet[0].per_s, tenant="noisy")
-    for seed in seeds(3):
+    alone_s: list[float] = []
+    beside_s: list[float] = []
+    for seed in seeds(5):
         alone, beside = (SimulatedDoor(seed, STEADY, config) for _ in range(2))
         alone.run(100.0, quiet)
+        alone_s += ttfts_s(alone, 10.0, 95.0)
         beside.run(20.0, quiet)
         beside.run(200.0, [*quiet, noisy])
-        quiet_s, loud_s = ttft_s_p99(alone, 10.0, 95.0), ttft_s_p99(beside, 25.0, 215.0)
-        assert loud_s <= 1.5 * quiet_s, f"seed {seed}: {quiet_s:.3f} s, {loud_s:.3f} s"
+        beside_s += ttfts_s(beside, 25.0, 215.0)
+    quiet_s, loud_s = percentile(alone_s, 0.99), percentile(beside_s, 0.99)
+    assert loud_s <= 1.5 * quiet_s, f"{quiet_s:.3f} s alone, {loud_s:.3f} s beside"
 
 
 def test_the_judge_sees_a_door_without_a_reserve() -> None:
@@ -200,4 +203,4 @@ def test_the_judge_sees_a_door_without_a_reserve() -> None:
     quiet = [Stream(per_s=0.1 * STEADY.capacity(), tenant="t")]
     door = SimulatedDoor(0, STEADY, config)
     door.run(200.0, [*quiet, Stream(per_s=2 * STEADY.capacity(), tenant="noisy")])
-    assert ttft_s_p99(door, 25.0, 195.0) > 1.5 * 0.219
+    assert percentile(ttfts_s(door, 25.0, 195.0), 0.99) > 1.5 * 0.219
