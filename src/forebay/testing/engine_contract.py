@@ -5,6 +5,7 @@ yields a started engine and stops it afterwards.
 """
 
 import asyncio
+import dataclasses
 import time
 from contextlib import aclosing
 
@@ -27,6 +28,7 @@ from forebay.core.request import (
     Text,
 )
 from forebay.engine.protocol import Engine, Feature
+from forebay.engine.resuming import Passed
 
 
 def a_request(text: str, *, stream: bool = True, **how: object) -> Request:
@@ -145,6 +147,28 @@ class EngineContract:
         before = engine.progress()
         await events_of(engine, a_request("one two", tokens_max=10))
         assert engine.progress() - before >= 10  # noqa: PLR2004 - as asked above
+
+    async def test_9_it_goes_on_in_the_middle_of_an_answer_if_it_says_so(
+        self, engine: Engine
+    ) -> None:
+        """Cut after every delta: usage covers all; the same text, if it is deterministic."""
+        if not engine.info.resumable:
+            pytest.skip("it does not promise that")
+        limit = 10
+        request = a_request("naïve 日本語 👩🏽 one", tokens_max=limit)
+        whole = await events_of(engine, request)
+        passed = Passed(request.sampling)
+        for number, delta in enumerate(deltas_of(whole)[:-1]):
+            passed.note(delta)
+            rest = await events_of(engine, dataclasses.replace(request, made=passed.made()))
+            finished = rest[-1]
+            assert isinstance(finished, Finished)
+            assert finished.usage.completion_tokens == limit
+            known = deltas_of(whole)[: number + 1]
+            counted = sum(delta.tokens for delta in [*known, *deltas_of(rest)])
+            assert counted == limit
+            if engine.info.deterministic:
+                assert "".join(delta.text for delta in known) + text_of(rest) == text_of(whole)
 
     async def test_many_requests_at_once_do_not_mix(self, engine: Engine) -> None:
         """Each gets its own length."""

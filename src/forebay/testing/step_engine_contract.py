@@ -5,7 +5,7 @@ engine may be shared between the tests, as each leaves it empty.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import pytest
@@ -32,11 +32,11 @@ class Driver:
         self._ids = count(time.monotonic_ns())
         self.outputs: dict[SequenceId, list[StepOutput]] = {}
 
-    def submit(self, text: str, how: Sampling) -> SequenceId:
-        """Queue a prompt."""
+    def submit(self, text: str, how: Sampling, *, made: Sequence[TokenId] = ()) -> SequenceId:
+        """Queue a prompt, and what is made of its answer."""
         id = SequenceId(next(self._ids))
         self.outputs[id] = []
-        self._engine.submit(id, self._engine.tokenizer.encode(text), how)
+        self._engine.submit(id, self._engine.tokenizer.encode(text), how, made=made)
         return id
 
     def step(self) -> None:
@@ -170,6 +170,24 @@ class StepEngineContract:
             seen.append(engine.stats().tokens_made)
         assert seen == sorted(seen)
         assert seen[-1] - before >= 9  # noqa: PLR2004 - as asked above
+
+    def test_8_it_goes_on_after_what_is_made_if_it_says_so(
+        self, engine: StepEngine, driver: Driver
+    ) -> None:
+        """With the rest of the limit, at every cut; the same tokens, if it is deterministic."""
+        if not engine.info.resumable:
+            pytest.skip("it does not promise that")
+        limit = 12
+        whole = driver.submit("one two three four", sampling(limit))
+        driver.finish()
+        tokens = driver.tokens(whole)
+        for cut in range(1, limit):
+            id = driver.submit("one two three four", sampling(limit - cut), made=tokens[:cut])
+            driver.finish()
+            assert driver.reason(id) is FinishReason.LENGTH
+            assert len(driver.tokens(id)) == limit - cut
+            if engine.info.deterministic:
+                assert driver.tokens(id) == tokens[cut:]
 
     def test_same_seed_same_tokens_if_it_says_so(self, engine: StepEngine, driver: Driver) -> None:
         """Whatever runs beside it."""
