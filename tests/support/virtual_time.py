@@ -38,3 +38,8 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(coroutine)
+
+
+def run_virtually(main: Coroutine[Any, Any, None]) -> None:
+    """Run what returns nothing."""
+    run(main)
