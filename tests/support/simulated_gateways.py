@@ -27,6 +27,7 @@ from forebay.serve.flight import Stage
 from forebay.serve.replay import Replay
 from forebay.serve.replay_config import ReplayConfig
 from forebay.serve.store import Claim, Found, MemoryStore, Sight, Store, StoreAway, Wish
+from forebay.serve.store_shelter import ShelteredStore
 from tests.support.requests import a_request
 
 Answer = TypeVar("Answer")
@@ -78,9 +79,13 @@ class View:
     def __init__(self, store: Store, dice: random.Random) -> None:
         self._store = store
         self._dice = dice
-        self.away = False
         self.dead = False
         self.stalled_until = 0.0
+        self.away_until = 0.0
+
+    @property
+    def away(self) -> bool:
+        return asyncio.get_running_loop().time() < self.away_until
 
     async def open(self) -> None:
         """It is open."""
@@ -91,9 +96,11 @@ class View:
     async def _asked(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         now = asyncio.get_running_loop().time()
         await asyncio.sleep(max(self.stalled_until - now, self._dice.random() * 0.02))
-        if self.dead:
+        if self.dead or now < self.away_until:
             raise StoreAway
         answer = await ask()
+        if asyncio.get_running_loop().time() < self.away_until:
+            raise StoreAway  # it was heard, and its answer was lost
         await asyncio.sleep(self._dice.random() * 0.02)
         return answer
 
@@ -126,11 +133,12 @@ class World:
         gateways: int = 3,
         crashes: int = 3,
         stalls: int = 6,
+        absences: int = 0,
         store: type[MemoryStore] = MemoryStore,
         replay: type[Replay] = Replay,
     ) -> None:
         self.dice = random.Random(seed)
-        self.crashes, self.stalls = crashes, stalls
+        self.crashes, self.stalls, self.absences = crashes, stalls, absences
         self._replay = replay
         self.now = asyncio.get_running_loop().time
         self.store = store(self.now, bytes_max=10**9, entries_max=10**6)
@@ -144,7 +152,11 @@ class World:
         self.unread: list[str] = []
 
     def _new(self, view: View) -> Replay:
-        return self._replay(CONFIG, store=view, now=self.now)
+        store: Store = view
+        if self.absences:
+            near = MemoryStore(self.now, bytes_max=10**9, entries_max=10**6)
+            store = ShelteredStore(view, near, owed_max=1_000)
+        return self._replay(CONFIG, store=store, now=self.now)
 
     def generate(self, request: Request) -> Events:
         return until(request.deadline, self._made(request))
@@ -176,6 +188,7 @@ class World:
         watching = asyncio.create_task(self._watch())
         chaos = [asyncio.create_task(self._crash(seconds)) for _ in range(self.crashes)]
         chaos += [asyncio.create_task(self._stall(seconds)) for _ in range(self.stalls)]
+        chaos += [asyncio.create_task(self._leave(seconds)) for _ in range(self.absences)]
         coming = [asyncio.create_task(self._client(n, seconds)) for n in range(clients)]
         await asyncio.gather(*coming, *chaos)
         await asyncio.sleep(2 * LINGER_S + 2 * LEASE_S)
@@ -268,6 +281,12 @@ class World:
         await asyncio.sleep(self.dice.random() * seconds)
         view = self.views[self.dice.randrange(len(self.views))]
         view.stalled_until = self.now() + self.dice.choice((0.5, 2.0, 3.0)) * LEASE_S
+
+    async def _leave(self, seconds: float) -> None:
+        """Take the store away from one gateway for a while."""
+        await asyncio.sleep(self.dice.random() * seconds)
+        view = self.views[self.dice.randrange(len(self.views))]
+        view.away_until = self.now() + self.dice.random() * 10.0
 
     async def _watch(self) -> None:
         """Note every generation that nobody reads and that nothing is going to end."""

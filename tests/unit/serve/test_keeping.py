@@ -110,11 +110,11 @@ async def test_a_process_that_died_loses_its_key_when_its_lease_ends(tmp_path: P
 async def test_a_slow_owner_that_renews_keeps_its_key(tmp_path: Path) -> None:
     made = Generations()
     made.gate.clear()
-    async with a_gateway(tmp_path / "r", lease_s=0.1) as slow, a_gateway(tmp_path / "r") as other:
+    async with a_gateway(tmp_path / "r", lease_s=0.4) as slow, a_gateway(tmp_path / "r") as other:
         first = asyncio.create_task(read(slow.attach(keyed("a"), made)))
         await eventually(lambda: made.held == 1)
         second = asyncio.create_task(read(other.attach(keyed("b"), made)))
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(1.0)
         made.gate.set()
         assert shown(await second) == shown(await first)
     assert len(made.asked) == 1
