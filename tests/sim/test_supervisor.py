@@ -1,4 +1,4 @@
-"""Workers come and go under requests at random: each ends once, none is run too often.
+"""Workers come and go under requests at random: each ends once, and none outlives its worker.
 
 The flights, the outboxes and the watch are the real ones; the worker is a model that makes
 tokens, falls silent, faults requests and dies as the dice say.  Time is a number.
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from forebay.core.errors import EngineError, Invalid, Outcome, ServingError
 from forebay.core.request import Delta, Event, Finished, Scheduled
 from forebay.engine.flights import Flight, Flights
+from forebay.engine.protocol import WorkerLost
 from forebay.engine.watch import Backoff, Sight, Watch
 from forebay.engine.wire import Abort, Down, End, Fault, Piece, Step, Submit, Taken
 from tests.support.requests import a_request
 from tests.support.seeds import seeds
 
 STEPS = 300
-RESUBMITS_MAX = 1
 PENDING_MAX = 4
 LOOK_S = 0.25
 STALL_S = 1.0
@@ -98,7 +98,7 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.flights = Flights(pending_deltas_max=PENDING_MAX, resubmits_max=RESUBMITS_MAX)
+        self.flights = Flights(pending_deltas_max=PENDING_MAX)
         self.backoff = Backoff(wait_s_min=0.5, wait_s_max=4.0, calm_s=20.0)
         self.now = 0.0
         self.back = 0.0
@@ -113,12 +113,12 @@ class World:
         dice = self.dice
         if self.worker is None and self.now >= self.back:
             self.start()
-        if dice.random() < 0.4:
+        if self.worker is not None and dice.random() < 0.4:
             self.readers.append(Reader(self.flights.add(a_request(), self.now)))
         for reader in self.readers:
             if not reader.ended and dice.random() < 0.03:
                 reader.gone = True
-                self.flights.forget(reader.flight)
+                self.flights.forget(reader.flight, self.now)
             for _ in range(dice.choice((0, 0, 1, 3))):
                 reader.read()
         if self.worker is not None:
@@ -128,7 +128,7 @@ class World:
         self.worker = ModelWorker()
         self.watch = Watch(self.now, stall_s=STALL_S, progress_s_max=30.0, look_s_max=2 * LOOK_S)
         self.ready, self.silent_since = self.now, None
-        self.flights.worker_ready(self.worker.send, self.now)
+        self.flights.worker_ready(self.worker.send)
 
     def live(self, worker: ModelWorker) -> None:
         if not worker.silent and self.dice.random() < 0.02:
@@ -139,7 +139,12 @@ class World:
             else:
                 self.flights.fault(message)
         assert self.watch is not None
-        sight = Sight(frames=worker.frames, tokens=worker.tokens, busy=self.flights.busy)
+        sight = Sight(
+            frames=worker.frames,
+            tokens=worker.tokens,
+            busy=len(self.flights) > 0,
+            patience_s=STALL_S,
+        )
         if self.watch.look(self.now, sight) or self.dice.random() < 0.02:
             self.lose()
         elif self.silent_since is not None:
@@ -148,6 +153,7 @@ class World:
     def lose(self) -> None:
         self.worker = self.watch = None
         self.flights.worker_lost()
+        self.flights.fail_all(WorkerLost("lost"))
         wait_s = self.backoff.lost(self.now - self.ready, self.dice.random())
         assert 0.0 <= wait_s <= 4.0
         self.back = self.now + wait_s
@@ -158,10 +164,8 @@ class World:
         held -= {reader.flight.id for reader in self.readers if reader.gone}
         assert set(self.flights._flights) == held, "a request is held that has ended, or lost"
         if self.worker is not None:
-            aboard = {f.id for f in self.flights._flights.values() if f.aboard}
-            assert set(self.worker.running) == aboard, "the worker and we disagree"
+            assert set(self.worker.running) == held, "the worker and we disagree"
         for reader in self.readers:
-            assert reader.flight.runs <= 1 + RESUBMITS_MAX
             assert len(reader.flight.outbox) <= PENDING_MAX + 2
             if reader.ended:
                 self.check_events(reader)
@@ -179,17 +183,17 @@ class World:
         assert text == "".join(f"{number} " for number in range(1, tokens + 1))
         if reader.events and isinstance(reader.events[-1], Finished):
             assert reader.events[-1].usage.completion_tokens == tokens
-        assert reader.error is None or type(reader.error) in (EngineError, Invalid)
+        assert reader.error is None or type(reader.error) in (EngineError, Invalid, WorkerLost)
 
 
-def test_each_request_ends_once_and_none_is_run_too_often() -> None:
+def test_each_request_ends_once_and_none_outlives_its_worker() -> None:
     for seed in seeds():
         world = World(seed)
         try:
             for _ in range(STEPS):
                 world.step()
                 world.check()
-            world.flights.fail_all("stopped")
+            world.flights.fail_all(EngineError("stopped"))
             for reader in world.readers:
                 while not reader.ended:
                     reader.read()
