@@ -37,7 +37,7 @@ from forebay.core.record import Holding
 from forebay.core.request import Priority, Request
 from forebay.policy.admission_config import AdmissionConfig
 from forebay.policy.fair_share import FairShare, cost_of, parse_weights
-from forebay.policy.forecast import Crowd
+from forebay.policy.forecast import Crowd, Expectation
 from forebay.policy.limit import Limit, sample_of
 from forebay.policy.outlook import Outlook
 from forebay.policy.reserve import Reserve
@@ -47,6 +47,10 @@ from forebay.policy.waiting_line import WaitingLine
 
 _LEARN_S_MIN: Final = 0.005
 """Learning costs 30 us: 200 departures a second teach enough, whatever else departs."""
+
+_ALIKE_S: Final = 0.02
+"""Who comes so soon after one that was refused, and is like it, is expected to fare like it: at
+50 times the capacity, 45 of 46 forecasts would say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class AdmissionQueue:
         weights = parse_weights(config.tenant_weights)
         # The whole mutable state: what runs, who waits in each class, who was displaced since the
         # last `settle`, how often batch was overtaken, when somebody expires next, when something
-        # was last learned.
+        # was last learned, and who was refused since somebody left.
         self._running: dict[Ticket, None] = {}
         self._taken = 0
         self._interactive, self._batch = (
@@ -86,6 +90,7 @@ class AdmissionQueue:
         self._overtaken = 0
         self._expires_next = math.inf
         self._learned = -math.inf
+        self._refused: Ticket | None = None
         self._numbers = itertools.count()
         self._standing = Standing(config.standing_s)
         self._limit = limit
@@ -152,7 +157,9 @@ class AdmissionQueue:
             self._reserve.gave(ticket.request.tenant, ticket.size)
             self._settle_account(ticket)
             self._learn(ticket, taken, now)
-        ticket.place = Place.GONE
+        if ticket.place is not Place.GONE:
+            ticket.place = Place.GONE
+            self._refused = None
         assert self._taken >= 0
 
     def began(self, ticket: Ticket) -> None:
@@ -194,9 +201,10 @@ class AdmissionQueue:
         expires = min(due, now + self._patience_s(request, now))
         ticket = Ticket(request, now, expires, due, next(self._numbers))
         ticket.promised = self.outlook.came_back(ticket, now)
-        ticket.expected = self.outlook.expect(ticket, self._crowd(ticket, now))
+        ticket.expected = self._expect(ticket, now)
         objection = self.outlook.objection(ticket, now)
         if objection is not None:
+            self._refused = ticket
             raise self._refusal(ticket, objection, now)
         if self._is_full(ticket) and not self._displace_for(ticket, now):
             raise self._refusal(ticket, self._full(), now)
@@ -207,6 +215,12 @@ class AdmissionQueue:
         self._standing.filled(now)
         self._expires_next = min(self._expires_next, expires)
         return ticket
+
+    def _expect(self, ticket: Ticket, now: float) -> Expectation | None:
+        last = self._refused
+        if last is not None and now - last.since < _ALIKE_S and last.is_like(ticket):
+            return last.expected
+        return self.outlook.expect(ticket, self._crowd(ticket, now))
 
     def _patience_s(self, request: Request, now: float) -> float:
         if not self._standing.at(now):

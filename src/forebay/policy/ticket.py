@@ -79,6 +79,17 @@ class Ticket:
         """
         return (not self.promised, self.due, self.number)
 
+    def is_like(self, other: "Ticket") -> bool:
+        """Whether another is to be expected to fare like this one."""
+        mine, theirs = self.request, other.request
+        return (
+            mine.tenant == theirs.tenant
+            and mine.priority is theirs.priority
+            and self.promised is other.promised
+            and mine.sampling.choices == theirs.sampling.choices
+            and mine.sampling.tokens_max == theirs.sampling.tokens_max
+        )
+
     def holding(self, kind: str) -> Holding:
         """Return it as a line of the ledger."""
         waits = self.place is Place.WAITING

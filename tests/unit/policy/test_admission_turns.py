@@ -253,3 +253,28 @@ def test_what_is_held_and_waited_for_is_in_the_ledger() -> None:
     assert (place.kind, place.owner, place.tenant, place.since) == ("place", "runs", "a", 1.0)
     assert (waiting.kind, waiting.owner, waiting.amount) == ("waiting", "waits", 3)
     assert place.expires == 90.0
+
+
+def test_who_comes_just_after_one_that_was_refused_is_refused_by_the_same_forecast() -> None:
+    queue = practised(interactive_ttft_s=2.0, ttft_ratio=1.0)
+    for _ in range(2):
+        enter(queue, 20.0, received=20.0)
+    refused(queue, "first", 20.0)
+    first = queue._refused
+    refused(queue, "second", 20.01)
+    assert first is not None
+    assert queue._refused is not first
+    assert queue._refused is not None
+    assert queue._refused.expected is first.expected
+
+
+def test_another_class_or_a_departure_asks_for_a_forecast_of_its_own() -> None:
+    queue = practised(interactive_ttft_s=2.0, batch_ttft_s=60.0, ttft_ratio=1.0)
+    running = enter(queue, 20.0, received=20.0)
+    enter(queue, 20.0, received=20.0)
+    refused(queue, "interactive", 20.0)
+    batch = enter(queue, 20.01, received=20.0, priority=Priority.BATCH)
+    queue.leave(batch, 20.01)
+    refused(queue, "interactive", 20.01)
+    serve(queue, running, 20.015)
+    assert enter(queue, 20.015, received=20.0).place is Place.WAITING
