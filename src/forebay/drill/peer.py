@@ -6,6 +6,7 @@ compared is what is left of it under overload, and not whose engine is faster.
 """
 
 import contextlib
+import dataclasses
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ from forebay.drill.stage import Drill, Stage
 TIMES: Final = 10
 _START_S_MAX: Final = 60.0
 _SEQUENCES: Final = 16
+_LOAD: Final = dataclasses.replace(MODEL, hands=(2, 4, *MODEL.hands))
+"""Few clients, too: the peer may serve nobody in time beside many."""
 _PROGRAM: Final = f"""
 import os, sys, threading, xllamacpp
 params = xllamacpp.CommonParams()
@@ -67,8 +70,8 @@ def run(stage: Stage) -> Findings:
 
 def _overloaded(stage: Stage, target: Target, name: str) -> dict[str, Any]:
     pace = pace_of(stage)
-    peak = peak_of(stage, target, MODEL, seconds=pace.capacity_s)
-    plan = plan_of(target, MODEL, pace, peak=peak, times=TIMES)
+    peak = peak_of(stage, target, _LOAD, seconds=pace.capacity_s)
+    plan = plan_of(target, _LOAD, pace, peak=peak, times=TIMES)
     made = generated(stage, f"{name}: {TIMES} times {peak.per_s:.1f}/s", plan)
     return {"peak_per_s": peak.per_s, "peak_hands": peak.hands, **measured(made, pace, peak)}
 
