@@ -10,7 +10,9 @@ import pytest
 from tests.tidy.source import Module, example, read, report, source
 from tests.tidy.test_words import words_of
 
-UNITS: Final = frozenset({"bytes", "max", "min", "ms", "port", "ratio", "s", "threads", "tokens"})
+UNITS: Final = frozenset(
+    {"bytes", "max", "min", "ms", "port", "ratio", "s", "threads", "tokens", "workers"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -212,6 +212,7 @@ class Replicas:
         self._refuse_barred(request)
         self._budget.asked()
         run = Run(request, self._now(), cleared=self._clear)
+        note = run.passed.note
         try:
             while True:
                 worker = await self._place(run)
@@ -222,7 +223,9 @@ class Replicas:
                     async with aclosing(carried) as events:
                         async for event in events:
                             if type(event) is Delta:  # not isinstance: the path of every chunk
-                                run.note(event, self._now)
+                                note(event)
+                                if run.first_token is None:
+                                    run.first_token = self._now()
                             elif type(event) is Scheduled:
                                 if run.scheduled:
                                     continue

@@ -5,8 +5,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from forebay.core.clock import Clock
-from forebay.core.request import Delta, EngineTiming, Request, TokenId
+from forebay.core.request import EngineTiming, Request, TokenId
 from forebay.engine.resuming import Passed
 from forebay.policy.quarantine import Passenger
 
@@ -40,12 +39,6 @@ class Run:
         self.first_token: float | None = None
         self._cleared = cleared
         self._new = self._needed = 0
-
-    def note(self, delta: Delta, now: Clock) -> None:
-        """Keep what is needed to go on after this delta, which is passed on."""
-        self.passed.note(delta)
-        if self.first_token is None:
-            self.first_token = now()
 
     def kept(self, choice: int, token_ids: Sequence[TokenId]) -> None:
         """Keep tokens of which nothing is handed out yet."""
