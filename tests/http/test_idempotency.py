@@ -4,6 +4,7 @@ import asyncio
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from forebay.core.errors import EngineError, Outcome
@@ -173,6 +174,33 @@ async def test_a_stream_goes_on_by_its_own_address() -> None:
     assert rest.headers["content-type"].startswith("text/event-stream")
     assert whole.content.endswith(rest.content)
     assert rest.content.startswith(b"id: 3-")
+
+
+async def test_a_stream_is_not_gone_on_with_after_an_event_of_another() -> None:
+    stage = a_stage(said("a", "b", "c"))
+    whole = await send(stage, streamed(), idempotency_key=KEY)
+    address = whole.headers["x-forebay-stream"]
+    rest = await ask(stage.gateway, "GET", address, last_event_id="2-deadbeef")
+    assert (rest.status, rest.json["error"]["param"]) == (410, "Last-Event-ID")
+
+
+async def test_a_header_in_two_lines_is_one_list() -> None:
+    stage = a_stage()
+    for lines in (["no-store", "max-age=60"], ["max-age=60", "no-store"]):
+        exchange = Exchange(stage.gateway, "POST", CHAT).body(msgspec.json.encode(chat()))
+        exchange.scope["headers"] = [(b"cache-control", line.encode()) for line in lines]
+        await exchange.run()
+        assert exchange.headers["x-forebay-cache"] == "bypass"
+    assert len(stage.engine.asked) == 2
+
+
+async def test_a_header_that_says_the_same_twice_says_it_once() -> None:
+    stage = a_stage()
+    await send(stage, idempotency_key=KEY)
+    exchange = Exchange(stage.gateway, "POST", CHAT).body(msgspec.json.encode(chat()))
+    exchange.scope["headers"] = [(b"idempotency-key", KEY.encode())] * 2
+    await exchange.run()
+    assert exchange.headers["idempotent-replayed"] == "true"
 
 
 async def test_a_text_stream_reopened_speaks_its_own_dialect() -> None:

@@ -7,6 +7,7 @@ page sent it.  Everybody else shows `server.admin_token`; once there is one, all
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,8 +28,28 @@ RELOAD_PATH: Final = "/admin/reload"
 ADMIN_PATHS: Final[Mapping[str, str]] = {LEDGER_PATH: "GET", RELOAD_PATH: "POST"}
 """Path -> its method."""
 
-_PASSED_ON: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via", b"origin")
+_PASSED_ON: Final = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"forwarded",
+        b"origin",
+        b"true-client-ip",
+        b"via",
+        b"x-client-ip",
+        b"x-envoy-external-address",
+        b"x-forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-forwarded-server",
+        b"x-real-ip",
+    }
+)
 """Headers of a request that a proxy passed on, or that a web page sent."""
+_OWN_SITES: Final = (b"none", b"same-origin")
+"""`Sec-Fetch-Site` of what somebody typed into a browser, and of our own pages."""
+_HOST: Final = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([0-9a-z.-]+))(?::[0-9]*)?", re.IGNORECASE)
 _SCHEME: Final = b"bearer "
 _HELD_MAX: Final = 200
 _TOKEN_MISSING: Final = "This route needs the header 'Authorization: Bearer <server.admin_token>'."
@@ -146,7 +167,8 @@ class Admin:
             if not hmac.compare_digest(presented, config.token.encode()):
                 raise Unauthenticated(_TOKEN_MISSING)
             return
-        passed_on = any(name in headers for name in _PASSED_ON)
+        foreign = headers.get(b"sec-fetch-site", b"none") not in _OWN_SITES
+        passed_on = foreign or not _PASSED_ON.isdisjoint(headers)
         if not config.local or passed_on or not _names_loopback(headers.get(b"host", b"")):
             raise Forbidden(_TOKEN_UNSET)
 
@@ -193,9 +215,8 @@ def _item(holding: Holding, now: float) -> HeldItem:
 
 def _names_loopback(host: bytes) -> bool:
     """Whether a Host header names this machine: a web page's own name can be made to lead here."""
-    name = host.decode("latin-1").lower()
-    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    return is_loopback(name)
+    parts = _HOST.fullmatch(host)
+    return parts is not None and is_loopback((parts[1] or parts[2]).decode().lower())
 
 
 def is_loopback(host: str) -> bool:

@@ -36,6 +36,18 @@ def _new_id() -> str:
     return f"{random.getrandbits(96):024x}"
 
 
+def _joined(lines: Iterable[Header]) -> dict[bytes, bytes]:
+    """Read a header that comes in several lines as the one list that they are (RFC 9110).
+
+    Were only one of them read, a proxy before us might have read another.  Equal lines count
+    once.
+    """
+    found: dict[bytes, dict[bytes, None]] = {}
+    for name, value in lines:
+        found.setdefault(name, {})[value] = None
+    return {name: b", ".join(values) for name, values in found.items()}
+
+
 class Connected(Protocol):
     """What knows when a client has closed its connection."""
 
@@ -81,6 +93,8 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        if len(self.headers) != len(scope["headers"]):
+            self.headers = _joined(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
         self.id = RequestId(given.decode("ascii") if _REQUEST_ID.fullmatch(given) else _new_id())
         self._connection: Connected = scope["extensions"][GONE]

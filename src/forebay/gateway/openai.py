@@ -10,7 +10,7 @@ import msgspec
 
 from forebay import __version__
 from forebay.core.clock import Clock
-from forebay.core.errors import Invalid
+from forebay.core.errors import Gone, Invalid
 from forebay.core.request import (
     NO_REUSE,
     Events,
@@ -20,6 +20,7 @@ from forebay.core.request import (
     Route,
     Sampling,
     Text,
+    mark,
 )
 from forebay.engine.protocol import EngineInfo
 from forebay.gateway import parameters
@@ -115,7 +116,11 @@ class OpenAI:
 
     async def reopen(self, exchange: Exchange) -> None:
         """Answer `GET /v1/streams/{id}`: go on after the event that `Last-Event-ID` names."""
-        resume_after, _ = last_event_id(exchange.headers)  # the path says of what
+        resume_after, resume_of = last_event_id(exchange.headers)
+        completion_id = exchange.path.removeprefix(STREAMS_PATH)
+        if resume_of not in {"", mark(completion_id)}:
+            message = "Last-Event-ID: it is of another stream. Ask for this one without it."
+            raise Gone(message, param="Last-Event-ID", status=410)
         request = Request(
             id=exchange.id,
             route=Route.STREAMS,
@@ -126,7 +131,7 @@ class OpenAI:
             deadline=exchange.received + self._config.request_s_max,
             stream=True,
             tenant=tenant(exchange.headers),
-            completion_id=exchange.path.removeprefix(STREAMS_PATH),
+            completion_id=completion_id,
             resume_after=resume_after,
         )
         await EventStream(

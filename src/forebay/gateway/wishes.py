@@ -25,6 +25,7 @@ _KEY: Final = re.compile(rb"[\x20-\x7e]{1,255}")
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 _EVENT_ID: Final = re.compile(rb"([0-9]{1,10})(?:-([0-9a-f]{8}))?")
 _TICKET: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_BLANKS: Final = b" \t"
 _FALSE: Final = (b"false", b"0", b"no")
 _TRUE: Final = (b"true", b"1", b"yes")
 
@@ -59,6 +60,8 @@ def wishes(headers: Mapping[bytes, bytes], *, wall_s: float, longest_s: float) -
     """
     if _NAMES.isdisjoint(headers):
         return _PLAIN
+    # Blanks at a value's end are no part of it (RFC 9110), and the parser leaves them there.
+    headers = {name: headers[name].rstrip(_BLANKS) for name in _NAMES if name in headers}
     reuse, ignored = _reuse(headers.get(b"cache-control", b""))
     resume_after, resume_of = last_event_id(headers)
     return Wishes(
@@ -80,7 +83,7 @@ def tenant(headers: Mapping[bytes, bytes]) -> str:
 
     Nothing is proven yet: the name keeps strangers' keys, caches and shares apart.
     """
-    given = headers.get(b"authorization")
+    given = headers.get(b"authorization", b"").rstrip(_BLANKS)
     if not given:
         return _ANONYMOUS
     return "key-" + hashlib.sha256(given).hexdigest()[:12]
@@ -94,7 +97,7 @@ def last_event_id(headers: Mapping[bytes, bytes]) -> tuple[int | None, str]:
     given = headers.get(b"last-event-id")
     if given is None:
         return None, ""
-    parts = _EVENT_ID.fullmatch(given)
+    parts = _EVENT_ID.fullmatch(given.rstrip(_BLANKS))
     if parts is None or int(parts[1]) > _EVENTS_MAX:
         raise _bad("Last-Event-ID", "expected the last `id:` line, such as 17-3f2a9c1d")
     return int(parts[1]), (parts[2] or b"").decode()
@@ -179,7 +182,8 @@ def _reuse(given: bytes) -> tuple[Reuse | None, tuple[str, ...]]:
                 if not value.isdigit():
                     raise _bad("Cache-Control", "max-age takes whole seconds")
                 read = reuse is None or reuse.read
-                reuse = Reuse(read=read, write=True, age_s_max=float(value[:12]))
+                age_s_max = float(value.lstrip(b"0")[:12] or 0)
+                reuse = Reuse(read=read, write=True, age_s_max=age_s_max)
             case _:
                 ignored.append("cache-control")
     return reuse, tuple(ignored[:1])

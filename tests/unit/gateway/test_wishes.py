@@ -40,6 +40,14 @@ def test_a_key_that_is_none_is_refused_by_name(key: str) -> None:
     assert "1 to 255 printable ASCII characters" in error.message
 
 
+@pytest.mark.parametrize("blanks", [" ", "\t", "  \t "])
+def test_blanks_behind_a_value_are_no_part_of_it(blanks: str) -> None:
+    assert read(idempotency_key="abc" + blanks).key == "abc"
+    assert read(last_event_id="17" + blanks).resume_after == 17
+    assert read(x_request_timeout="5" + blanks).time_left_s == 5.0
+    assert read(authorization="Bearer x" + blanks).tenant == read(authorization="Bearer x").tenant
+
+
 def test_last_event_id_is_a_count() -> None:
     assert read(last_event_id="17").resume_after == 17
     assert read(last_event_id="17").resume_of == ""
@@ -109,6 +117,12 @@ def test_cache_control_says_what_may_be_reused(given: str, reuse: Reuse) -> None
 
 def test_a_directive_without_effect_is_named() -> None:
     assert read(cache_control="only-if-cached").ignored == ("cache-control",)
+
+
+def test_zeros_before_a_max_age_do_not_make_it_none() -> None:
+    reuse = read(cache_control="max-age=0000000000000060").reuse
+    assert reuse is not None
+    assert reuse.age_s_max == 60.0
 
 
 def test_a_max_age_without_a_number_is_refused() -> None:
