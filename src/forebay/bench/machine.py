@@ -30,7 +30,7 @@ def facts() -> dict[str, Any]:
         "packages": {name: _version(name) for name in _PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "changed": bool(_git("status", "--porcelain", "--", ":/src")),
-        "command": " ".join(sys.orig_argv[1:]),
+        "command": " ".join(_command()),
         "load_average": os.getloadavg(),
     }
 
@@ -40,6 +40,12 @@ def table(title: str, rows: list[list[str]]) -> str:
     head, *rest = rows
     lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rest]
     return "\n".join([f"\n**{title}**\n", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _command() -> list[str]:
+    """Return the words that started this, without the folder that the program is in."""
+    program, *words = sys.orig_argv[1:]
+    return [Path(program).name, *words]
 
 
 def _version(package: str) -> str:

@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -152,19 +152,16 @@ def _one(stage: Stage, kind: str) -> dict[str, Any]:
         broken_at = uvloop.run(_under_load(stage, server, load, kind))
         rest = until_rest(server, _REST_S_MAX)
     absences = readiness.absences(broken_at)
-    loads = [
-        line["after_s"] for line in server.log_lines() if line.get("message") == "worker.ready"
-    ]
-    load_s = max(loads, default=0.0)
     away = [back - gone for gone, back in absences if back is not None]
+    loads = _replacements_s(server)
     fates = Counter(_fate(asked) for asked in load.asked)
     return {
         "fates": dict(fates),
         "wrong": sum(scripted and _wrong(asked) for asked in load.asked),
         "not_ready_s": absences[0][0] - broken_at if absences else None,
         "away_s": away,
-        "load_s": load_s,
-        "beyond_load_s": max(away) - load_s if len(away) == len(absences) > 0 else None,
+        "loads_s": loads,
+        "beyond_load_s": _beyond(away, loads) if len(away) == len(absences) else None,
         "held": sum(rest.held.values()),
         "workers_lost": int(server_losses(server)),
     }
@@ -225,6 +222,21 @@ def _wrong(asked: Asked) -> bool:
     """Return whether an answer is not what this engine says: its prompt, round and round."""
     said = f"{asked.prompt} " * _TOKENS
     return asked.seen.ok and not said.startswith(asked.seen.text)
+
+
+def _replacements_s(server: Server) -> list[float]:
+    """Return what loading each worker after the first took, by the log."""
+    ready = [line for line in server.log_lines() if line.get("message") == "worker.ready"]
+    return [line["after_s"] for line in ready[1:]]
+
+
+def _beyond(away: Sequence[float], loads: Sequence[float]) -> float | None:
+    """Return the longest absence beyond its own loading; beyond the shortest, where unclear."""
+    if not away or not loads:
+        return None
+    if len(away) == len(loads):
+        return max(gone - load for gone, load in zip(away, loads, strict=True))
+    return max(away) - min(loads)
 
 
 def server_losses(server: Server) -> int:
