@@ -76,3 +76,22 @@ async def test_a_request_that_kills_workers_is_not_run_a_third_time(tmp_path: Pa
         await asyncio.to_thread(server.until_ready)
         healthy = await post(server.port, PATH, chat_body("scripted", "hello", max_tokens=2))
         assert healthy.status == 200
+
+
+async def test_with_two_workers_the_server_stays_ready_while_one_is_replaced(
+    tmp_path: Path,
+) -> None:
+    options = ("--set", "scripted.decode_s=0.01", "--set", "engine.workers=2")
+    with serving(tmp_path, "--engine", "scripted", *options) as server:
+        before = server.worker_pids()
+        assert len(before) == 2
+        running = [asyncio.create_task(post(server.port, PATH, body_of(i))) for i in range(20)]
+        await asyncio.sleep(0.25)
+        os.kill(before[0], signal.SIGKILL)
+        while len(server.worker_pids()) < 2 or server.worker_pids() == before:
+            assert (await asyncio.to_thread(server.get, "/readyz"))[0] == 200
+            await asyncio.sleep(0.01)
+        answers = await asyncio.gather(*running)
+        whole_ones_are_all_answered(answers)
+        streams_are_unbroken(answers)
+        assert before[1] in server.worker_pids()
