@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from forebay.gateway.exchange import GONE
+from forebay.gateway.exchange import CONNECTED
 
 Message = MutableMapping[str, Any]
 App = Callable[
@@ -31,7 +31,7 @@ class Exchange:
             "scheme": "http",
             "server": ("test", 80),
             "client": ("127.0.0.1", 1),
-            "extensions": {GONE: self},
+            "extensions": {CONNECTED: self},
             "headers": [
                 (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
             ],
@@ -66,6 +66,17 @@ class Exchange:
         self._act = act
         if act is not None and self._gone:
             act()
+
+    def arrived(self) -> None:
+        """Let the application receive the body, piece by piece."""
+
+    async def answer(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, close: bool
+    ) -> None:
+        """Take a whole answer."""
+        head = [*headers, *([(b"connection", b"close")] if close else [])]
+        await self._send({"type": "http.response.start", "status": status, "headers": head})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     def start(self) -> "Exchange":
         """Let the application run beside the test."""

@@ -8,14 +8,17 @@ import asyncio
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Final, cast
+from urllib.parse import unquote
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from forebay.core.errors import Invalid
 from forebay.gateway import problems
-from forebay.gateway.exchange import GONE
+from forebay.gateway.cycle import Cork, Cycle
+from forebay.gateway.exchange import CONNECTED
 
 PIPELINED_MAX: Final = 32
 """Requests that may wait behind another on one connection; a client with more is cut."""
@@ -105,10 +108,11 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
-        """Let the next request find this connection."""
-        super().on_message_begin()
+        """Begin a head."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._in_head = True
-        self.scope["extensions"] = {GONE: self}  # type: ignore[dict-item]  # ours is an object
 
     def data_received(self, data: bytes) -> None:
         """Bound a head that does not end."""
@@ -139,14 +143,62 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_headers_complete(self) -> None:
-        """Bound what a client may send ahead, and go on listening for its end."""
+        """Serve the request, or let it wait behind the one that is served.
+
+        What a client may send ahead is bounded, and its end is listened for all the time.
+        """
         self._head_ended()
         self._in_head = False
-        super().on_headers_complete()
+        before, cycle = self.cycle, self._opened()
+        self.cycle = cycle
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+            return
+        self.pipeline.appendleft((cycle, self.app))
         if len(self.pipeline) > PIPELINED_MAX:
             self.transport.abort()
-        elif self._act is not None:
+        elif self._act is None:
+            self.flow.pause_reading()
+        else:
             self.flow.resume_reading()
+
+    def _opened(self) -> Cycle:
+        """Make the cycle of the request whose head has come."""
+        version = self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "method": self.parser.get_method().decode("ascii"),
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "extensions": {},
+        }
+        cycle = Cycle(
+            self.scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            False,  # noqa: FBT003 - uvicorn's own log of requests; ours writes them
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            version != "1.0" and self.parser.should_keep_alive(),
+            self.on_response_complete,
+        )
+        cycle.when_gone = self.when_gone
+        self.scope["extensions"] = {CONNECTED: cycle}  # type: ignore[dict-item]  # an object
+        return cycle
 
     def _head_ended(self) -> None:
         self._unparsed = 0
@@ -156,7 +208,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the cork in, and wait for the first head."""
-        super().connection_made(cast("asyncio.Transport", _Cork(transport, self.loop)))
+        super().connection_made(cast("asyncio.Transport", Cork(transport, self.loop)))
         self._late = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is replaced
@@ -180,38 +232,3 @@ def _without_offer(data: bytes) -> bytes:
     """
     head, end, rest = data.partition(b"\r\n\r\n")
     return _OFFER.sub(b"\r\nx-upgrade:", head) + end + rest
-
-
-class _Cork:
-    """A transport that gathers what is written in one turn of the loop.
-
-    The only mutable state is what waits for the turn's end.  It is bounded by what a task
-    writes without waiting: flow control acts when the turn ends.
-    """
-
-    __slots__ = ("_loop", "_pieces", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._pieces: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        """Gather a piece."""
-        if not self._pieces:
-            self._loop.call_soon(self.flush)
-        self._pieces.append(data)
-
-    def close(self) -> None:
-        """Write what waits, and close once it is sent."""
-        self.flush()
-        self._transport.close()
-
-    def flush(self) -> None:
-        """Write what waits."""
-        pieces, self._pieces = self._pieces, []
-        if pieces and not self._transport.is_closing():
-            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the transport's own attributes
-        return getattr(self._transport, name)

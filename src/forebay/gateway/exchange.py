@@ -27,7 +27,9 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _JSON: Final = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
-GONE: Final = "forebay.connection"
+Act = Callable[[], None]
+
+CONNECTED: Final = "forebay.connection"
 """The ASGI extension under which a request finds its connection: a `Connected`."""
 
 
@@ -49,10 +51,18 @@ def _joined(lines: Iterable[Header]) -> dict[bytes, bytes]:
 
 
 class Connected(Protocol):
-    """What knows when a client has closed its connection."""
+    """A request's place on its connection."""
 
-    def when_gone(self, act: Callable[[], None] | None) -> None:
+    def when_gone(self, act: Act | None, /) -> None:
         """Call `act` once the client has gone, or at once if it has; None: call nothing."""
+
+    def arrived(self) -> bytes | None:
+        """Take the body if all of it is here; otherwise it is to be received."""
+
+    async def answer(
+        self, status: int, headers: Iterable[Header], body: bytes, *, close: bool
+    ) -> None:
+        """Send a whole answer; with `close` the connection ends with it."""
 
 
 class ClientGone(ServingError):
@@ -97,7 +107,7 @@ class Exchange:
             self.headers = _joined(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
         self.id = RequestId(given.decode("ascii") if _REQUEST_ID.fullmatch(given) else _new_id())
-        self._connection: Connected = scope["extensions"][GONE]
+        self._connection: Connected = scope["extensions"][CONNECTED]
         self._receive = receive
         self._send = send
         self._config = config
@@ -125,6 +135,11 @@ class Exchange:
         discard = b"close" in self.headers.get(b"connection", b"").lower()
         if large and not discard:
             raise self._too_large()
+        body = self._connection.arrived()
+        if body is not None:
+            if len(body) > self._config.body_bytes_max:
+                raise self._too_large()
+            return body
         late = Strike()
         timer = asyncio.get_running_loop().call_later(self._config.body_s_max, late)
         try:
@@ -198,9 +213,19 @@ class Exchange:
     ) -> None:
         """Send a whole answer; of a HEAD request only its head."""
         length = str(len(body)).encode()
-        head = ((b"content-type", content_type), (b"content-length", length), *headers)
-        await self.start(status, head)
-        await self.finish(b"" if self.method == "HEAD" else body)
+        head = (
+            *((b"content-type", content_type), (b"content-length", length)),
+            *headers,
+            (b"x-request-id", self.id.encode()),
+        )
+        self.started = True
+        self.sending_since = self._now()
+        kept = b"" if self.method == "HEAD" else body
+        try:
+            await self._connection.answer(status, head, kept, close=self.closing)
+        except OSError:
+            raise ClientGone("The client closed the connection.") from None
+        self.sending_since = None
 
     async def _flush(self, *, more: bool) -> None:
         body = b"".join(self._held)
