@@ -28,6 +28,9 @@ from forebay.core.request import Begun, Event
 from forebay.serve.flight_log import FlightLog, Reader
 from forebay.serve.store import Wish
 
+_TIME_RATIO_MIN = 0.5
+"""Least time a flight has left, against the time of one who joins it without need."""
+
 _RETRY_S = 1.0
 """Told when a flight ends because the server does: elsewhere there is room at once."""
 
@@ -52,6 +55,8 @@ class FlightPlan:
     """The completion that began it."""
     tenant: str
     since: float
+    deadline: float
+    """Of whoever began it: it goes on no longer, whoever reads it."""
     wish: Wish | None = None
     """Its claim to a key; None without one."""
     linger_s: float = 0.0
@@ -88,6 +93,14 @@ class Flight:
         """What makes the events."""
         assert self._task is not None, "it has not departed"
         return self._task
+
+    def suits(self, deadline: float) -> bool:
+        """Whether it may serve one with this deadline, who could as well begin another.
+
+        Who has far more time than whoever began it would be told of a deadline not its own.
+        """
+        now = self._now()
+        return self.joinable and self.plan.deadline - now >= _TIME_RATIO_MIN * (deadline - now)
 
     def depart(self, making: Coroutine[Any, Any, None], let_go: Callable[["Flight"], None]) -> None:
         """Start; `let_go` is called as soon as nobody can join any more, at least once."""

@@ -146,6 +146,8 @@ class Replay:
         """Return the events that answer a request; closing them lets go of its generation."""
         if request.key is not None and self._config.enabled:
             return until(request.deadline, self._keyed(request, generate))
+        if request.resume_after is not None:
+            raise keys.gone()  # keys are switched off: what it has the beginning of is not known
         if (request.repeatable and self._config.coalesce) or request.reuse is not NO_REUSE:
             return until(request.deadline, self._repeatable(request, generate))
         return generate(request)
@@ -241,13 +243,14 @@ class Replay:
         """Join a flight that makes the same, or begin it; decided without awaiting.
 
         Who reads a stream joins streams only: of a completion that is sent whole, an engine may
-        say nothing before its end.  And nobody joins a flight of less priority than its own.
+        say nothing before its end.  And nobody joins a flight of less priority than its own, or
+        of one who has far less time.
         """
         may_join = self._config.coalesce and (request.repeatable or request.reuse.read)
         ways = (True,) if request.stream else (True, False)
         for way in ways if may_join else ():
             flight = self._flights.get(_shared_name(name, request, stream=way))
-            if flight is not None and flight.joinable:
+            if flight is not None and flight.suits(request.deadline):
                 flight.keep |= request.reuse.write
                 return self._read(flight, _Seat(joined=True, request=request))
         if len(self._flying) >= self._config.flights_max:
@@ -281,6 +284,7 @@ class Replay:
             owner=request.completion_id or request.id,
             tenant=request.tenant,
             since=self._now(),
+            deadline=request.deadline,
             wish=wish,
             linger_s=self._config.linger_s,
         )

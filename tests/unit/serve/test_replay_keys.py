@@ -9,6 +9,7 @@ from forebay.core.errors import (
     Conflict,
     DeadlineExceeded,
     Draining,
+    Gone,
     Overloaded,
 )
 from forebay.core.request import Admitted, Delta, Finished, Scheduled, Source
@@ -336,6 +337,13 @@ async def test_switched_off_a_key_means_nothing(made: Generations) -> None:
     replay = Replay(ReplayConfig(enabled=False))
     assert await outcome(replay.attach(keyed("a"), made)) == "1.0 1.1 1.2 "
     assert await outcome(replay.attach(keyed("b"), made)) == "2.0 2.1 2.2 "
+
+
+async def test_switched_off_nothing_is_gone_on_with(made: Generations) -> None:
+    replay = Replay(ReplayConfig(enabled=False))
+    with pytest.raises(Gone):
+        replay.attach(keyed("a", resume_after=1, stream=True), made)
+    assert not made.asked
 
 
 async def test_a_stop_waits_until_the_keys_are_given_back(made: Generations) -> None:

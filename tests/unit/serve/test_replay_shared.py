@@ -153,16 +153,33 @@ async def test_who_has_more_time_than_the_first_one_begins_anew(
     replay: Replay, made: Generations
 ) -> None:
     made.gate.clear()
-    hurried = repeatable("a", deadline=MONOTONIC() + 0.02)
+    hurried = repeatable("a", deadline=MONOTONIC() + 0.3)
     first = asyncio.create_task(outcome(replay.attach(hurried, made)))
     await eventually(lambda: made.held == 1)
+    later = MONOTONIC() + 0.5
     others = [
-        asyncio.create_task(read(replay.attach(repeatable(f"{index}"), made))) for index in range(5)
+        asyncio.create_task(read(replay.attach(repeatable(f"{index}", deadline=later), made)))
+        for index in range(5)
     ]
     assert await first == "DeadlineExceeded"
     made.gate.set()
     answers = await asyncio.gather(*others)
     assert {text_of(events) for events in answers} == {"2.0 2.1 2.2 "}
+    assert len(made.asked) == 2
+
+
+async def test_nobody_ends_with_the_deadline_of_one_who_has_far_less_time(
+    replay: Replay, made: Generations
+) -> None:
+    made.gate.clear()
+    hurried = repeatable("a", deadline=MONOTONIC() + 0.05)
+    first = asyncio.create_task(outcome(replay.attach(hurried, made)))
+    await eventually(lambda: made.held == 1)
+    others = [asyncio.create_task(outcome(replay.attach(repeatable(name), made))) for name in "bc"]
+    await eventually(lambda: made.held == 2)
+    assert await first == "DeadlineExceeded"
+    made.gate.set()
+    assert await asyncio.gather(*others) == ["2.0 2.1 2.2 "] * 2
     assert len(made.asked) == 2
 
 
@@ -173,7 +190,8 @@ async def test_who_has_seen_a_part_ends_with_the_first_one_s_deadline(
     hurried = repeatable("a", deadline=MONOTONIC() + 0.05)
     first = asyncio.create_task(outcome(replay.attach(hurried, made)))
     await eventually(lambda: made.held == 1)
-    second = asyncio.create_task(outcome(replay.attach(repeatable("b"), made)))
+    later = repeatable("b", deadline=MONOTONIC() + 0.09)
+    second = asyncio.create_task(outcome(replay.attach(later, made)))
     await asyncio.sleep(0)
     made.gate.set()
     await asyncio.sleep(0)
