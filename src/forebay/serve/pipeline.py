@@ -8,7 +8,7 @@ from forebay.core.clock import Clock
 from forebay.core.errors import OUTCOMES, EngineError, Outcome, ServingError
 from forebay.core.record import Hook, RequestRecord, Timeline
 from forebay.core.request import Admitted, Delta, Events, Finished, Request, Usage
-from forebay.serve.deadline import until
+from forebay.serve.deadline import Deadline, until
 from forebay.serve.lanes import Lanes
 from forebay.serve.lifecycle import Lifecycle
 from forebay.serve.replay import Replay
@@ -77,14 +77,16 @@ class Pipeline:
         lane = self.lanes.find(request.model)
         async with lane.admission.admit(request) as ticket:
             yield Admitted(ticket.ttft_forecast_s)
-            made = until(request.deadline, lane.engine.generate(request))
-            async with aclosing(made) as events:
-                async for event in events:
-                    if isinstance(event, Finished):
-                        ticket.finished = event  # told once the place is given back
-                    else:
-                        if ticket.unread and isinstance(event, Delta):
-                            lane.admission.began(ticket)
-                        yield event
+            with Deadline(request.deadline) as deadline:
+                async with aclosing(lane.engine.generate(request)) as events:
+                    async for event in events:
+                        if isinstance(event, Finished):
+                            ticket.finished = event  # told once the place is given back
+                        else:
+                            if ticket.unread and isinstance(event, Delta):
+                                lane.admission.began(ticket)
+                            deadline.pause()
+                            yield event
+                            deadline.resume()
         if ticket.finished is not None:
             yield ticket.finished
