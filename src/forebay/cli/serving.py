@@ -12,7 +12,8 @@ from forebay.cli.supply import MODEL_HELP, prepared
 if TYPE_CHECKING:
     from forebay.app import ServedModel, Service
     from forebay.engine.registry import EngineKind
-    from forebay.settings import Loaded, Settings
+    from forebay.serve.signals import Signals
+    from forebay.settings import LiveSettings, Loaded, Settings
 
 
 _EXAMPLES = """\b
@@ -64,6 +65,7 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
     settings again.
     """
     from forebay.serve.signals import Signals  # noqa: PLC0415 - see main
+    from forebay.settings import LiveSettings  # noqa: PLC0415 - see main
 
     signals = Signals()
     signals.expect()
@@ -81,15 +83,17 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
     served = _model_of(found, kind)
     if kind.needs_model:
         typer.echo(f"Loading {served.name} ...", err=True)
+    raise typer.Exit(_run(LiveSettings(settings, found), served, signals))
+
+
+def _run(live: "LiveSettings", served: "ServedModel", signals: "Signals") -> int:
+    """Serve until a signal; return the exit status."""
     from forebay import app  # noqa: PLC0415 - see main
-    from forebay.settings import LiveSettings  # noqa: PLC0415 - see main
 
     try:
-        live = LiveSettings(settings, found)
-        status = app.run(live, served, signals=signals, announce=_announce)
+        return app.run(live, served, signals=signals, announce=_announce)
     except app.StartRefused as refusal:
         fail(str(refusal))
-    raise typer.Exit(status)
 
 
 @commands.command()
