@@ -1,8 +1,7 @@
 """Waiting at the door: the asyncio shell around `policy/admission_queue.py`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 
 from forebay.core.clock import Clock
 from forebay.core.record import Holding
@@ -45,8 +44,7 @@ class Admission:
         """Note that a request has its first token: the engine has read its prompt."""
         self._queue.began(ticket)
 
-    @asynccontextmanager
-    async def admit(self, request: Request) -> AsyncIterator[Ticket]:
+    def admit(self, request: Request) -> "_Permit":
         """Wait for a place and hold it: the body of the `async with` is the permit.
 
         Whoever sees the answer's end writes it into `Ticket.finished`: the door learns from it.
@@ -54,14 +52,21 @@ class Admission:
         better right to wait; QueueTimeout after a wait in vain; DeadlineExceeded when the
         request's own deadline came first.
         """
+        return _Permit(request, self._enter, self._leave)
+
+    async def _enter(self, request: Request) -> Ticket:
         ticket = self._queue.offer(request, self._now())
-        try:
-            if ticket.place is Place.WAITING:
+        if ticket.place is Place.WAITING:
+            try:
                 await self._wait(ticket)
-            yield ticket
-        finally:
-            self._queue.leave(ticket, self._now())
-            self._settle()
+            except BaseException:
+                self._leave(ticket)
+                raise
+        return ticket
+
+    def _leave(self, ticket: Ticket) -> None:
+        self._queue.leave(ticket, self._now())
+        self._settle()
 
     async def _wait(self, ticket: Ticket) -> None:
         bell = asyncio.Event()
@@ -83,3 +88,26 @@ class Admission:
         # Without `not_before` it would find nothing expired, and nobody would ring again.
         for ticket in self._queue.settle(max(self._now(), not_before)):
             ticket.wake()
+
+
+class _Permit:
+    """A place that is held for as long as the scope lasts."""
+
+    __slots__ = ("_enter", "_leave", "_request", "_ticket")
+
+    def __init__(
+        self,
+        request: Request,
+        enter: Callable[[Request], Awaitable[Ticket]],
+        leave: Callable[[Ticket], None],
+    ) -> None:
+        self._request = request
+        self._enter = enter
+        self._leave = leave
+
+    async def __aenter__(self) -> Ticket:
+        self._ticket = await self._enter(self._request)
+        return self._ticket
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave(self._ticket)

@@ -10,8 +10,8 @@ draining.  Readiness is never dropped because of load: load is shed at the door 
 
 import asyncio
 import enum
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from forebay.core.errors import Draining
 
@@ -37,6 +37,7 @@ class Lifecycle:
         self._present = 0
         self._empty = asyncio.Event()
         self._empty.set()
+        self._presence = _Presence(self._came, self._left)
 
     @property
     def state(self) -> State:
@@ -53,19 +54,20 @@ class Lifecycle:
         assert state >= self._state, f"{self._state.name} does not go back to {state.name}"
         self._state = state
 
-    @contextmanager
-    def presence(self) -> Iterator[None]:
+    def presence(self) -> AbstractContextManager[None]:
         """Count a request as present; raises Draining when nothing new is taken."""
+        return self._presence
+
+    def _came(self) -> None:
         if self._state >= State.DRAINING:
             raise self.farewell()
         self._present += 1
         self._empty.clear()
-        try:
-            yield
-        finally:
-            self._present -= 1
-            if not self._present:
-                self._empty.set()
+
+    def _left(self) -> None:
+        self._present -= 1
+        if not self._present:
+            self._empty.set()
 
     def farewell(self) -> Draining:
         """Return what a request is told that comes too late."""
@@ -98,3 +100,19 @@ class Lifecycle:
                 return False, "recovering: the engine makes no tokens"
             case State.DRAINING | State.STOPPED:
                 return False, "draining: the server is stopping"
+
+
+class _Presence:
+    """The scope in which a request is present; one serves them all."""
+
+    __slots__ = ("_came", "_left")
+
+    def __init__(self, came: Callable[[], None], left: Callable[[], None]) -> None:
+        self._came = came
+        self._left = left
+
+    def __enter__(self) -> None:
+        self._came()
+
+    def __exit__(self, *_: object) -> None:
+        self._left()
