@@ -7,7 +7,8 @@ import pytest
 
 from forebay.core.request import JsonObject, JsonSchema
 from forebay.engine.protocol import Feature
-from tests.support.gateways import Stage, a_stage
+from tests.support.asgi import ask
+from tests.support.gateways import CHAT, Stage, a_stage, chat
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
@@ -39,6 +40,16 @@ async def test_a_schema_reaches_the_engine_as_json() -> None:
     found = grammar(stage)
     assert isinstance(found, JsonSchema)
     assert json.loads(found.schema) == CITY
+
+
+async def test_a_schema_laid_out_otherwise_is_the_same_request() -> None:
+    stage = a_stage()
+    body = chat(response_format=a_schema(CITY))
+    for layout in (None, 2):
+        content = json.dumps(body, indent=layout).encode()
+        answer = await ask(stage.gateway, "POST", CHAT, content, idempotency_key="k")
+        assert answer.status == 200
+    assert len(stage.engine.asked) == 1
 
 
 async def test_a_description_of_the_schema_is_named_as_having_no_effect() -> None:

@@ -266,7 +266,9 @@ class Converter:
         except json_schema.SchemaRefused as error:
             where = f"{param}.{shown(error.path)}" if error.path else param
             raise Invalid(f"{where}: {error}", param=where) from None
-        return JsonSchema(schema=text.decode())
+        # Without blanks: a body that is only laid out otherwise is the same request.  The order of
+        # its keys stays, for answers keep to it.
+        return JsonSchema(schema=msgspec.json.format(text, indent=-1).decode())
 
 
 def _logprobs(call: Call) -> bool:
