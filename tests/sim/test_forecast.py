@@ -133,7 +133,7 @@ class Placewise(Forecast):
     """Takes a free place for a first token."""
 
     def begin(self, prompt_tokens: float) -> float:
-        return prompt_tokens
+        return 0.0
 
 
 class Optimist(Forecast):

@@ -47,6 +47,8 @@ from forebay.policy.waiting_line import WaitingLine
 
 _LEARN_S_MIN: Final = 0.005
 """Learning costs 30 us: 200 departures a second teach enough, whatever else departs."""
+_LESSONS_MAX: Final = 64.0
+"""So many that leave at once are all heard: the first of a batch would tell of itself only."""
 
 _ALIKE_S: Final = 0.02
 """Who comes so soon after one that was refused, and is like it, is expected to fare like it: at
@@ -89,7 +91,7 @@ class AdmissionQueue:
         self._displaced: list[Ticket] = []
         self._overtaken = 0
         self._expires_next = math.inf
-        self._learned = -math.inf
+        self._learned, self._lessons = 0.0, _LESSONS_MAX
         self._refused: Ticket | None = None
         self._numbers = itertools.count()
         self._standing = Standing(config.standing_s)
@@ -345,9 +347,11 @@ class AdmissionQueue:
 
     def _learn(self, ticket: Ticket, taken: int, now: float) -> None:
         self.outlook.pace.departed(now, busy=bool(self._running or self._waiting))
-        if now - self._learned < _LEARN_S_MIN:
-            return
+        self._lessons = min(_LESSONS_MAX, self._lessons + (now - self._learned) / _LEARN_S_MIN)
         self._learned = now
+        if self._lessons < 1.0:
+            return
+        self._lessons -= 1.0
         self.outlook.departed(ticket, taken=taken, now=now)
         sample = sample_of(ticket, taken)
         if sample is not None:

@@ -20,6 +20,8 @@ _SIGNAL_GAIN: Final = 0.5 / (1.0 - _SIGNAL_NOISE)
 """While all errors have one sign, the newest observation counts for half."""
 _SLOW_SHARE: Final = 0.02
 """The newest observation's weight in a slope, where calm matters more than speed."""
+_EAGER_SHARE: Final = 0.1
+"""The same while little is known: two observations make a slope, and mostly a wrong one."""
 _STEEP: Final = 0.98
 """The slope's largest share of level / middle: 1 is a line through the origin."""
 _VARIED_MIN: Final = 1e-3
@@ -67,6 +69,11 @@ class Mean:
         error = min(observed, _CLIP * self.value or observed) - self.value
         self.value += self._weight.next(error) * error
 
+    @property
+    def seen(self) -> int:
+        """How many observations there were."""
+        return self._weight.count + (self.value is not None)
+
     def expect(self, unknown: float) -> float:
         """Return the mean, or `unknown` while there is none."""
         return unknown if self.value is None else self.value
@@ -103,7 +110,7 @@ class Trend:
         apart = x - self._middle
         self._varied += _SHARE * (apart * apart - self._varied)
         if self._varied > _VARIED_MIN * x * x:
-            slow = max(_SLOW_SHARE, 1.0 / self._weight.count)
+            slow = min(max(_SLOW_SHARE, 1.0 / self._weight.count), _EAGER_SHARE)
             left = min(error, 1.0) * steady * slow
             self._slope += left * apart / (self._varied + apart * apart)
         self._move_middle(_SHARE * apart)

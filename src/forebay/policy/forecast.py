@@ -11,8 +11,8 @@ machine that slows down from the first requests that leave.
 Who overtakes whom is the queue's business: it says how many places will be taken before.
 
 A free place is not a first token.  Of many that are let in at once each waits for the prompts
-of those before it, so the time to the first token is learned against the tokens to be
-prefilled until then: the `backlog` of those let in that have no token yet.
+of those before it: the `backlog` of those let in that have no token yet.  What a first token
+takes that has no such prompts before it is learned apart from what each token of them adds.
 
 A forecast that knows nothing says None, and who is told None refuses nobody.  Each `learn`
 and each `expect` costs the same however many requests there are.
@@ -28,6 +28,11 @@ _BYTES_PER_TOKEN: Final = 4.0
 """English text, until the model's own ratio is known."""
 _LEFT_MIN: Final = 0.05
 """Promises never leave less than this share of the lane to those who come now."""
+_BACKLOG_MIN: Final = 1.0
+"""Tokens of others below which a prompt counts as alone."""
+_DOUBT_TOKENS: Final = 1024.0
+"""Tokens that cost nothing, added to those observed: what one short prompt cost another, which is
+mostly the step that they shared, says little about many."""
 _CAUTION_MAX: Final = 2.0
 """How many times slower than it seems a lane may be that was never seen full."""
 
@@ -86,8 +91,8 @@ class Departure:
     completion_tokens: int | None = None
     """Per choice; None unless it came to its own end."""
     tokens_max: int | None = None
-    backlog: float | None = None
-    """Prompt tokens that were to be prefilled until its first token, as `begin` said."""
+    backlog: float = 0.0
+    """Prompt tokens of others that were to be prefilled before its own, as `begin` said."""
     first_token_s: float | None = None
     decode_s: float | None = None
 
@@ -100,8 +105,9 @@ class Forecast:
         # The whole mutable state: what was learned.
         self._held = Mean()  # seconds a place is held
         self._held_tokens = Mean()  # the same, in tokens that are made meanwhile
-        self._first_token = Mean()  # seconds from admission to first token
-        self._prefilled = Mean()  # the backlog that they were spent on
+        self._first_token = Trend()  # seconds from admission to first token, by prompt tokens
+        self._behind = Mean()  # seconds more, where others' prompts are before it
+        self._behind_tokens = Mean()  # the tokens of those prompts
         self.backlog = 0.0  # prompt tokens of those let in that have no token yet
         self._per_token = Trend()  # seconds per further token, by places taken
         self._prompt = Trend()  # tokens by bytes
@@ -150,26 +156,26 @@ class Forecast:
         wait_s = departures * gap_s
         taken = min(crowd.places, crowd.taken + crowd.ahead + size)
         # What is prefilled meanwhile, those who are let in before bring again.
-        prefill_s = self._prefill_s()
-        ttft_s = wait_s + (crowd.backlog + work.prompt_tokens) * prefill_s
+        backlog_s = crowd.backlog * self._backlog_token_s()
+        ttft_s = wait_s + backlog_s + self._first_token.expect(work.prompt_tokens, 0.0)
         per_token_s = self._per_token.expect(taken, 0.0)
         return Expectation(
             wait_s=wait_s,
             ttft_s=ttft_s,
             finish_s=ttft_s + max(0.0, tokens - 1.0) * per_token_s,
             departures=departures,
-            backlog_s=crowd.backlog * prefill_s,
+            backlog_s=backlog_s,
         )
 
     @property
     def backlog_s(self) -> float:
         """How long it will take until those let in have their first tokens."""
-        return self.backlog * self._prefill_s() if self.backlog else 0.0
+        return self.backlog * self._backlog_token_s() if self.backlog else 0.0
 
     def begin(self, prompt_tokens: float) -> float:
-        """Note a request that is let in; return what is to be prefilled until its first token."""
-        self.backlog += prompt_tokens
-        return self.backlog
+        """Note a request that is let in; return what is to be prefilled before its own prompt."""
+        before, self.backlog = self.backlog, self.backlog + prompt_tokens
+        return before
 
     def begun(self, prompt_tokens: float) -> None:
         """Note that a request has its first token, or has left without one."""
@@ -188,18 +194,25 @@ class Forecast:
             if left.prompt_bytes:
                 self._prompt.learn(left.prompt_bytes, left.prompt_tokens)
             if left.first_token_s is not None:
-                self._first_token.learn(left.first_token_s)
-                self._prefilled.learn(left.backlog or left.prompt_tokens)
+                self._learn_first_token(left.prompt_tokens, left.backlog, left.first_token_s)
         self._held.learn(left.held_s)
         # In the request's own tokens, so that a machine's change is not taken for longer answers.
         per_token_s = per_token_s or self._per_token.expect(left.taken, 0.0)
         if per_token_s > 0.0:
             self._held_tokens.learn(left.held_s / per_token_s)
 
-    def _prefill_s(self) -> float:
-        """Return seconds per token of backlog, as far as first tokens tell; 0 while none has."""
-        tokens = self._prefilled.value
-        return self._first_token.expect(0.0) / tokens if tokens else 0.0
+    def _learn_first_token(self, prompt_tokens: int, backlog: float, first_token_s: float) -> None:
+        if backlog < _BACKLOG_MIN:
+            self._first_token.learn(prompt_tokens, first_token_s)
+            return
+        alone_s = self._first_token.expect(prompt_tokens, 0.0)
+        self._behind.learn(max(0.0, first_token_s - alone_s))
+        self._behind_tokens.learn(backlog)
+
+    def _backlog_token_s(self) -> float:
+        """Return how long each prompt token of others keeps a first token back, seconds."""
+        tokens, seen = self._behind_tokens.expect(0.0), self._behind_tokens.seen
+        return self._behind.expect(0.0) / (tokens + _DOUBT_TOKENS / seen) if seen else 0.0
 
 
 def prompt_bytes(prompt: Prompt) -> int:

@@ -48,7 +48,7 @@ class Ticket:
     taken: int = 0
     """Places taken then, its own included."""
     backlog: float = 0.0
-    """Prompt tokens that were to be prefilled then until its first token, its own included."""
+    """Prompt tokens of others that were to be prefilled then before its own."""
     unread: float = 0.0
     """Its own, as long as it has no token."""
     expected: Expectation | None = None

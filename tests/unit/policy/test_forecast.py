@@ -30,6 +30,14 @@ def a_forecast(count: int = 50, **facts: Any) -> Forecast:
     return forecast
 
 
+def a_forecast_that_reads(tokens_per_s: float) -> Forecast:
+    forecast = a_forecast()
+    for turn in range(100):
+        backlog = 100.0 * (1 + turn % 5)
+        forecast.learn(a_departure(backlog=backlog, first_token_s=0.2 + backlog / tokens_per_s))
+    return forecast
+
+
 def expected(forecast: Forecast, work: Work = WORK, crowd: Crowd = FULL) -> Expectation:
     said = forecast.expect(work, crowd)
     assert said is not None
@@ -148,20 +156,20 @@ def test_those_who_left_early_teach_only_how_long_they_held_their_place() -> Non
 
 
 def test_each_of_many_let_in_at_once_waits_for_the_prompts_of_those_before() -> None:
-    forecast = a_forecast(backlog=100.0)
+    forecast = a_forecast_that_reads(tokens_per_s=500.0)
     room = Crowd(places=64, taken=3, ahead=0)
-    assert expected(forecast, crowd=room).ttft_s == pytest.approx(0.2)
-    assert [forecast.begin(100.0) for _ in range(3)] == [100.0, 200.0, 300.0]
+    assert expected(forecast, crowd=room).ttft_s == pytest.approx(0.2, rel=0.1)
+    assert [forecast.begin(100.0) for _ in range(3)] == [0.0, 100.0, 200.0]
     behind = Crowd(places=64, taken=3, ahead=0, backlog=forecast.backlog)
     said = expected(forecast, crowd=behind)
     assert said.wait_s == 0.0
-    assert said.backlog_s == pytest.approx(0.6)
-    assert said.ttft_s == pytest.approx(0.8)
-    assert forecast.backlog_s == pytest.approx(0.6)
+    assert said.backlog_s == pytest.approx(0.6, rel=0.1)
+    assert said.ttft_s == pytest.approx(0.8, rel=0.1)
+    assert forecast.backlog_s == pytest.approx(0.6, rel=0.1)
 
 
 def test_a_prompt_that_has_been_read_keeps_nobody_waiting() -> None:
-    forecast = a_forecast(backlog=100.0)
+    forecast = a_forecast_that_reads(tokens_per_s=500.0)
     forecast.begin(100.0)
     forecast.begin(50.0)
     forecast.begun(100.0)
@@ -170,7 +178,9 @@ def test_a_prompt_that_has_been_read_keeps_nobody_waiting() -> None:
     assert forecast.backlog_s == 0.0
 
 
-def test_the_speed_of_reading_is_learned_from_what_was_read_until_the_first_token() -> None:
-    forecast = a_forecast(backlog=1000.0, first_token_s=2.0)
-    behind = Crowd(places=4, taken=1, ahead=0, backlog=500.0)
-    assert expected(forecast, crowd=behind).backlog_s == pytest.approx(1.0)
+def test_a_slow_start_alone_does_not_make_prompts_slow_to_read() -> None:
+    forecast = a_forecast(count=2, backlog=50.0, first_token_s=1.0)
+    for place in range(8):
+        forecast.learn(a_departure(backlog=50.0 * (place + 1), first_token_s=1.2))
+    behind = Crowd(places=64, taken=8, ahead=0, backlog=400.0)
+    assert expected(forecast, crowd=behind).ttft_s < 1.6
