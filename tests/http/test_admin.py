@@ -9,7 +9,7 @@ import pytest
 from forebay.core.errors import Outcome
 from forebay.core.record import Holding
 from forebay.gateway.admin import AdminConfig, InvalidSettings, Reloaded
-from tests.support.asgi import ask
+from tests.support.asgi import Exchange, ask
 from tests.support.gateways import CHAT, a_stage, chat, hang, said
 
 LOCAL = AdminConfig(local=True)
@@ -110,6 +110,13 @@ async def test_what_a_proxy_or_a_web_page_sent_is_not_from_this_machine(
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json["code"] == "forbidden"
     assert "server.admin_token" in answer.json["detail"]
+
+
+async def test_a_proxy_that_adds_no_header_is_known_by_its_old_protocol() -> None:
+    exchange = Exchange(a_stage(admin=LOCAL).gateway, "GET", "/admin/ledger", **HOST)
+    exchange.scope["http_version"] = "1.0"
+    await exchange.run()
+    assert exchange.status == 403
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST"])

@@ -85,6 +85,7 @@ class Exchange:
         "closing",
         "counted",
         "headers",
+        "http_version",
         "id",
         "method",
         "model",
@@ -102,6 +103,7 @@ class Exchange:
         self.received = now()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.http_version: str = scope["http_version"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         if len(self.headers) != len(scope["headers"]):
             self.headers = _joined(scope["headers"])
