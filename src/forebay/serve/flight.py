@@ -10,9 +10,9 @@ taken from an answer that is kept.  ENDING: they are complete, and the store is 
 here on nobody's leaving stops it.  ENDED: its readers read on, and nobody joins.
 
 When the last reader leaves, a flight that makes tokens for a key stays for `linger_s`, for its
-client may come back; every other one, one that waits for its place included, is closed at once,
-and so is one whose log nobody could read any more.  The task ends when it is done, fails or is
-cancelled; `_landed` is the one place that tells the readers, however that was.
+client may come back; every other one is closed at once, and so is one whose log nobody could
+read any more.  The task ends when it is done, fails or is cancelled; `_landed` is the one place
+that tells the readers, however that was.
 """
 
 import asyncio
@@ -162,9 +162,7 @@ class Flight:
         self.task.cancel()
 
     def _left(self) -> None:
-        # What still waits for a place has made nothing that its client could come back for.
-        begun = self.stage is Stage.RUNNING and bool(self.log.events)
-        lingers = self.plan.wish is not None and begun and self.log.whole
+        lingers = self.plan.wish is not None and self.stage is Stage.RUNNING and self.log.whole
         if lingers and self.plan.linger_s > 0.0:
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(self.plan.linger_s, self.close)
