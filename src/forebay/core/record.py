@@ -29,6 +29,7 @@ from forebay.core.request import (
     Source,
     Usage,
 )
+from forebay.core.value import value
 
 GAP_BOUNDS_S: Final = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
@@ -83,7 +84,7 @@ class Timeline:
         self.gaps_sum_s += gap_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RequestRecord:
     """One request from the door to its ending.  Written once; never changed."""
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
+from forebay.core.value import value
+
 RequestId = NewType("RequestId", str)
 TokenId = int
 
@@ -38,7 +40,7 @@ class Role(enum.StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Message:
     """One turn of a conversation; its content is text, never control tokens."""
 
@@ -46,7 +48,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Chat:
     """A prompt to be rendered by the model's chat template."""
 
@@ -85,7 +87,7 @@ class JsonSchema:
 Grammar = JsonObject | JsonSchema
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Sampling:
     """How tokens are chosen and when they end.  Defaults are OpenAI's, or 'off'."""
 
@@ -144,7 +146,7 @@ class Made:
     finished: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Request:
     """One client's wish, checked and bounded.  Moments are monotonic seconds of this process."""
 
@@ -313,7 +315,7 @@ class Usage:
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EngineTiming:
     """Durations measured inside the engine's process, in seconds; None where unknown.
 

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from forebay.core.request import Begun, Delta, FinishReason, Route, TokenLogprob, Usage
+from forebay.core.value import value
 from forebay.gateway.answers import (
     AssistantMessage,
     ChatChoice,
@@ -30,7 +31,7 @@ _CHAT_TAIL: Final = b'},"logprobs":null,"finish_reason":null}]'
 _TEXT_TAIL: Final = b',"logprobs":null,"finish_reason":null}]'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Label:
     """What an answer says of itself beside its text."""
 
