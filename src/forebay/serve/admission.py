@@ -56,12 +56,14 @@ class Admission:
 
     async def _enter(self, request: Request) -> Ticket:
         ticket = self._queue.offer(request, self._now())
-        if ticket.place is Place.WAITING:
-            try:
+        entered = False
+        try:
+            if ticket.place is Place.WAITING:
                 await self._wait(ticket)
-            except BaseException:
+            entered = True
+        finally:
+            if not entered:
                 self._leave(ticket)
-                raise
         return ticket
 
     def _leave(self, ticket: Ticket) -> None:

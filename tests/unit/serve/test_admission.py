@@ -99,3 +99,16 @@ async def test_who_is_cancelled_in_the_moment_it_is_let_in_gives_the_place_back(
     with pytest.raises(asyncio.CancelledError):
         await unlucky
     assert door.load.running == 0
+
+
+async def test_who_leaves_in_the_moment_of_being_let_in_gives_the_place_back() -> None:
+    door, over = a_door(), asyncio.Event()
+    holder = await held(door, over)
+    next_one = asyncio.create_task(hold(door, a_caller("b"), over))
+    await waiting(door, 1)
+    holder.cancel()
+    while door.load.waiting:
+        await asyncio.sleep(0)
+    next_one.cancel()
+    await asyncio.gather(holder, next_one, return_exceptions=True)
+    assert (door.load.running, [*door.holdings()]) == (0, [])
