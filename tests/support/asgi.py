@@ -67,6 +67,10 @@ class Exchange:
         if act is not None and self._gone:
             act()
 
+    def is_clogged(self) -> bool:
+        """Whether the test lets a write wait."""
+        return not self.writable.is_set()
+
     def arrived(self) -> None:
         """Let the application receive the body, piece by piece."""
 

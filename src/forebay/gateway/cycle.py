@@ -68,6 +68,10 @@ class Cycle(RequestResponseCycle):
     when_gone: Callable[[Act | None], None]
     """The connection's."""
 
+    def is_clogged(self) -> bool:
+        """Whether the client reads so slowly that a write would wait."""
+        return self.flow.write_paused
+
     def arrived(self) -> bytes | None:
         """Take the body if all of it is here; otherwise it is to be received."""
         if self.more_body or self.disconnected or self.waiting_for_100_continue:

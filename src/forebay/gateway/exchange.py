@@ -56,6 +56,9 @@ class Connected(Protocol):
     def when_gone(self, act: Act | None, /) -> None:
         """Call `act` once the client has gone, or at once if it has; None: call nothing."""
 
+    def is_clogged(self) -> bool:
+        """Whether the client reads so slowly that a write would wait."""
+
     def arrived(self) -> bytes | None:
         """Take the body if all of it is here; otherwise it is to be received."""
 
@@ -77,9 +80,9 @@ class Exchange:
     __slots__ = (
         "_config",
         "_connection",
+        "_cut",
         "_held",
         "_held_bytes",
-        "_now",
         "_receive",
         "_send",
         "closing",
@@ -92,7 +95,6 @@ class Exchange:
         "path",
         "piped",
         "received",
-        "sending_since",
         "started",
     )
 
@@ -113,18 +115,17 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._config = config
-        self._now = now
         # The whole mutable state.  `model`: the served name, once it is known.  `piped`: the
         # pipeline has the request and will write its record.  `started`: the status line is
         # sent.  `closing`: the connection ends with this answer.  `counted`: the ledger knows of
-        # it.  `sending_since`: a write has waited for the client since then.  `_held`: bytes that
+        # it.  `_cut`: what ends a write that waits for too long.  `_held`: bytes that
         # go out with the next write.
         self.model = ""
         self.piped = False
         self.counted = False
         self.closing = False
         self.started = False
-        self.sending_since: float | None = None
+        self._cut: Act | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
 
@@ -196,7 +197,9 @@ class Exchange:
         head = [*headers, (b"x-request-id", self.id.encode())]
         if self.closing:
             head.append((b"connection", b"close"))
-        await self._deliver({"type": "http.response.start", "status": status, "headers": head})
+        await self._deliver(
+            self._send({"type": "http.response.start", "status": status, "headers": head})
+        )
 
     async def push(self, chunk: bytes, *, hold: bool = False) -> None:
         """Write a piece of the body, now or, with `hold`, together with the next piece."""
@@ -221,13 +224,8 @@ class Exchange:
             (b"x-request-id", self.id.encode()),
         )
         self.started = True
-        self.sending_since = self._now()
         kept = b"" if self.method == "HEAD" else body
-        try:
-            await self._connection.answer(status, head, kept, close=self.closing)
-        except OSError:
-            raise ClientGone("The client closed the connection.") from None
-        self.sending_since = None
+        await self._deliver(self._connection.answer(status, head, kept, close=self.closing))
 
     async def _flush(self, *, more: bool) -> None:
         body = b"".join(self._held)
@@ -235,43 +233,49 @@ class Exchange:
         self._held_bytes = 0
         if more and not body:
             return
-        await self._deliver({"type": "http.response.body", "body": body, "more_body": more})
+        await self._deliver(
+            self._send({"type": "http.response.body", "body": body, "more_body": more})
+        )
 
-    async def _deliver(self, message: Message) -> None:
-        self.sending_since = self._now()
+    async def _deliver(self, sending: Awaitable[None]) -> None:
+        late: asyncio.TimerHandle | None = None
+        if self._cut is not None and self._connection.is_clogged():
+            loop = asyncio.get_running_loop()
+            late = loop.call_later(self._config.send_s_max, self._cut)
         try:
-            await self._send(message)
+            await sending
         except OSError:
             raise ClientGone("The client closed the connection.") from None
-        self.sending_since = None
+        finally:
+            if late is not None:
+                late.cancel()
 
     def watching(self) -> "Watch":
         """Return the scope in which a client that leaves, or stops reading, ends its service."""
-        return Watch(self, self._connection, now=self._now, send_s=self._config.send_s_max)
+        return Watch(self, self._connection)
+
+    def cut_by(self, cut: Act | None) -> None:
+        """Call `cut` when a write waits for too long."""
+        self._cut = cut
 
 
 class Watch:
     """Cancels the task that entered it when the client has left or stopped reading.
 
-    Leaving the scope turns that cancellation into ClientGone.  It costs one timer per request,
-    and nothing per chunk.  Mutable state: its aim and its timer, set on entering.
+    Leaving the scope turns that cancellation into ClientGone.  Mutable state: its aim, set on
+    entering.
     """
 
-    __slots__ = ("_connection", "_cut", "_exchange", "_loop", "_now", "_send_s", "_timer")
+    __slots__ = ("_connection", "_cut", "_exchange")
 
-    def __init__(
-        self, exchange: Exchange, connection: Connected, *, now: Clock, send_s: float
-    ) -> None:
-        """Be told by `connection`; `send_s` is the longest that a write may wait."""
+    def __init__(self, exchange: Exchange, connection: Connected) -> None:
+        """Be told by `connection` that the client has left, by `exchange` that it is stuck."""
         self._exchange = exchange
         self._connection = connection
-        self._now = now
-        self._send_s = send_s
 
     def __enter__(self) -> Self:
         self._cut = Strike()
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(self._send_s, self._look)
+        self._exchange.cut_by(self._cut)
         self._connection.when_gone(self._cut)
         return self
 
@@ -282,13 +286,6 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self._connection.when_gone(None)
-        self._timer.cancel()
+        self._exchange.cut_by(None)
         if self._cut.taken_back() and isinstance(error, asyncio.CancelledError):
             raise ClientGone("The client went away before the answer's end.") from None
-
-    def _look(self) -> None:
-        since = self._exchange.sending_since
-        if since is not None and self._now() - since >= self._send_s:
-            self._cut()
-        else:
-            self._timer = self._loop.call_later(self._send_s, self._look)
