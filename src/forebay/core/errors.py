@@ -195,16 +195,14 @@ class Invalid(ServingError):
     outcome = Outcome.INVALID
 
 
+class Gone(Invalid):
+    """What the request refers to was kept for a time, and is no more (410)."""
+
+
 class Conflict(ServingError):
     """The key stands for another body; or, with status 409, runs and must not be joined."""
 
     outcome = Outcome.CONFLICT
-
-
-class Gone(ServingError):
-    """What the request refers to was kept for a time, and is no more (410)."""
-
-    outcome = Outcome.INVALID
 
 
 class Unauthenticated(ServingError):

@@ -141,6 +141,12 @@ class AdmissionConfig:
         minimum=1.0,
         maximum=86_400.0,
     )
+    promise_tenant_s_max: float = knob(
+        60.0,
+        "Seconds of a model's work that may be promised to one tenant's refused requests.",
+        minimum=0.0,
+        maximum=86_400.0,
+    )
     promise_ratio: float = knob(
         0.8,
         "Share of the places that may be promised to those who were refused.",

@@ -50,6 +50,10 @@ _LEARN_S_MIN: Final = 0.005
 _LESSONS_MAX: Final = 64.0
 """So many that leave at once are all heard: the first of a batch would tell of itself only."""
 
+_HOPELESS: Final = (
+    "The request could not be finished before its deadline even if it had the server to itself. "
+    "Give it more time, or ask for fewer tokens."
+)
 _ALIKE_S: Final = 0.02
 """Who comes so soon after one that was refused, and is like it, is expected to fare like it: at
 50 times the capacity, 45 of 46 forecasts would say the same."""
@@ -205,6 +209,8 @@ class AdmissionQueue:
         ticket.promised = self.outlook.came_back(ticket, now)
         ticket.expected = self._expect(ticket, now)
         objection = self.outlook.objection(ticket, now)
+        if objection is not None and self.outlook.is_hopeless(ticket, now):
+            raise DeadlineExceeded(_HOPELESS)
         if objection is not None:
             self._refused = ticket
             raise self._refusal(ticket, objection, now)

@@ -31,6 +31,7 @@ class Outlook:
             grace_s=config.promise_grace_s,
             horizon_s=config.promise_horizon_s,
             share_max=config.promise_ratio,
+            tenant_s_max=config.promise_tenant_s_max,
         )
 
     def reconfigure(self, config: AdmissionConfig) -> None:
@@ -107,6 +108,13 @@ class Outlook:
             return "The request would wait longer than requests of its class should. "
         return None
 
+    def is_hopeless(self, ticket: Ticket, now: float) -> bool:
+        """Whether it could not be finished in time even if it had not to wait for anybody.
+
+        Half of what it is expected to take: an empty batch is faster than one that is full.
+        """
+        return _service_s(ticket) * _EMPTY_RATIO > ticket.request.deadline - now
+
     def come_back(
         self, ticket: Ticket, *, ahead: int, places: int, now: float
     ) -> tuple[float, str | None]:
@@ -117,6 +125,8 @@ class Outlook:
             return wait_s, None
         expected = ticket.expected
         wait_s = expected.wait_s + expected.backlog_s
+        if now + _service_s(ticket) > ticket.request.deadline:
+            return max(wait_s, gap_s), None  # a place alone would not help it
         offer = Offer(wait_s=wait_s, gap_s=gap_s, size=ticket.size)
         shown = ticket.request.ticket
         promise = self.promises.promise(_wish(ticket), offer, now, ticket=shown)
@@ -145,6 +155,16 @@ class Outlook:
             )
         )
 
+
+def _service_s(ticket: Ticket) -> float:
+    """Return the seconds that a request is expected to take once it has a place; 0 if unknown."""
+    expected = ticket.expected
+    if expected is None:
+        return 0.0
+    return expected.finish_s - expected.wait_s - expected.backlog_s
+
+
+_EMPTY_RATIO: Final = 0.5
 
 _COMPLETION_UNKNOWN: Final = 64
 """Tokens per choice to reckon with until some were made."""

@@ -19,7 +19,7 @@ or by who asked for what: (tenant, digest).
 import enum
 import heapq
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -42,6 +42,7 @@ class _Entry:
     """A promise in the book."""
 
     at: float
+    size: int
     ticket: str
     wish: Wish
     state: _State = _State.OPEN
@@ -72,17 +73,25 @@ class PromiseBook:
     """The promises of one lane."""
 
     def __init__(
-        self, *, promises_max: int, grace_s: float, horizon_s: float, share_max: float
+        self,
+        *,
+        promises_max: int,
+        grace_s: float,
+        horizon_s: float,
+        share_max: float,
+        tenant_s_max: float = math.inf,
     ) -> None:
         """Bound how many are kept, how late one may come, and how far off a moment may be.
 
-        `share_max` is the share of the lane's pace that may be promised, above 0, at most 1.
+        `share_max` is the share of the lane's pace that may be promised, above 0, at most 1;
+        `tenant_s_max` how many seconds of the whole lane's work one tenant may be promised.
         """
         assert promises_max >= 0
         assert 0.0 < share_max <= 1.0
         self._promises_max = promises_max
         self._grace_s = grace_s
         self._horizon_s = horizon_s
+        self._tenant_s_max = tenant_s_max
         # The whole mutable state.  Both maps hold OPEN promises only; `_ending` holds each until
         # it can no longer be redeemed, the earliest first.  `share` is the learned share of
         # promises that are redeemed: all, as long as nothing is known.
@@ -90,6 +99,7 @@ class PromiseBook:
         self._ending: list[tuple[float, int, _Entry]] = []
         self._by_ticket: dict[str, _Entry] = {}
         self._by_wish: dict[Wish, deque[_Entry]] = {}
+        self._by_tenant: Counter[str] = Counter()  # places
         self.share = 1.0
         self.made = 0
         self.redeemed = 0
@@ -110,12 +120,15 @@ class PromiseBook:
         until = now + self._horizon_s
         gap_s = offer.gap_s * min(1.0, self.share + _SHARE_DOUBT)
         at = self._room.earliest(now + offer.wait_s, until, gap_s)
-        if at >= until or len(self._ending) >= self._promises_max:
+        places = self._by_tenant[wish.tenant] + offer.size
+        too_many = places * offer.gap_s > self._tenant_s_max
+        if at >= until or too_many or len(self._ending) >= self._promises_max:
             return Promise(at=min(at, until), ticket=None)
         self._room.take(at, offer.size, gap_s)
         self.made += 1
         name = f"{self.made:x}-{wish.digest[:_DIGEST_KEPT]}"
-        entry = _Entry(at=at, ticket=name, wish=wish)
+        entry = _Entry(at=at, size=offer.size, ticket=name, wish=wish)
+        self._by_tenant[wish.tenant] = places
         heapq.heappush(self._ending, (at + self._grace_s, self.made, entry))
         self._by_ticket[name] = entry
         self._by_wish.setdefault(wish, deque()).append(entry)
@@ -163,6 +176,10 @@ class PromiseBook:
         waiting.remove(entry)
         if not waiting:
             del self._by_wish[entry.wish]
+        tenant = entry.wish.tenant
+        self._by_tenant[tenant] -= entry.size
+        if not self._by_tenant[tenant]:
+            del self._by_tenant[tenant]
         kept = state is _State.REDEEMED
         self.redeemed += kept
         self.missed += not kept

@@ -18,7 +18,8 @@ from forebay.cli.reference import cli_page
 from forebay.engine.protocol import EngineInfo
 from forebay.models.catalogue import DEFAULT
 from forebay.models.stages import PreparationError
-from forebay.settings import ServerConfig, Settings
+from forebay.serve.signals import Signals
+from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.settings.sources import PREFIX
 
 Started = list[tuple[Settings, ServedModel]]
@@ -35,8 +36,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """What would have been served."""
     found: Started = []
 
-    def run(settings: Settings, model: ServedModel, _announce: Callable[..., None]) -> int:
-        found.append((settings, model))
+    def run(live: LiveSettings, model: ServedModel, **_: object) -> int:
+        found.append((live.current, model))
         return 0
 
     monkeypatch.setattr(app, "run", run)
@@ -112,7 +113,7 @@ def test_wrong_settings_are_told_without_a_traceback_and_with_status_two(started
 def test_a_start_that_is_refused_says_why_and_has_status_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run(*_: object) -> NoReturn:
+    def run(*_: object, **__: object) -> NoReturn:
         raise StartRefused("Port 8000 is taken. Choose another with --port.")
 
     monkeypatch.setattr(app, "run", run)
@@ -189,9 +190,15 @@ def test_the_page_has_every_command_and_option() -> None:
 def announced(monkeypatch: pytest.MonkeyPatch, server: ServerConfig, info: EngineInfo) -> str:
     """Return what is said once a server of these facts is ready."""
 
-    def run(settings: Settings, model: ServedModel, announce: Callable[[Service], None]) -> int:
+    def run(
+        live: LiveSettings,
+        model: ServedModel,
+        *,
+        signals: Signals,
+        announce: Callable[[Service], None],
+    ) -> int:
         service = SimpleNamespace(
-            settings=replace(settings, server=server),
+            settings=replace(live.current, server=server),
             model=model,
             engine=SimpleNamespace(info=info),
         )

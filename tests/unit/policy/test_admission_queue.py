@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from forebay.core.errors import Overloaded
-from forebay.core.request import Priority
+from forebay.core.errors import DeadlineExceeded, Overloaded
+from forebay.core.request import EngineTiming, Finished, Priority, Usage
 from forebay.policy.admission_config import AdmissionConfig
 from forebay.policy.admission_queue import AdmissionQueue
 from forebay.policy.limit import FixedLimit
@@ -51,6 +51,19 @@ def test_a_full_queue_turns_away_and_says_when_to_return() -> None:
         enter(queue)
     assert turned_away.value.retry_after_s is not None
     assert turned_away.value.retry_after_s > 0.0
+
+
+def test_what_could_not_be_done_in_time_by_an_idle_server_is_told_so_and_promised_nothing() -> None:
+    queue = a_queue(places_max=4, forecast=True)
+    for now in range(20):
+        ticket = enter(queue, float(now), deadline=100.0)
+        timing = EngineTiming(first_token_s=0.1, decode_s=0.8)
+        ticket.finished = Finished(Usage(5, 9), timing)
+        queue.leave(ticket, now + 0.9)
+    with pytest.raises(DeadlineExceeded, match="even if it had the server to itself"):
+        enter(queue, 30.0, received=30.0, deadline=30.01)
+    assert queue.outlook.promises.made == 0
+    assert enter(queue, 30.0, received=30.0, deadline=32.0).place is Place.RUNNING
 
 
 def test_with_no_waiting_allowed_a_free_place_still_takes_one() -> None:

@@ -195,7 +195,7 @@ def test_batch_may_wait_where_interactive_may_not() -> None:
 
 def test_who_cannot_be_finished_in_time_is_refused_even_where_there_is_room() -> None:
     queue = practised(places_max=4)
-    refusal = refused(queue, "hurry", 20.0, deadline=20.3)
+    refusal = refused(queue, "hurry", 20.0, deadline=20.7)
     assert "finished before its deadline" in refusal.message
 
 

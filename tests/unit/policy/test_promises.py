@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from forebay.policy.promises import Offer, PromiseBook, Wish
@@ -6,12 +8,9 @@ MINE, OTHER = Wish("me", "a" * 64), Wish("me", "b" * 64)
 OFFER = Offer(wait_s=1.0, gap_s=0.5)
 
 
-def a_book(
-    promises_max: int = 100, grace_s: float = 5.0, horizon_s: float = 60.0, share_max: float = 1.0
-) -> PromiseBook:
-    return PromiseBook(
-        promises_max=promises_max, grace_s=grace_s, horizon_s=horizon_s, share_max=share_max
-    )
+def a_book(**bounds: Any) -> PromiseBook:
+    usual = {"promises_max": 100, "grace_s": 5.0, "horizon_s": 60.0, "share_max": 1.0}
+    return PromiseBook(**(usual | bounds))
 
 
 def test_the_first_moment_is_when_the_queue_of_now_has_gone() -> None:
@@ -32,6 +31,15 @@ def test_a_request_of_several_places_takes_as_many_turns() -> None:
     book = a_book()
     book.promise(MINE, Offer(wait_s=1.0, gap_s=0.5, size=4), 10.0)
     assert book.promise(MINE, OFFER, 10.0).at == 13.0
+
+
+def test_one_tenant_cannot_book_the_time_of_all() -> None:
+    book = a_book(tenant_s_max=2.0)
+    tickets = [book.promise(MINE, OFFER, 10.0).ticket for _ in range(6)]
+    assert [ticket is not None for ticket in tickets] == [True] * 4 + [False] * 2
+    assert book.promise(Wish("you", MINE.digest), OFFER, 10.0).ticket is not None
+    assert book.redeem(MINE, 11.0)
+    assert book.promise(MINE, OFFER, 11.0).ticket is not None
 
 
 def test_who_comes_back_at_its_moment_is_let_in_once() -> None:
