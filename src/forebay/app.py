@@ -8,7 +8,6 @@ A second signal ends the wait.  On SIGHUP and `POST /admin/reload` the settings 
 import asyncio
 import contextlib
 import functools
-import gc
 import socket
 import sys
 import time
@@ -36,6 +35,7 @@ from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
 from forebay.serve.replicas import Replicas
 from forebay.serve.signals import Signals
+from forebay.serve.tuning import leave_generators_alone, settle_garbage
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
@@ -148,7 +148,7 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
     lifecycle = Lifecycle(
         lambda: engine.well(MONOTONIC()), retry_after_s=settings.server.drain_retry_s
     )
-    ledger, replay = Ledger(MONOTONIC), _replay(settings, log)
+    ledger, replay = Ledger(MONOTONIC), _replay(settings, lanes, log)
     for holder in (engine.holdings, replay.holdings):
         ledger.ask(holder)
     admin = Admin(ledger, MONOTONIC, config=_admin_config(settings.server))
@@ -186,10 +186,16 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
     return service
 
 
-def _replay(settings: Settings, log: RequestLog) -> Replay:
+def _replay(settings: Settings, lanes: Lanes, log: RequestLog) -> Replay:
     config = KeepingConfig(store=settings.store, replay=settings.replay, cache=settings.cache)
     kept = keeping(config, MONOTONIC, log.event)
-    return Replay(settings.replay, store=kept.store, cache=kept.cache, now=MONOTONIC)
+    return Replay(
+        settings.replay,
+        store=kept.store,
+        cache=kept.cache,
+        now=MONOTONIC,
+        is_pressed=lanes.is_pressed,
+    )
 
 
 def _admin_config(server: ServerConfig) -> AdminConfig:
@@ -274,7 +280,7 @@ async def _live(
     announce: Callable[[Service], None],
 ) -> int:
     signals.listen(asyncio.get_running_loop())
-    _leave_generators_alone()
+    leave_generators_alone()
     server = _Server(_uvicorn_config(service))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     rereading = asyncio.create_task(_reread(service, signals))
@@ -336,27 +342,8 @@ async def _start(service: Service) -> None:
     service.ledger.ask(lane.admission.holdings)
     service.metrics.watch(service.model.name, lane.admission, service.engine)
     service.lifecycle.move(State.READY)
-    _settle_garbage()
+    settle_garbage()
     service.log.event("server.ready", model=service.model.name, engine=lane.engine.info.name)
-
-
-def _leave_generators_alone() -> None:
-    """Let the loop not keep a list of every generator, some six per request.
-
-    It would close them at its end; ours are closed by whoever reads them, and one that is lost
-    is still closed when it is collected.
-    """
-    sys.set_asyncgen_hooks(firstiter=None, finalizer=sys.get_asyncgen_hooks().finalizer)
-
-
-def _settle_garbage() -> None:
-    """Let the collector pass over what lives as long as the process.
-
-    Otherwise each full collection looks at some 200,000 objects that are never garbage, and
-    every request that is being served waits for it.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 async def _drain(service: Service, signals: Signals) -> None:

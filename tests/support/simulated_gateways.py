@@ -293,7 +293,7 @@ class World:
         while True:
             await asyncio.sleep(0.1)
             for flight in [flight for replay in self.replays for flight in replay._flying]:
-                runs = flight.stage < Stage.ENDING and not flight.task.cancelling()
+                runs = flight.stage < Stage.ENDING and not flight.closing
                 if runs and not flight.log.readers:
                     alarm = flight._linger
                     if alarm is None or not self.now() <= alarm.when() <= self.now() + LINGER_S:

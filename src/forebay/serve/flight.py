@@ -10,9 +10,10 @@ taken from an answer that is kept.  ENDING: they are complete, and the store is 
 here on nobody's leaving stops it.  ENDED: its readers read on, and nobody joins.
 
 When the last reader leaves, a flight that makes tokens for a key stays for `linger_s`, for its
-client may come back; every other one is closed at once, and so is one whose log nobody could
-read any more.  The task ends when it is done, fails or is cancelled; `_landed` is the one place
-that tells the readers, however that was.
+client may come back, and while others wait for `linger_pressed_s` only; every other one, one that
+waits for its place included, is closed at once, and so is one whose log nobody could read.  The
+task ends when it is done, fails or is cancelled; `_landed` is the one place that tells the
+readers, however that was.
 """
 
 import asyncio
@@ -30,6 +31,9 @@ from forebay.serve.store import Wish
 
 _TIME_RATIO_MIN = 0.5
 """Least time a flight has left, against the time of one who joins it without need."""
+
+_LOOK_S = 0.25
+"""How often a generation that nobody reads looks whether others wait."""
 
 _RETRY_S = 1.0
 """Told when a flight ends because the server does: elsewhere there is room at once."""
@@ -60,6 +64,9 @@ class FlightPlan:
     wish: Wish | None = None
     """Its claim to a key; None without one."""
     linger_s: float = 0.0
+    linger_pressed_s: float = 0.0
+    is_pressed: Callable[[], bool] = bool
+    """Whether others wait for the places that it holds."""
 
 
 class Flight:
@@ -73,6 +80,8 @@ class Flight:
         # The whole mutable state.
         self.stage = Stage.CLAIMING
         self.begun: Begun | None = None
+        self.closing = False
+        """Its end is under way, though it may still be giving its key back."""
         self.keep = False
         """Whether a reader wishes that its answer is given again."""
         self._task: asyncio.Task[None] | None = None
@@ -155,19 +164,34 @@ class Flight:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        if self.stage >= Stage.ENDING or self.task.cancelling():
+        if self.stage >= Stage.ENDING:
+            return
+        self.closing = True
+        if self.task.cancelling():
             return  # a second cancellation would keep it from giving its key back
         self._reason = self._reason or reason
         self._leave_the_table()
         self.task.cancel()
 
     def _left(self) -> None:
-        lingers = self.plan.wish is not None and self.stage is Stage.RUNNING and self.log.whole
-        if lingers and self.plan.linger_s > 0.0:
-            loop = asyncio.get_running_loop()
-            self._linger = loop.call_later(self.plan.linger_s, self.close)
+        # What still waits for a place has made nothing that its client could come back for.
+        begun = self.stage is Stage.RUNNING and bool(self.log.events)
+        lingers = self.plan.wish is not None and begun and self.log.whole
+        if lingers:
+            self._stay(self._now())
         else:
             self.close()
+
+    def _stay(self, left: float) -> None:
+        """Go on without a reader since `left`, for a time; for less while others wait."""
+        plan = self.plan
+        stays_s = plan.linger_pressed_s if plan.is_pressed() else plan.linger_s
+        left_s = left + min(stays_s, plan.linger_s) - self._now()
+        if left_s <= 0.0:
+            self.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._linger = loop.call_later(min(left_s, _LOOK_S), self._stay, left)
 
     def _leave_the_table(self) -> None:
         assert self._let_go is not None, "it has not departed"

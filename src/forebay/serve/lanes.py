@@ -66,6 +66,10 @@ class Lanes:
         self._lanes[lane.name] = lane
         self._coming.discard(lane.name)
 
+    def is_pressed(self) -> bool:
+        """Whether requests wait for a place."""
+        return any(lane.admission.load.waiting for lane in self._lanes.values())
+
     def find(self, model: str) -> Lane:
         """Return the lane of a model.
 

@@ -98,8 +98,13 @@ class Replay:
         store: Store | None = None,
         cache: AnswerCache | None = None,
         now: Clock = MONOTONIC,
+        is_pressed: Callable[[], bool] = bool,
     ) -> None:
-        """Keep keys' answers in `store` and repeatable ones in `cache`; without, in memory."""
+        """Keep keys' answers in `store` and repeatable ones in `cache`; without, in memory.
+
+        `is_pressed` says whether requests wait for a place.
+        """
+        self._is_pressed = is_pressed
         self._config = config = config or ReplayConfig()
         self._now = now
         self._cache = MemoryCache(CacheConfig(), now) if cache is None else cache
@@ -287,6 +292,8 @@ class Replay:
             deadline=request.deadline,
             wish=wish,
             linger_s=self._config.linger_s,
+            linger_pressed_s=self._config.linger_pressed_s,
+            is_pressed=self._is_pressed,
         )
         log = FlightLog(self._allowance, bytes_max=self._config.flight_bytes_max)
         flight = Flight(plan, log, self._now)

@@ -27,6 +27,12 @@ class ReplayConfig:
         maximum=3_600.0,
         live=True,
     )
+    linger_pressed_s: float = knob(
+        2.0,
+        "The same while other requests wait for a place, in seconds; never longer than linger_s.",
+        minimum=0.0,
+        maximum=3_600.0,
+    )
     lease_s: float = knob(
         10.0,
         "How long a key stays claimed by a process that has died, in seconds.",

@@ -12,7 +12,7 @@ from forebay.core.errors import (
     Gone,
     Overloaded,
 )
-from forebay.core.request import Admitted, Delta, Finished, Scheduled, Source
+from forebay.core.request import Admitted, Delta, Events, Finished, Request, Scheduled, Source
 from forebay.serve.replay import Replay
 from forebay.serve.replay_config import ReplayConfig
 from forebay.serve.store import MemoryStore, Wish
@@ -166,6 +166,25 @@ async def test_a_key_s_generation_goes_on_for_a_while_without_readers(
     events_again = await read(replay.attach(keyed("b"), made))
     assert text_of(events_again) == "1.0 1.1 1.2 "
     assert len(made.asked) == 1
+
+
+async def test_a_key_that_waits_for_a_place_waits_no_longer_than_its_reader(
+    replay: Replay,
+) -> None:
+    left = asyncio.Event()
+
+    async def waiting(_: Request) -> Events:
+        try:
+            await asyncio.Event().wait()
+            yield Admitted()
+        finally:
+            left.set()
+
+    task = asyncio.create_task(read(replay.attach(keyed("a"), waiting)))
+    await eventually(lambda: "lease" in {held.kind for held in replay.holdings()})
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.wait_for(left.wait(), 1.0)
 
 
 async def test_a_key_s_generation_ends_when_nobody_comes_back(made: Generations) -> None:

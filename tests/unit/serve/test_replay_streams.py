@@ -133,6 +133,22 @@ async def test_a_generation_that_lingers_and_becomes_too_long_to_be_read_is_ende
     assert not list(replay.holdings())
 
 
+@pytest.mark.parametrize("pressed", [False, True])
+async def test_nobody_waits_long_for_a_generation_that_nobody_reads(*, pressed: bool) -> None:
+    made = Generations(tokens=10_000)
+    config = ReplayConfig(linger_s=600.0, linger_pressed_s=0.0)
+    replay = Replay(config, is_pressed=lambda: pressed)
+    async with aclosing(replay.attach(keyed(), made)) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                break
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert made.held == (0 if pressed else 1)
+    assert made.finished == 0
+    await replay.stop()
+
+
 async def test_who_comes_back_ends_the_lingering() -> None:
     made = Generations()
     replay = Replay(ReplayConfig(linger_s=0.03))
