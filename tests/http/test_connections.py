@@ -91,6 +91,32 @@ async def test_a_connection_may_be_used_longer_than_a_head_may_take(
             await asyncio.sleep(0.1)
 
 
+async def test_a_connection_is_closed_once_it_was_idle_for_as_long_as_it_is_kept() -> None:
+    async with listening(a_stage(), keep_alive_s=0.2) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        for _ in range(4):  # together longer than it is kept idle
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(5):
+                assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+            await asyncio.sleep(0.07)
+        async with asyncio.timeout(1):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_connection_is_kept_while_an_answer_takes_its_time() -> None:
+    async with listening(stage := a_stage([Scheduled(1), hang]), keep_alive_s=0.05) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"}")
+        writer.write(request(stream=False))
+        await until(lambda: stage.engine.held == 1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await reader.read(1)
+        writer.close()
+
+
 @pytest.mark.parametrize("apart", [True, False], ids=["body apart", "at once"])
 async def test_an_offer_of_http2_is_passed_over(apart: bool) -> None:
     offer = b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUPGRADE: h2c\r\nHTTP2-Settings: AAMAAABk"

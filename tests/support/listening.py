@@ -12,7 +12,7 @@ from tests.support.gateways import Stage
 
 
 @asynccontextmanager
-async def listening(stage: Stage) -> AsyncIterator[str]:
+async def listening(stage: Stage, keep_alive_s: float = 5.0) -> AsyncIterator[str]:
     """Serve a stage on a free port of this machine; yield the base of its addresses."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -21,6 +21,7 @@ async def listening(stage: Stage) -> AsyncIterator[str]:
         lifespan="off",
         log_config=None,
         access_log=False,
+        timeout_keep_alive=keep_alive_s,  # type: ignore[arg-type]  # fractions do as well
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)

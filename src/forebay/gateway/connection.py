@@ -29,6 +29,9 @@ HEAD_BYTES_MAX: Final = 65_536
 HEAD_S_MAX: Final = 30.0
 """Longest time from a connection's start, or from a head's first byte, to the head's end."""
 
+_TIMER_S: Final = 0.001
+"""What the loop's timers are exact to."""
+
 _LEFT: Final = (
     "You closed your sending side before the answer; this server takes that as leaving. "
     "Keep the connection open until the answer has arrived."
@@ -55,6 +58,8 @@ class Connection(HttpToolsProtocol):
     _unparsed = 0
     """Bytes since the parser last had something to say: those of an unfinished head."""
     _late: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None
+    """When the last answer ended; None: bytes have come since."""
     _between = True
     """The next byte begins a request."""
     _in_head = False
@@ -73,6 +78,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is served."""
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         self._leave()
 
     def eof_received(self) -> None:
@@ -127,9 +134,37 @@ class Connection(HttpToolsProtocol):
             self._late = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
 
     def on_response_complete(self) -> None:
-        """Let a whole answer go: what is left of this turn is record-keeping."""
+        """Let a whole answer go, and serve what waits behind it, or wait for more."""
         self.transport.flush()  # type: ignore[attr-defined]  # it is our cork
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again(self.timeout_keep_alive)
+
+    def _look_again(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            after_s, self.timeout_keep_alive_handler
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that is idle for too long: looked for by one timer, not one each."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return  # the answer's end will set the timer again
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > _TIMER_S:
+            self._look_again(left_s)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
 
     def on_body(self, body: bytes) -> None:
         """Note that it is no head; how long it takes is the exchange's business."""
