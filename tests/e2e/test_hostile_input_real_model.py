@@ -27,7 +27,8 @@ async def test_a_healthy_request_is_the_same_beside_every_bad_one(
         row: (body.replace(b'"scripted"', f'"{default_model}"'.encode()), status)
         for row, (body, status, _) in ROWS.items()
     }
-    with serving(tmp_path) as server:
+    anew = ("--set", "cache.enabled=false", "--set", "replay.coalesce=false")
+    with serving(tmp_path, *anew) as server:
         await post(server.port, CHAT, healthy)  # its prompt is in the prefix cache for both
         alone = await post(server.port, CHAT, healthy)
         beside = asyncio.create_task(post(server.port, CHAT, healthy))
