@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from forebay.core.errors import Overloaded
+from forebay.core.errors import DeadlineExceeded, Overloaded
 from forebay.core.request import EngineTiming, Finished, Priority, Request, RequestId, Usage
 from forebay.policy.admission_config import AdmissionConfig
 from forebay.policy.admission_queue import AdmissionQueue
@@ -79,6 +79,8 @@ class Traffic:
         before, promises = self.queue.load, len(self.queue.outlook.promises)
         try:
             ticket = self.queue.offer(self.request(), self.now)
+        except DeadlineExceeded:
+            return None  # hopeless: it held nothing
         except Overloaded as refusal:
             full = before.waiting >= WAITING_MAX or before.running + before.waiting >= REQUESTS_MAX
             assert full or self.config.forecast, "turned away while there was room to wait"

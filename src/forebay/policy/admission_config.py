@@ -142,8 +142,8 @@ class AdmissionConfig:
         maximum=86_400.0,
     )
     promise_tenant_s_max: float = knob(
-        60.0,
-        "Seconds of a model's work that may be promised to one tenant's refused requests.",
+        600.0,
+        "Seconds of a model's work that may be promised to one tenant; lower it among strangers.",
         minimum=0.0,
         maximum=86_400.0,
     )

@@ -233,7 +233,11 @@ class AdmissionQueue:
     def _patience_s(self, request: Request, now: float) -> float:
         if not self._standing.at(now):
             return math.inf
-        return self._config.ttft_s(request.priority) * self._config.ttft_ratio
+        ratio = self._config.ttft_ratio
+        if self._config.forecast:
+            # A little more than the door expects of anybody, or each error would end a wait.
+            ratio = (ratio + max(ratio, 1.0)) / 2
+        return self._config.ttft_s(request.priority) * ratio
 
     def _crowd(self, ticket: Ticket, now: float) -> Crowd:
         limit = self._limit.current

@@ -121,7 +121,7 @@ class PromiseBook:
         gap_s = offer.gap_s * min(1.0, self.share + _SHARE_DOUBT)
         at = self._room.earliest(now + offer.wait_s, until, gap_s)
         places = self._by_tenant[wish.tenant] + offer.size
-        too_many = places * offer.gap_s > self._tenant_s_max
+        too_many = places * gap_s > self._tenant_s_max
         if at >= until or too_many or len(self._ending) >= self._promises_max:
             return Promise(at=min(at, until), ticket=None)
         self._room.take(at, offer.size, gap_s)
