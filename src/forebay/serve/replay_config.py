@@ -101,7 +101,7 @@ class ReplayConfig:
         maximum=100_000_000,
     )
     store_s_max: float = knob(
-        1.0,
+        5.0,
         "How long the file may take to answer, in seconds; then this process goes on alone.",
         minimum=0.01,
         maximum=60.0,
