@@ -8,7 +8,7 @@ from forebay.testing.store_contract import StoreContract, a_wish
 
 
 class TestMemoryStore(StoreContract):
-    LEASE_S = 0.02
+    LEASE_S = 0.1
 
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:

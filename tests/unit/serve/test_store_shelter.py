@@ -80,7 +80,7 @@ async def two() -> AsyncIterator[Two]:
 
 
 class TestShelteredStore(StoreContract):
-    LEASE_S = 0.02
+    LEASE_S = 0.1
 
     @pytest.fixture
     async def store(self, two: Two) -> Store:
