@@ -347,3 +347,17 @@ async def test_equal_repeatable_requests_at_once_make_one_generation() -> None:
     assert len(stage.engine.asked) == 1
     made = [r for r in stage.records if r.timeline.source is Source.ENGINE]
     assert len(made) == 1
+
+
+async def test_who_declines_what_was_made_before_does_not_join_what_is_under_way() -> None:
+    go = asyncio.Event()
+    stage = a_stage([go.wait, *said("one")])
+    body = b'{"model":"m","temperature":0,"messages":[{"role":"user","content":"hello"}]}'
+    first = Exchange(stage.gateway, "POST", CHAT).body(body).start()
+    await asyncio.sleep(0.01)
+    own = Exchange(stage.gateway, "POST", CHAT, cache_control="no-cache").body(body).start()
+    await asyncio.sleep(0.01)
+    assert len(stage.engine.asked) == 2
+    go.set()
+    await asyncio.gather(*(one.task for one in (first, own) if one.task))
+    assert (first.status, own.status) == (200, 200)

@@ -83,23 +83,18 @@ class Tally:
             (self.ttft, record.ttft_s),
             (self.tpot, record.tpot_s),
             (self.overhead, record.overhead_s),
+            (self.forecast_error, record.ttft_error_s),
         ):
             if value_s is not None:
                 histogram.observe(value_s)
         if timeline.gaps and record.request is not None and record.request.stream:
             self.itl.add(timeline.gaps, timeline.gaps_sum_s)
-        if timeline.ttft_forecast_s is not None:
-            self._count_forecast(record, timeline.ttft_forecast_s)
         self._count_engine(record)
 
     def freed(self, wait_s: float, phase: str, tokens: int) -> None:
         """Count an abort: how long until nothing was held, and the tokens made in vain."""
         self.cancel_propagation.observe(wait_s)
         self.wasted_tokens[phase if phase in self.wasted_tokens else UNKNOWN] += tokens
-
-    def _count_forecast(self, record: RequestRecord, expected_s: float) -> None:
-        if (actual_s := record.ttft_s) is not None:
-            self.forecast_error.observe(actual_s - expected_s)
 
     def _count_engine(self, record: RequestRecord) -> None:
         if record.usage is not None:

@@ -163,6 +163,13 @@ def test_who_comes_to_a_queue_that_stands_waits_no_longer_than_its_class_should(
     assert enter(queue, 1.5, deadline=900.0).expires == 2.5
 
 
+def test_with_a_forecast_a_wait_ends_a_little_later_than_the_door_expects_of_anybody() -> None:
+    queue = a_queue(forecast=True, standing_s=1.0, interactive_ttft_s=2.0, ttft_ratio=0.5)
+    enter(queue)
+    enter(queue)
+    assert enter(queue, 1.5, deadline=900.0).expires == 3.0
+
+
 def test_the_last_places_are_kept_for_a_tenant_that_holds_less() -> None:
     queue = a_queue(places_max=4, reserve_ratio=0.25, credit_tokens=100)
     enter(queue, tenant="quiet", now=0.0)

@@ -24,11 +24,12 @@ class Bench:
         self.records: list[RequestRecord] = []
         self.engine = PuppetEngine(lambda _: script)
         self.lifecycle = Lifecycle(lambda: True, retry_after_s=1.0)
-        lane = open_lane("m", self.engine, config=AdmissionConfig(), created=0, now=MONOTONIC)
+        config = AdmissionConfig()
+        self.lane = open_lane("m", self.engine, config=config, created=0, now=MONOTONIC)
         self.pipeline = Pipeline(
             lifecycle=self.lifecycle,
             replay=Replay(),
-            lanes=Lanes([lane]),
+            lanes=Lanes([self.lane]),
             hooks=(self.records.append,),
             now=MONOTONIC,
         )
@@ -109,3 +110,26 @@ async def test_a_deadline_that_passes_while_waiting_is_timed_out_not_expired() -
     await asyncio.gather(*readers, return_exceptions=True)
     assert bench.engine.held == 0
     assert {record.outcome for record in bench.records[1:]} == {Outcome.CANCELLED}
+
+
+async def test_the_place_is_given_back_before_the_end_is_told() -> None:
+    bench = Bench()
+    async with aclosing(bench.pipeline.complete(a_fresh_request())) as events:
+        async for event in events:
+            running = bench.lane.admission.load.running
+            assert running == (0 if isinstance(event, Finished) else 1), event
+
+
+async def test_lanes_are_pressed_while_somebody_waits_for_a_place() -> None:
+    bench = Bench("h")
+    lanes = Lanes([bench.lane])
+    assert not lanes.is_pressed()
+    readers = [asyncio.create_task(bench.read(a_fresh_request())) for _ in range(5)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert bench.lane.admission.load.waiting == 1
+    assert lanes.is_pressed()
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    assert not lanes.is_pressed()

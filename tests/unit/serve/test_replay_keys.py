@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -27,19 +26,6 @@ from tests.support.generations import (
     source_of,
     text_of,
 )
-
-
-@pytest.fixture
-async def made() -> Generations:
-    return Generations()
-
-
-@pytest.fixture
-async def replay() -> AsyncIterator[Replay]:
-    replay = Replay(ReplayConfig(poll_s=0.005))
-    yield replay
-    await replay.stop()
-    assert not list(replay.holdings())
 
 
 async def test_a_key_s_answer_is_replayed_with_its_first_name(

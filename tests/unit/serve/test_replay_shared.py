@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -34,19 +33,6 @@ def repeatable(name: str = "a", /, **facts: Any) -> Request:
 def reusing(name: str = "a", /, **facts: Any) -> Request:
     """Return a repeatable request that an answer made before may serve."""
     return repeatable(name, **({"reuse": REUSE} | facts))
-
-
-@pytest.fixture
-async def made() -> Generations:
-    return Generations()
-
-
-@pytest.fixture
-async def replay() -> AsyncIterator[Replay]:
-    replay = Replay()
-    yield replay
-    await replay.stop()
-    assert not list(replay.holdings())
 
 
 async def together(replay: Replay, made: Generations, *requests: Request) -> list[list[Event]]:
@@ -187,10 +173,10 @@ async def test_who_has_seen_a_part_ends_with_the_first_one_s_deadline(
     replay: Replay, made: Generations
 ) -> None:
     made.gate.clear()
-    hurried = repeatable("a", deadline=MONOTONIC() + 0.05)
+    hurried = repeatable("a", deadline=MONOTONIC() + 0.3)
     first = asyncio.create_task(outcome(replay.attach(hurried, made)))
     await eventually(lambda: made.held == 1)
-    later = repeatable("b", deadline=MONOTONIC() + 0.09)
+    later = repeatable("b", deadline=MONOTONIC() + 0.4)
     second = asyncio.create_task(outcome(replay.attach(later, made)))
     await asyncio.sleep(0)
     made.gate.set()

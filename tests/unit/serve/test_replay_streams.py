@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -19,19 +18,6 @@ from tests.support.generations import (
     source_of,
     text_of,
 )
-
-
-@pytest.fixture
-async def made() -> Generations:
-    return Generations()
-
-
-@pytest.fixture
-async def replay() -> AsyncIterator[Replay]:
-    replay = Replay(ReplayConfig(poll_s=0.005))
-    yield replay
-    await replay.stop()
-    assert not list(replay.holdings())
 
 
 async def test_an_answer_that_is_too_long_is_read_to_its_end_and_not_kept() -> None:

@@ -1,0 +1,23 @@
+"""What tests of replay begin with."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from forebay.serve.replay import Replay
+from forebay.serve.replay_config import ReplayConfig
+from tests.support.generations import Generations
+
+
+@pytest.fixture
+async def made() -> Generations:
+    return Generations()
+
+
+@pytest.fixture
+async def replay() -> AsyncIterator[Replay]:
+    """A replay in memory; at the test's end nothing is held."""
+    replay = Replay(ReplayConfig(poll_s=0.005))
+    yield replay
+    await replay.stop()
+    assert not list(replay.holdings())
