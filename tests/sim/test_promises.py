@@ -166,7 +166,8 @@ class TrustsTickets(PromiseBook):
 
     def redeem(self, wish: Wish, now: float, *, ticket: str | None = None) -> bool:
         entry = self._by_ticket.get(ticket or "")
-        return super().redeem(entry.wish if entry else wish, now, ticket=ticket)
+        whoever = Wish(entry[3], wish.digest) if entry else wish
+        return super().redeem(whoever, now, ticket=ticket)
 
 
 @pytest.mark.parametrize("kind", [ForgetsSizes, NeverGivesUp, TrustsTickets])

@@ -1,3 +1,4 @@
+import gc
 from typing import Any
 
 import pytest
@@ -63,6 +64,38 @@ def test_a_ticket_holds_for_a_changed_wish_but_not_for_another_tenant() -> None:
     ticket = book.promise(MINE, OFFER, 10.0).ticket
     assert not book.redeem(Wish("you", "c" * 64), 11.0, ticket=ticket)
     assert book.redeem(OTHER, 11.0, ticket=ticket)
+
+
+def test_of_equal_wishes_the_earliest_promise_is_redeemed_first() -> None:
+    book = a_book()
+    for _ in range(3):
+        book.promise(MINE, OFFER, 10.0)
+    assert [book.redeem(MINE, at) for at in (11.0, 11.2, 11.5, 12.0, 12.5)] == [
+        *(True, False, True, True, False)
+    ]
+
+
+def test_it_is_known_whether_a_wish_was_promised_something() -> None:
+    book = a_book()
+    book.promise(MINE, OFFER, 10.0)
+    book.promise(MINE, OFFER, 10.0)
+    assert (book.knows(MINE), book.knows(OTHER)) == (True, False)
+    assert not book.knows(Wish("you", MINE.digest))
+    assert book.redeem(MINE, 11.5)
+    assert book.knows(MINE)
+    assert book.redeem(MINE, 11.5)
+    assert not book.knows(MINE)
+
+
+def test_ten_thousand_promises_are_nothing_to_the_collector() -> None:
+    book = a_book(promises_max=10_000, horizon_s=1e6)
+    for number in range(10_000):
+        book.promise(Wish("me", f"{number:016x}"), OFFER, 10.0)
+    assert len(book) == 10_000
+    gc.collect()
+    assert not any(map(gc.is_tracked, book._by_ticket.values()))
+    assert not any(map(gc.is_tracked, book._by_wish.values()))
+    assert not any(map(gc.is_tracked, book._ending))
 
 
 def test_who_comes_too_early_is_told_the_same_moment() -> None:
