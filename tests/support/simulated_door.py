@@ -45,6 +45,8 @@ class Caller:
     completion_tokens: int
     back: bool = False
     """It was refused before, and comes back when it was told to."""
+    shed: bool = False
+    """It was refused unread."""
     outcome: str = "present"
     """`present`, `refused`, `displaced`, `expired` or `served`."""
     ticket: Ticket | None = None
@@ -81,6 +83,8 @@ class SimulatedDoor:
         shape: Shape,
         config: AdmissionConfig | None = None,
         limit: Limit | None = None,
+        *,
+        shedding: bool = False,
     ) -> None:
         self.dice = random.Random(seed)
         self.shape = shape
@@ -88,6 +92,9 @@ class SimulatedDoor:
         self.seen = Seen()
         self.now = 0.0
         self.slower = 1.0
+        self.shedding = shedding
+        self.showing = True
+        """Those who come back show their tickets."""
         self._numbers = itertools.count()
         self._steps = 0.0
         self._inside: dict[Ticket, Caller] = {}
@@ -139,6 +146,8 @@ class SimulatedDoor:
             deadline=self.now + stream.patience_s,
             tokens_max=256,
             seed=number,
+            body_bytes=4 * prompt + 150,
+            body_sign=number + 1,
         )
         tokens = self.dice.randint(*(stream.completion_tokens or self.shape.completion_tokens))
         return Caller(
@@ -148,6 +157,10 @@ class SimulatedDoor:
     def _arrive(self, caller: Caller) -> None:
         self.seen.callers.append(caller)
         try:
+            if self.shedding and caller.request.ticket is None and self.queue.storm.rages(self.now):
+                caller.shed = True
+                self.queue.storm.shed(caller.request, self.now)
+                caller.shed = False
             ticket = self.queue.offer(caller.request, self.now)
         except Overloaded as refusal:
             self._refused(caller, "refused", refusal)
@@ -167,10 +180,19 @@ class SimulatedDoor:
             at = self.now + refusal.retry_after_s + self.dice.uniform(0.0, 0.05)
             patience_s = caller.stream.patience_s
             request = replace(
-                caller.request, received=at, deadline=at + patience_s, ticket=refusal.ticket
+                caller.request,
+                received=at,
+                deadline=at + patience_s,
+                ticket=refusal.ticket if self.showing else None,
             )
             again = replace(
-                caller, request=request, back=True, outcome="present", ticket=None, first=None
+                caller,
+                request=request,
+                back=True,
+                shed=False,
+                outcome="present",
+                ticket=None,
+                first=None,
             )
             heapq.heappush(self._coming, (at, next(self._numbers), again))
 

@@ -182,6 +182,10 @@ class Request:
     reuse: Reuse = NO_REUSE
     ticket: str | None = None
     """A promise of an earlier refusal, sent back by the client."""
+    body_bytes: int = 0
+    """How long its body was; 0 where there is none."""
+    body_sign: int = 0
+    """What tells this body from others within this process; 0 where there is none."""
     made: tuple[Made, ...] = ()
     """Per choice, what a lost worker made; empty: begin at the beginning."""
 

@@ -137,6 +137,9 @@ class Connection(HttpToolsProtocol):
         """Let a whole answer go, and serve what waits behind it, or wait for more."""
         self.transport.flush()  # type: ignore[attr-defined]  # it is our cork
         self.server_state.total_requests += 1
+        if self._served is not None:
+            # They would hold each other until the collector comes by: ten objects per request.
+            self._served.scope["extensions"] = {}
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

@@ -23,6 +23,7 @@ from forebay.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH, Completes, OpenAI
 from forebay.gateway.ops import Exposition, Operations, Reply
 from forebay.gateway.problems import WrongMethod
+from forebay.gateway.shedding import Shedding
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
 from forebay.serve.ledger import Ledger
@@ -75,7 +76,7 @@ class Gateway:
         openai = OpenAI(
             pipeline=self.pipeline,
             lanes=self.lanes,
-            now=self.now,
+            shedding=Shedding(self.lifecycle, self.config, self.cache),
             config=self.config,
             cache=self.cache,
         )
@@ -179,6 +180,7 @@ class Gateway:
             outcome=error.outcome,
             status=error.status,
             timeline=Timeline(received=exchange.received, ended=self.now()),
+            request=exchange.request,
             error=error.message,
         )
         page = not exchange.counted  # pages that answer are no requests; one that fails is

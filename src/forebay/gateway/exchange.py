@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, Self
 
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, Outcome, ServingError
-from forebay.core.request import RequestId
+from forebay.core.request import Request, RequestId
 from forebay.gateway.config import GatewayConfig
 from forebay.serve.strike import Strike
 
@@ -85,6 +85,8 @@ class Exchange:
         "_held_bytes",
         "_receive",
         "_send",
+        "body_bytes",
+        "body_sign",
         "closing",
         "counted",
         "headers",
@@ -95,6 +97,7 @@ class Exchange:
         "path",
         "piped",
         "received",
+        "request",
         "started",
     )
 
@@ -115,12 +118,15 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._config = config
-        # The whole mutable state.  `model`: the served name, once it is known.  `piped`: the
-        # pipeline has the request and will write its record.  `started`: the status line is
-        # sent.  `closing`: the connection ends with this answer.  `counted`: the ledger knows of
-        # it.  `_cut`: what ends a write that waits for too long.  `_held`: bytes that
-        # go out with the next write.
+        # The whole mutable state.  `model`: the served name, once it is known.  `body_bytes` and
+        # `body_sign`: the body's length, and what tells it from others.  `request`: what was asked
+        # by one that is turned away before the pipeline has it.  `piped`: the pipeline has the
+        # request and will write its record.  `started`: the status line is sent.  `closing`: the
+        # connection ends with this answer.  `counted`: the ledger knows of it.  `_cut`: what ends a
+        # write that waits for too long.  `_held`: bytes that go out with the next write.
         self.model = ""
+        self.body_bytes = self.body_sign = 0
+        self.request: Request | None = None
         self.piped = False
         self.counted = False
         self.closing = False
@@ -131,6 +137,11 @@ class Exchange:
 
     async def body(self) -> bytes:
         """Return the request's body; raises Invalid with 408, 413 or 415, or ClientGone."""
+        body = await self._received()
+        self.body_bytes, self.body_sign = len(body), hash((self.path, body))
+        return body
+
+    async def _received(self) -> bytes:
         self._check_type()
         length = self.headers.get(b"content-length", b"0")
         large = not length.isdigit() or int(length[:20]) > self._config.body_bytes_max

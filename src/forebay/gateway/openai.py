@@ -9,7 +9,6 @@ from typing import Final, Protocol
 import msgspec
 
 from forebay import __version__
-from forebay.core.clock import Clock
 from forebay.core.errors import Gone, Invalid
 from forebay.core.request import (
     NO_REUSE,
@@ -34,6 +33,7 @@ from forebay.gateway.ops import Reply
 from forebay.gateway.parameters import Surface
 from forebay.gateway.reading import Reader
 from forebay.gateway.schemas import Call, ChatCall, TextCall
+from forebay.gateway.shedding import Shedding
 from forebay.gateway.sse import CACHE_HEADER, EventStream
 from forebay.gateway.wishes import Wishes, last_event_id, tenant, wishes
 from forebay.serve.cache import CacheConfig
@@ -80,14 +80,14 @@ class OpenAI:
         *,
         pipeline: Completes,
         lanes: Lanes,
-        now: Clock,
+        shedding: Shedding,
         config: GatewayConfig,
         cache: CacheConfig,
     ) -> None:
         """Serve the models of `lanes` through `pipeline`."""
         self._pipeline = pipeline
         self._lanes = lanes
-        self._now = now
+        self._shedding = shedding
         self._config = config
         self._cache = cache
         self._chat_reader = Reader(ChatCall)
@@ -98,9 +98,10 @@ class OpenAI:
     async def chat(self, exchange: Exchange) -> None:
         """Answer `POST /v1/chat/completions`."""
         call = self._chat_reader.read(await exchange.body())
-        exchange.model = self._lanes.find(call.model).name
-        offer = self._offer(call.model)
+        lane = self._lanes.find(call.model)
+        exchange.model, offer = lane.name, self._offer(lane)
         warnings = offer.chat.check(call)
+        self._shedding.check(exchange, call, lane, tokens_max=offer.converter.tokens_max(call))
         prompt = offer.converter.chat(call)  # it bounds the messages
         warnings += parameters.message_warnings(call.messages)
         await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
@@ -108,9 +109,10 @@ class OpenAI:
     async def text(self, exchange: Exchange) -> None:
         """Answer `POST /v1/completions`."""
         call = self._text_reader.read(await exchange.body())
-        exchange.model = self._lanes.find(call.model).name
-        offer = self._offer(call.model)
+        lane = self._lanes.find(call.model)
+        exchange.model, offer = lane.name, self._offer(lane)
         warnings = offer.text.check(call)
+        self._shedding.check(exchange, call, lane, tokens_max=offer.converter.tokens_max(call))
         prompt = offer.converter.prompt(call)
         await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
 
@@ -195,6 +197,8 @@ class OpenAI:
             repeatable=repeatable,
             reuse=self._reuse(wished, repeatable=repeatable),
             ticket=wished.ticket,
+            body_bytes=exchange.body_bytes,
+            body_sign=exchange.body_sign,
         )
 
     def _reuse(self, wished: Wishes, *, repeatable: bool) -> Reuse:
@@ -205,8 +209,7 @@ class OpenAI:
             return wished.reuse
         return _REUSE if repeatable or self._cache.scope == "all" else NO_REUSE
 
-    def _offer(self, model: str) -> Offer:
-        lane = self._lanes.find(model)
+    def _offer(self, lane: Lane) -> Offer:
         offer = self._offers.get(lane.name)
         info = lane.engine.info  # a worker that was replaced may bring another
         if offer is None or (offer.info is not info and offer.info != info):

@@ -54,6 +54,13 @@ class AdmissionConfig:
         maximum=3600.0,
         live=True,
     )
+    storm_per_s: int = knob(
+        100,
+        "From so many refusals a second like requests of a tenant are refused unread; 0: never.",
+        minimum=0,
+        maximum=1_000_000,
+        live=True,
+    )
     standing_s: float = knob(
         1.0,
         "A queue not empty for so long only delays: who comes then waits at most its class's TTFT.",

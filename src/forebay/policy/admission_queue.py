@@ -37,11 +37,12 @@ from forebay.core.record import Holding
 from forebay.core.request import Priority, Request
 from forebay.policy.admission_config import AdmissionConfig
 from forebay.policy.fair_share import FairShare, cost_of, parse_weights
-from forebay.policy.forecast import Crowd, Expectation
+from forebay.policy.forecast import Crowd
 from forebay.policy.limit import Limit, sample_of
 from forebay.policy.outlook import Outlook
 from forebay.policy.reserve import Reserve
 from forebay.policy.standing import Standing
+from forebay.policy.storm import Storm
 from forebay.policy.ticket import Place, Ticket
 from forebay.policy.waiting_line import WaitingLine
 
@@ -54,9 +55,6 @@ _HOPELESS: Final = (
     "The request could not be finished before its deadline even if it had the server to itself. "
     "Give it more time, or ask for fewer tokens."
 )
-_ALIKE_S: Final = 0.02
-"""Who comes so soon after one that was refused, and is like it, is expected to fare like it: at
-50 times the capacity, 45 of 46 forecasts would say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,8 @@ class AdmissionQueue:
         self._adopt(config)
         weights = parse_weights(config.tenant_weights)
         # The whole mutable state: what runs, who waits in each class, who was displaced since the
-        # last `settle`, how often batch was overtaken, when somebody expires next, when something
-        # was last learned, and who was refused since somebody left.
+        # last `settle`, how often batch was overtaken, when somebody expires next, and when
+        # something was last learned.
         self._running: dict[Ticket, None] = {}
         self._taken = 0
         self._interactive, self._batch = (
@@ -96,17 +94,18 @@ class AdmissionQueue:
         self._overtaken = 0
         self._expires_next = math.inf
         self._learned, self._lessons = 0.0, _LESSONS_MAX
-        self._refused: Ticket | None = None
         self._numbers = itertools.count()
         self._standing = Standing(config.standing_s)
         self._limit = limit
         self._reserve = Reserve(self._interactive.share.weight, tenants_max=config.tenants_max)
         self.outlook: Final = Outlook(config)
+        self.storm: Final = Storm(config, self.outlook.promises)
 
     def reconfigure(self, config: AdmissionConfig) -> None:
         """Hold those who come from now on to what is live in `config`; who waits, waits on."""
         self._adopt(config)
         self.outlook.reconfigure(config)
+        self.storm.reconfigure(config)
 
     def _adopt(self, config: AdmissionConfig) -> None:
         self._config = config
@@ -165,7 +164,7 @@ class AdmissionQueue:
             self._learn(ticket, taken, now)
         if ticket.place is not Place.GONE:
             ticket.place = Place.GONE
-            self._refused = None
+            self.storm.left()
         assert self._taken >= 0
 
     def began(self, ticket: Ticket) -> None:
@@ -207,15 +206,15 @@ class AdmissionQueue:
         expires = min(due, now + self._patience_s(request, now))
         ticket = Ticket(request, now, expires, due, next(self._numbers))
         ticket.promised = self.outlook.came_back(ticket, now)
-        ticket.expected = self._expect(ticket, now)
+        told = self.storm.expected(ticket, now)
+        ticket.expected = told or self.outlook.expect(ticket, self._crowd(ticket, now))
         objection = self.outlook.objection(ticket, now)
         if objection is not None and self.outlook.is_hopeless(ticket, now):
             raise DeadlineExceeded(_HOPELESS)
         if objection is not None:
-            self._refused = ticket
-            raise self._refusal(ticket, objection, now)
+            raise self._refused(ticket, objection, now)
         if self._is_full(ticket) and not self._displace_for(ticket, now):
-            raise self._refusal(ticket, self._full(), now)
+            raise self._refused(ticket, self._full(), now)
         if not self._waiting:
             self._charge_running()
         self._line(request).add(ticket)
@@ -223,12 +222,6 @@ class AdmissionQueue:
         self._standing.filled(now)
         self._expires_next = min(self._expires_next, expires)
         return ticket
-
-    def _expect(self, ticket: Ticket, now: float) -> Expectation | None:
-        last = self._refused
-        if last is not None and now - last.since < _ALIKE_S and last.is_like(ticket):
-            return last.expected
-        return self.outlook.expect(ticket, self._crowd(ticket, now))
 
     def _patience_s(self, request: Request, now: float) -> float:
         if not self._standing.at(now):
@@ -291,6 +284,12 @@ class AdmissionQueue:
         found.refusal = self._refusal(found, self._full(), now)
         self._displaced.append(found)
         return True
+
+    def _refused(self, ticket: Ticket, why: str, now: float) -> Overloaded:
+        """Return what one is told that does not get in; who is like it will be told the same."""
+        refusal = self._refusal(ticket, why, now)
+        self.storm.refused(ticket, refusal.message, now)
+        return refusal
 
     def _refusal(self, ticket: Ticket, why: str, now: float) -> Overloaded:
         retry_after_s, name = self._come_back(ticket, now)

@@ -13,7 +13,7 @@ from forebay.policy.fair_share import cost_of
 from forebay.policy.forecast import Crowd, Departure, Expectation, Forecast, Work, prompt_bytes
 from forebay.policy.pace import Pace
 from forebay.policy.promises import Offer, PromiseBook, Wish
-from forebay.policy.ticket import Ticket
+from forebay.policy.ticket import Ticket, wish_of
 
 
 class Outlook:
@@ -127,7 +127,7 @@ class Outlook:
         wait_s = expected.wait_s + expected.backlog_s
         if now + _service_s(ticket) > ticket.request.deadline:
             return max(wait_s, gap_s), None  # a place alone would not help it
-        offer = Offer(wait_s=wait_s, gap_s=gap_s, size=ticket.size)
+        ticket.offer = offer = Offer(wait_s=wait_s, gap_s=gap_s, size=ticket.size)
         shown = ticket.request.ticket
         promise = self.promises.promise(_wish(ticket), offer, now, ticket=shown)
         return max(promise.at - now, 0.0), promise.ticket
@@ -172,12 +172,5 @@ _COMPLETION_UNKNOWN: Final = 64
 
 def _wish(ticket: Ticket) -> Wish:
     if ticket.wish is None:
-        # A promise is known by its own process only, so Python's hash will do: refusals are many,
-        # and SHA-256 of the whole request was a quarter of what one costs.
-        request = ticket.request
-        sign = hash((request.route, request.model, request.prompt, request.sampling))
-        ticket.wish = Wish(request.tenant, f"{sign & _HASH_BITS:016x}")
+        ticket.wish = wish_of(ticket.request)
     return ticket.wish
-
-
-_HASH_BITS: Final = 2**64 - 1

@@ -3,12 +3,13 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from forebay.core.errors import Overloaded
 from forebay.core.record import Holding
 from forebay.core.request import Finished, Request
 from forebay.policy.forecast import Expectation
-from forebay.policy.promises import Wish
+from forebay.policy.promises import Offer, Wish
 
 
 class Place(enum.Enum):
@@ -54,6 +55,8 @@ class Ticket:
     expected: Expectation | None = None
     """What was expected of it when it came; None where it could run at once."""
     wake: Callable[[], None] = _nobody
+    offer: Offer | None = None
+    """What it was promised something by, where it was refused."""
     refusal: Overloaded | None = None
     """Why it went without having waited too long: another had a better right to wait."""
     finished: Finished | None = None
@@ -79,17 +82,6 @@ class Ticket:
         """
         return (not self.promised, self.due, self.number)
 
-    def is_like(self, other: "Ticket") -> bool:
-        """Whether another is to be expected to fare like this one."""
-        mine, theirs = self.request, other.request
-        return (
-            mine.tenant == theirs.tenant
-            and mine.priority is theirs.priority
-            and self.promised is other.promised
-            and mine.sampling.choices == theirs.sampling.choices
-            and mine.sampling.tokens_max == theirs.sampling.tokens_max
-        )
-
     def holding(self, kind: str) -> Holding:
         """Return it as a line of the ledger."""
         waits = self.place is Place.WAITING
@@ -101,3 +93,19 @@ class Ticket:
             since=self.since if waits else self.admitted,
             expires=self.expires if waits else self.request.deadline,
         )
+
+
+def wish_of(request: Request) -> Wish:
+    """Return by what a request is known that comes back without its ticket.
+
+    By its body where there is one: it is known before the request is read.  A promise is known by
+    its own process only, so Python's hash will do: refusals are many, and SHA-256 of the whole
+    request was a quarter of what one costs.
+    """
+    sign = request.body_sign or hash(
+        (request.route, request.model, request.prompt, request.sampling)
+    )
+    return Wish(request.tenant, f"{sign & _HASH_BITS:016x}")
+
+
+_HASH_BITS: Final = 2**64 - 1

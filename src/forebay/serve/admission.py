@@ -32,6 +32,15 @@ class Admission:
         book = self._queue.outlook.promises
         return {"made": book.made, "redeemed": book.redeemed, "missed": book.missed}
 
+    @property
+    def in_storm(self) -> bool:
+        """Whether refusals are so many that most had better cost little."""
+        return self._queue.storm.rages(self._now())
+
+    def shed(self, request: Request) -> None:
+        """Raise Overloaded for a request that need not be read; see `policy/storm.py`."""
+        self._queue.storm.shed(request, self._now())
+
     def holdings(self) -> Iterator[Holding]:
         """Yield every place that is held or waited for."""
         return self._queue.holdings()

@@ -8,6 +8,7 @@ from forebay.core.errors import Overloaded, QueueTimeout
 from forebay.core.request import EngineTiming, Finished, Priority, Usage
 from forebay.policy.admission_config import AdmissionConfig
 from forebay.policy.admission_queue import AdmissionQueue
+from forebay.policy.forecast import Crowd, Expectation
 from forebay.policy.limit import FixedLimit
 from forebay.policy.ticket import Place, Ticket
 from tests.support.requests import a_request
@@ -262,17 +263,23 @@ def test_what_is_held_and_waited_for_is_in_the_ledger() -> None:
     assert place.expires == 90.0
 
 
-def test_who_comes_just_after_one_that_was_refused_is_refused_by_the_same_forecast() -> None:
+def test_who_comes_just_after_one_that_was_refused_is_refused_by_the_same_forecast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     queue = practised(interactive_ttft_s=2.0, ttft_ratio=1.0)
     for _ in range(2):
         enter(queue, 20.0, received=20.0)
-    refused(queue, "first", 20.0)
-    first = queue._refused
-    refused(queue, "second", 20.01)
-    assert first is not None
-    assert queue._refused is not first
-    assert queue._refused is not None
-    assert queue._refused.expected is first.expected
+    forecast = queue.outlook.expect
+    asked = []
+
+    def noted(ticket: Ticket, crowd: Crowd) -> Expectation | None:
+        asked.append(ticket.since)
+        return forecast(ticket, crowd)
+
+    monkeypatch.setattr(queue.outlook, "expect", noted)
+    for after_s in (0.0, 0.01, 0.019, 0.021, 0.03):
+        refused(queue, f"after {after_s}", 20.0 + after_s)
+    assert asked == [20.0, 20.021], "a forecast served for longer than a moment, or not at all"
 
 
 def test_another_class_or_a_departure_asks_for_a_forecast_of_its_own() -> None:
