@@ -7,6 +7,7 @@ from typing import NewType, Protocol
 
 from forebay.core.errors import EngineError
 from forebay.core.request import Events, FinishReason, Message, Request, Sampling, TokenId
+from forebay.policy.step_costs import StepCosts
 
 SequenceId = NewType("SequenceId", int)
 
@@ -57,6 +58,8 @@ class EngineInfo:
     """Token ids are in [0, vocabulary_size); 0: not checked."""
     resumable: frozenset[Feature] = frozenset()
     """Features with which it goes on in the middle of an answer that a lost one began."""
+    costs: StepCosts | None = None
+    """What a step costs, measured while loading; None where that is not known."""
     detail: str = ""
     """One line for the person who started it: precision, threads, memory."""
 

@@ -7,7 +7,6 @@ could.  Its metrics are only refreshed by a step that schedules something, so se
 counted here.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
 from forebay.engines.kv_memory import KvPlan, KvShape, KvWish, plan_kv
 from forebay.engines.machine import read_machine
+from forebay.engines.openvino_costs import measure
 from forebay.engines.openvino_generation import check_prompt, generation_config
 
 _LIBRARY_BYTES: Final = 400 << 20
@@ -35,9 +35,8 @@ _LIBRARY_BYTES: Final = 400 << 20
 _WEIGHTS_FACTOR: Final = 1.5
 """Weights are packed into the kernels' own order while they are loaded."""
 
-_MEASURED_TOKENS: Final = 64
-_STRIDE: Final = 7_919
-"""A prime, so that the tokens differ."""
+_MEASURED_IDS: Final = 1_000
+"""The library's ids below it were used while measuring."""
 _STEP_FACTOR_SHORT: Final = 3.0
 """A step of a full batch of short sequences, in chunks: 2.4 measured, on a busy machine."""
 _STEP_FACTOR_LONG: Final = 24.0
@@ -116,11 +115,17 @@ class OpenVinoStepEngine:
         self._tokenizer = ModelTokenizer.load(folder)
         threads = config.threads or machine.processors
         self._pipeline, precision = _load(config, self._plan, folder, threads=threads)
-        chunk_s = _chunk_s(self._pipeline, manifest.vocabulary_size, config.batched_tokens_max)
+        measured = measure(
+            self._pipeline,
+            vocabulary_size=manifest.vocabulary_size,
+            sequences_max=min(config.sequences_running_max, self._plan.blocks // 2),
+            tokens_max=min(config.batched_tokens_max, self._plan.tokens // 4),
+        )
+        chunk_s = measured.token_s * config.batched_tokens_max
         self._ends = frozenset(manifest.eos_token_ids)
         self._sequences: dict[SequenceId, _Sequence] = {}
         self._abort_pending = False
-        self._library_id = 2
+        self._library_id = _MEASURED_IDS
         self._tokens_made = 0
         self._info = EngineInfo(
             name="openvino",
@@ -134,6 +139,7 @@ class OpenVinoStepEngine:
             resumable=_RESUMABLE,
             step_s_max=max(config.step_s_max, _STEP_FACTOR_LONG * chunk_s),
             step_s_short=_STEP_FACTOR_SHORT * chunk_s,
+            costs=measured.costs,
             kv_bytes=self._plan.bytes,
             kv_tokens_max=self._plan.tokens,
             vocabulary_size=manifest.vocabulary_size,
@@ -293,30 +299,6 @@ def _load(config: OpenVinoConfig, plan: KvPlan, folder: Path, *, threads: int) -
     }
     pipeline = openvino_genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", properties)
     return pipeline, precision
-
-
-def _chunk_s(pipeline: Any, vocabulary_size: int, chunk_tokens: int) -> float:  # noqa: ANN401 - the library's
-    """Compute a part of a chunk; return how long a whole one takes, in seconds.
-
-    On a busy machine it is told by the processor's time, of which there is not more.
-    """
-    import numpy as np  # noqa: PLC0415 - heavy
-    import openvino  # noqa: PLC0415 - heavy
-    import openvino_genai  # noqa: PLC0415 - heavy
-
-    generation = openvino_genai.GenerationConfig()
-    generation.max_new_tokens = 1
-    size, spent_s = min(_MEASURED_TOKENS, chunk_tokens), 0.0
-    for library_id, offset in enumerate((0, 1)):  # the first time, kernels are made
-        token_ids = (np.arange(size, dtype=np.int64) * _STRIDE + offset) % vocabulary_size
-        wall, processor = time.monotonic(), time.process_time()
-        prompt = openvino.Tensor(token_ids[np.newaxis])
-        handle = pipeline.add_request(library_id, prompt, generation)
-        while pipeline.has_non_finished_requests():
-            pipeline.step()
-        handle.read()
-        spent_s = min(time.monotonic() - wall, time.process_time() - processor)
-    return spent_s * chunk_tokens / size
 
 
 def _make(config: OpenVinoConfig, folder: Path | None) -> OpenVinoStepEngine:

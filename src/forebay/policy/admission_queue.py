@@ -42,6 +42,7 @@ from forebay.policy.limit import Limit, sample_of
 from forebay.policy.outlook import Outlook
 from forebay.policy.reserve import Reserve
 from forebay.policy.standing import Standing
+from forebay.policy.step_costs import StepCosts
 from forebay.policy.storm import Storm
 from forebay.policy.ticket import Place, Ticket
 from forebay.policy.waiting_line import WaitingLine
@@ -55,6 +56,8 @@ _HOPELESS: Final = (
     "The request could not be finished before its deadline even if it had the server to itself. "
     "Give it more time, or ask for fewer tokens."
 )
+_LATE_RATIO: Final = 1.25
+"""How much later than its class's time to first token one may be that was let in to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,10 @@ class Load:
 class AdmissionQueue:
     """The requests of one lane that run or wait, and the rule by which they move."""
 
-    def __init__(self, config: AdmissionConfig, limit: Limit) -> None:
-        """Let `limit` run, and as many wait as `config` says.
+    def __init__(
+        self, config: AdmissionConfig, limit: Limit, costs: StepCosts | None = None
+    ) -> None:
+        """Let `limit` run, and as many wait as `config` says; a step costs `costs`, if known.
 
         Raises ValueError for tenant weights that cannot be read.
         """
@@ -98,7 +103,7 @@ class AdmissionQueue:
         self._standing = Standing(config.standing_s)
         self._limit = limit
         self._reserve = Reserve(self._interactive.share.weight, tenants_max=config.tenants_max)
-        self.outlook: Final = Outlook(config)
+        self.outlook: Final = Outlook(config, costs, limit.current)
         self.storm: Final = Storm(config, self.outlook.promises)
 
     def reconfigure(self, config: AdmissionConfig) -> None:
@@ -228,20 +233,29 @@ class AdmissionQueue:
             return math.inf
         ratio = self._config.ttft_ratio
         if self._config.forecast:
-            # A little more than the door expects of anybody, or each error would end a wait.
-            ratio = (ratio + max(ratio, 1.0)) / 2
+            # More than the door expects of anybody, or each error would end a wait: being served
+            # a little late is better than having waited in vain.
+            ratio = _LATE_RATIO * max(ratio, 1.0)
         return self._config.ttft_s(request.priority) * ratio
 
     def _crowd(self, ticket: Ticket, now: float) -> Crowd:
         limit = self._limit.current
         kept = self._is_kept(ticket.size, (ticket.request.tenant,), now)
+        ahead = self._places_ahead(ticket, now)
         return Crowd(
             places=limit - int(limit * self._config.reserve_ratio) if kept else limit,
             taken=self._taken,
-            ahead=self._places_ahead(ticket, now),
+            ahead=ahead,
             promised=0.0 if ticket.promised else self.outlook.flow(ticket.request, now),
             backlog=self.outlook.backlog(),
+            held_s=self._held_s(int(ahead) + self._taken - limit, now),
         )
+
+    def _held_s(self, before: int, now: float) -> float:
+        """Return how long the place is held that comes free after so many others."""
+        for ticket in itertools.islice(self._running, max(0, before), None):
+            return now - ticket.admitted
+        return math.inf
 
     def _places_ahead(self, ticket: Ticket, now: float) -> float:
         """Return the places that those will take who wait and would go first."""

@@ -6,7 +6,7 @@ expected, and the weight of the newest grows while errors keep the same sign (th
 signal of Trigg and Leach: smoothed error over smoothed absolute error).
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 _SHARE: Final = 0.04
 """Weight of the newest observation at rest; with the limit below, one moves a mean by < 10 %."""
@@ -24,6 +24,8 @@ _EAGER_SHARE: Final = 0.1
 """The same while little is known: two observations make a slope, and mostly a wrong one."""
 _STEEP: Final = 0.98
 """The slope's largest share of level / middle: 1 is a line through the origin."""
+_MEASURED: Final = 8
+"""What was measured on purpose counts for as many observations."""
 _VARIED_MIN: Final = 1e-3
 """Below this variance, relative to the middle squared, all x are alike: the slope stays."""
 
@@ -33,10 +35,10 @@ class _Weight:
 
     __slots__ = ("_bias", "_spread", "count", "signal")
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 0) -> None:
         # The whole mutable state: how many were seen, their smoothed error and its smoothed
         # size, and the tracking signal: 0 while errors go both ways, towards 1 while they agree.
-        self.count = 0
+        self.count = count
         self._bias = 0.0
         self._spread = 0.0
         self.signal = 0.0
@@ -77,6 +79,63 @@ class Mean:
     def expect(self, unknown: float) -> float:
         """Return the mean, or `unknown` while there is none."""
         return unknown if self.value is None else self.value
+
+
+class Line(Protocol):
+    """A fit of y by x, for x, y >= 0."""
+
+    @property
+    def middle(self) -> float | None:
+        """The x around which it is known best; None while nothing is known."""
+
+    def learn(self, x: float, y: float) -> None:
+        """Note an observation."""
+
+    def expect(self, x: float, unknown: float) -> float:
+        """Return y at x, or `unknown` while nothing is known."""
+
+
+class Span:
+    """A line that was measured at both ends, and follows what is seen at each.
+
+    Hours at one end say next to nothing of the other: a lane that was never more than a tenth
+    full does not forget what it was found to do when full.
+    """
+
+    __slots__ = ("_first", "_high", "_last", "_low", "_weights")
+
+    def __init__(self, low: tuple[float, float], high: tuple[float, float]) -> None:
+        """Begin with two points (x, y), as far apart as x will be."""
+        self._first, self._last = low[0], high[0]
+        # The whole mutable state: y at both ends, and how much the newest observation counts.
+        self._low, self._high = low[1], high[1]
+        self._weights = _Weight(_MEASURED), _Weight(_MEASURED)
+
+    @property
+    def middle(self) -> float | None:
+        """The upper end: it was measured there, too."""
+        return self._last
+
+    def learn(self, x: float, y: float) -> None:
+        """Note an observation; neither may be negative."""
+        expected, share = self.expect(x, 0.0), self._share(x)
+        if expected <= 0.0:
+            return
+        error = min(y / expected, _CLIP) - 1.0
+        error *= self._weights[round(share)].next(error)
+        self._low *= 1.0 + (1.0 - share) * error
+        self._high *= 1.0 + share * error
+
+    def expect(self, x: float, unknown: float) -> float:  # noqa: ARG002 - the protocol's
+        """Return y at x; beyond its ends it goes on as it is there."""
+        share = self._share(x)
+        return self._low * (1.0 - share) + self._high * share
+
+    def _share(self, x: float) -> float:
+        """Return where x lies between the ends, from 0 to 1."""
+        if self._last <= self._first:
+            return 1.0
+        return min(max((x - self._first) / (self._last - self._first), 0.0), 1.0)
 
 
 class Trend:

@@ -18,11 +18,13 @@ A forecast that knows nothing says None, and who is told None refuses nobody.  E
 and each `expect` costs the same however many requests there are.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from forebay.core.request import Chat, Prompt, Text, TokenIds
-from forebay.policy.estimate import Mean, Trend
+from forebay.policy.estimate import Line, Mean, Span, Trend
+from forebay.policy.step_costs import StepCosts
 
 _BYTES_PER_TOKEN: Final = 4.0
 """English text, until the model's own ratio is known."""
@@ -35,6 +37,12 @@ _DOUBT_TOKENS: Final = 1024.0
 mostly the step that they shared, says little about many."""
 _CAUTION_MAX: Final = 2.0
 """How many times slower than it seems a lane may be that was never seen full."""
+_USUAL_TOKENS: Final = 64.0
+"""Of a prompt and of an answer, until some are known."""
+_CHUNK_TOKENS: Final = 512.0
+"""So many tokens were read when it was measured what reading them costs."""
+_SURE: Final = 8
+"""Measured on purpose, that counts for more than what one request suggests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,8 @@ class Crowd:
     """Places per second promised to others in the time to come (`PromiseBook.flow`)."""
     backlog: float = 0.0
     """Prompt tokens of others that are to be prefilled before (`Forecast.backlog`)."""
+    held_s: float = math.inf
+    """How long the place that it would get has been held by now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +115,31 @@ class Forecast:
         # The whole mutable state: what was learned.
         self._held = Mean()  # seconds a place is held
         self._held_tokens = Mean()  # the same, in tokens that are made meanwhile
-        self._first_token = Trend()  # seconds from admission to first token, by prompt tokens
+        self._first_token: Line = Trend()  # seconds from admission to first token, by prompt tokens
         self._behind = Mean()  # seconds more, where others' prompts are before it
         self._behind_tokens = Mean()  # the tokens of those prompts
         self.backlog = 0.0  # prompt tokens of those let in that have no token yet
-        self._per_token = Trend()  # seconds per further token, by places taken
+        self._per_token: Line = Trend()  # seconds per further token, by places taken
         self._prompt = Trend()  # tokens by bytes
         self._completion = Mean()  # tokens, whatever was asked for
         self._by_tokens_max: dict[int, Mean] = {}  # tokens, by the magnitude of `tokens_max`
+
+    def assume(self, costs: StepCosts, places: int) -> None:
+        """Begin with what a step costs, for requests of a usual size, until some have left."""
+        tokens, read_s = _USUAL_TOKENS, costs.read_s
+        # While as many come as go, each step reads a token of a prompt for each that it makes.
+        each_s = costs.sequence_s + read_s
+        self._per_token = Span(
+            (1.0, costs.step_s + each_s), (places, costs.step_s + places * each_s)
+        )
+        self._first_token = Span(
+            (1.0, costs.step_s + read_s), (_CHUNK_TOKENS, costs.step_s + _CHUNK_TOKENS * read_s)
+        )
+        for _ in range(_SURE):
+            self._behind.learn(_CHUNK_TOKENS * read_s)
+            self._behind_tokens.learn(_CHUNK_TOKENS)
+        self._completion.learn(tokens)
+        self._held_tokens.learn(tokens)
 
     def prompt_tokens(self, prompt: Prompt) -> float:
         """Guess how many tokens a prompt has; exact where the client sent token ids."""
@@ -154,6 +181,9 @@ class Forecast:
         # Of each place that comes free, the promised share goes to those who come back for it.
         departures /= max(_LEFT_MIN, 1.0 - crowd.promised * gap_s)
         wait_s = departures * gap_s
+        if departures:
+            # Of those who began together nobody leaves for a while, whatever the law says.
+            wait_s = max(wait_s, gap_s * crowd.places - crowd.held_s)
         taken = min(crowd.places, crowd.taken + crowd.ahead + size)
         # What is prefilled meanwhile, those who are let in before bring again.
         backlog_s = crowd.backlog * self._backlog_token_s()

@@ -13,18 +13,21 @@ from forebay.policy.fair_share import cost_of
 from forebay.policy.forecast import Crowd, Departure, Expectation, Forecast, Work, prompt_bytes
 from forebay.policy.pace import Pace
 from forebay.policy.promises import Offer, PromiseBook, Wish
+from forebay.policy.step_costs import StepCosts
 from forebay.policy.ticket import Ticket, wish_of
 
 
 class Outlook:
     """One lane's expectations and promises."""
 
-    def __init__(self, config: AdmissionConfig) -> None:
-        """Know nothing yet."""
+    def __init__(self, config: AdmissionConfig, costs: StepCosts | None, places: int) -> None:
+        """Know what a step costs with up to `places` sequences, or nothing yet."""
         self._config = config
         self._foresees = config.forecast
         # The whole mutable state lies in these three.
         self._forecast = Forecast()
+        if costs is not None:
+            self._forecast.assume(costs, places)
         self.pace = Pace()
         self.promises = PromiseBook(
             promises_max=config.promises_max,

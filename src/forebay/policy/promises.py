@@ -91,6 +91,7 @@ class PromiseBook:
         self._by_ticket: dict[str, _Entry] = {}
         self._by_wish: dict[str, _Entry | list[_Entry]] = {}
         self._by_tenant: Counter[str] = Counter()  # places
+        self._latest = 0.0  # the last moment that was promised
         self.share = 1.0
         self.made = 0
         self.redeemed = 0
@@ -116,7 +117,9 @@ class PromiseBook:
         places = self._by_tenant[wish.tenant] + offer.size
         too_many = places * gap_s > self._tenant_s_max
         if at >= until or too_many or len(self._ending) >= self._promises_max:
-            return Promise(at=min(at, until), ticket=None)
+            # Not booked, so there is no use in coming before those who were promised something.
+            return Promise(at=min(max(at, self._latest), until), ticket=None)
+        self._latest = max(self._latest, at)
         self._room.take(at, offer.size, gap_s)
         self.made += 1
         name = f"{self.made:x}-{wish.digest[:_DIGEST_KEPT]}"

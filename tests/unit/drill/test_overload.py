@@ -26,8 +26,13 @@ def made(*samples: Sent) -> Made:
 
 
 def test_goodput_counts_what_was_served_well_within_the_window() -> None:
-    samples = [served(1.0), served(1.5, ttft_s=3.0), refused(2.0), served(9.95)]
+    samples = [served(1.0), served(1.5, ttft_s=3.0), refused(2.0), served(11.0)]
     assert goodput(samples, 0.0, 10.0) == pytest.approx(0.1)
+
+
+def test_a_request_at_the_edge_of_the_window_counts_for_the_share_inside() -> None:
+    samples = [served(-0.05, ttft_s=0.1), served(9.9, ttft_s=0.3)]
+    assert goodput(samples, 0.0, 10.0) == pytest.approx((0.75 + 0.25) / 10.0)
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:

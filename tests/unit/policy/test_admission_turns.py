@@ -168,7 +168,7 @@ def test_with_a_forecast_a_wait_ends_a_little_later_than_the_door_expects_of_any
     queue = a_queue(forecast=True, standing_s=1.0, interactive_ttft_s=2.0, ttft_ratio=0.5)
     enter(queue)
     enter(queue)
-    assert enter(queue, 1.5, deadline=900.0).expires == 3.0
+    assert enter(queue, 1.5, deadline=900.0).expires == 1.5 + 1.25 * 2.0
 
 
 def test_the_last_places_are_kept_for_a_tenant_that_holds_less() -> None:
