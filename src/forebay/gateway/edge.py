@@ -6,6 +6,7 @@ that ends before the pipeline has it gets its record here, so that each has exac
 """
 
 import asyncio
+import contextlib
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ _ROUTES: Final = {
 }
 _READS: Final = ("GET", "HEAD")
 _TRACE_CHARACTERS_MAX: Final = 8_000
+_NO_LIMIT: Final = contextlib.nullcontext()
 
 
 class Defect(ServingError):
@@ -163,8 +165,10 @@ class Gateway:
             self._record(exchange, error)
         if isinstance(error, ClientGone):
             return
+        # Only a client that does not read keeps a write waiting.
+        patience = asyncio.timeout(self.config.send_s_max) if exchange.clogged else _NO_LIMIT
         try:
-            async with asyncio.timeout(self.config.send_s_max):
+            async with patience:
                 if exchange.started:
                     await exchange.finish(problems.frame(error))
                 else:

@@ -261,6 +261,11 @@ class Exchange:
             if late is not None:
                 late.cancel()
 
+    @property
+    def clogged(self) -> bool:
+        """Whether the client reads so slowly that a write would wait."""
+        return self._connection.is_clogged()
+
     def watching(self) -> "Watch":
         """Return the scope in which a client that leaves, or stops reading, ends its service."""
         return Watch(self, self._connection)

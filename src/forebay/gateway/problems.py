@@ -65,14 +65,14 @@ def headers(error: ServingError) -> list[Header]:
         if error.outcome is Outcome.UNAUTHENTICATED:
             more.append((b"www-authenticate", b"Bearer"))
         return [(b"x-should-retry", b"false"), *more]
-    ticket = [] if error.ticket is None else [(b"x-forebay-ticket", error.ticket.encode())]
     wait_s = _RETRY_S if error.retry_after_s is None else max(error.retry_after_s, 0.001)
     advice = [
-        (b"retry-after", str(math.ceil(wait_s)).encode()),
-        (b"retry-after-ms", str(math.ceil(wait_s * 1000)).encode()),
+        (b"retry-after", b"%d" % math.ceil(wait_s)),
+        (b"retry-after-ms", b"%d" % math.ceil(wait_s * 1000)),
         (b"x-should-retry", b"true"),
-        *ticket,
     ]
+    if error.ticket is not None:
+        advice.append((b"x-forebay-ticket", error.ticket.encode()))
     if error.outcome is Outcome.DRAINING:
         advice.append((b"connection", b"close"))
     return advice
