@@ -8,7 +8,7 @@ the real one.
 import pytest
 
 from forebay.policy.admission_config import AdmissionConfig
-from forebay.policy.limit import FixedLimit, KneeLimit, Limit
+from forebay.policy.limit import FixedLimit
 from forebay.policy.step_costs import StepCosts
 from tests.support.seeds import seeds
 from tests.support.simulated_batch import SimulatedBatch
@@ -16,19 +16,20 @@ from tests.support.simulated_door import Caller, Stream, percentile
 from tests.support.simulated_lane import Shape
 
 COSTS = StepCosts(step_s=0.013, sequence_s=0.0008, read_s=0.0006)
-SHAPE = Shape(places=64, prompt_tokens=(50, 54), completion_tokens=(24, 24))
+PLACES = 64
+SHAPE = Shape(places=PLACES, prompt_tokens=(50, 54), completion_tokens=(24, 24))
 HANDS = (8, 16, 32)
 STORM_S = 20.0
 TTFT_S = AdmissionConfig().interactive_ttft_s
 
 
-def a_batch(seed: int, limit: Limit | None = None, *, known: bool = True) -> SimulatedBatch:
-    limit = limit or KneeLimit(SHAPE.places, COSTS, ratio=AdmissionConfig().limit_ratio)
+def a_batch(seed: int, *, places: int = PLACES, known: bool = True) -> SimulatedBatch:
+    limit = FixedLimit(places)
     return SimulatedBatch(seed, shape=SHAPE, costs=COSTS, limit=limit, known=known)
 
 
 def peak_per_s() -> float:
-    return max(a_batch(0, FixedLimit(hands)).closed(20.0, hands) for hands in HANDS)
+    return max(a_batch(0, places=hands).closed(20.0, hands) for hands in HANDS)
 
 
 def stormed(batch: SimulatedBatch, times: float) -> list[Caller]:
@@ -79,5 +80,5 @@ def test_who_comes_back_when_told_to_is_served_however_many_were_told() -> None:
 
 
 def test_an_engine_whose_costs_are_unknown_is_overrun_by_the_first_burst() -> None:
-    batch = a_batch(0, FixedLimit(SHAPE.places), known=False)
+    batch = a_batch(0, known=False)
     assert good_ratio(stormed(batch, 10)) < 0.80

@@ -17,16 +17,9 @@ class AdmissionConfig:
         maximum=100_000,
     )
     limit: str = knob(
-        "knee",
-        "How many run: fixed, always running_max; knee, no more than make a difference to the "
-        "pace, where the engine's costs are known; aimd, as many as meet the two targets below.",
-        choices=("fixed", "knee", "aimd"),
-    )
-    limit_ratio: float = knob(
-        0.92,
-        "With limit knee: the share of the pace of running_max at once that fewer must make.",
-        minimum=0.1,
-        maximum=0.999,
+        "fixed",
+        "How many run: fixed, always running_max; aimd, as many of them as the engine does well.",
+        choices=("fixed", "aimd"),
     )
     limit_first_token_s: float = knob(
         1.0,

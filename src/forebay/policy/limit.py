@@ -7,8 +7,6 @@ model, the machine and its other work: each more sequence makes every token of a
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from forebay.policy.estimate import Mean
-from forebay.policy.step_costs import StepCosts
 from forebay.policy.ticket import Ticket
 
 
@@ -24,9 +22,6 @@ class Sample:
     """Seconds per token after the first; None below two tokens."""
     running: int
     """Sequences that ran when it ended, itself included."""
-    prompt_tokens: int
-    completion_tokens: float
-    """Per sequence."""
 
 
 def sample_of(ticket: Ticket, running: int) -> Sample | None:
@@ -41,8 +36,6 @@ def sample_of(ticket: Ticket, running: int) -> Sample | None:
         first_token_s=finished.timing.first_token_s,
         tpot_s=None if decode_s is None or gaps < 1 else decode_s / gaps,
         running=running,
-        prompt_tokens=finished.usage.prompt_tokens,
-        completion_tokens=finished.usage.completion_tokens / ticket.size,
     )
 
 
@@ -113,41 +106,3 @@ class AimdLimit:
             self._lowered = now
         elif sample.running * 2 >= self._limit:
             self._limit = min(float(self._running_max), self._limit + 1.0 / self._limit)
-
-
-_TOKENS_UNKNOWN: Final = 64.0
-"""Of a prompt and of an answer, until some were seen."""
-
-
-class KneeLimit:
-    """As few at once as make nearly the whole batch's pace: more would only wait inside.
-
-    Who waits at the door can still be told the truth, put in order and turned away; who waits
-    in the batch makes every token of the others later.  The number follows from what a step
-    costs (`StepCosts.knee`) and from how long prompts and answers are.
-    """
-
-    def __init__(self, running_max: int, costs: StepCosts, *, ratio: float) -> None:
-        """Stay between 1 and `running_max`, at `ratio` of the pace that it would have."""
-        assert running_max >= 1
-        self._running_max = running_max
-        self._costs = costs
-        self._ratio = ratio
-        # The whole mutable state: what is usual, and the limit that follows.
-        self._prompt_tokens = Mean()
-        self._completion_tokens = Mean()
-        self.current = self._found()
-
-    def sample(self, sample: Sample, now: float) -> None:  # noqa: ARG002 - the protocol's
-        """Learn how long prompts and answers are."""
-        self._prompt_tokens.learn(sample.prompt_tokens)
-        self._completion_tokens.learn(sample.completion_tokens)
-        self.current = self._found()
-
-    def _found(self) -> int:
-        return self._costs.knee(
-            self._running_max,
-            self._ratio,
-            prompt_tokens=self._prompt_tokens.expect(_TOKENS_UNKNOWN),
-            completion_tokens=max(1.0, self._completion_tokens.expect(_TOKENS_UNKNOWN)),
-        )

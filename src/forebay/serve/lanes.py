@@ -7,9 +7,9 @@ from typing import Final
 from forebay.core.clock import Clock
 from forebay.core.errors import Overloaded, UnknownModel
 from forebay.core.request import SamplingAdvice
-from forebay.engine.protocol import Engine, EngineInfo
+from forebay.engine.protocol import Engine
 from forebay.policy.admission_queue import AdmissionQueue
-from forebay.policy.limit import AimdLimit, FixedLimit, KneeLimit, Limit
+from forebay.policy.limit import AimdLimit, FixedLimit, Limit
 from forebay.serve.admission import Admission, AdmissionConfig
 
 _LOADING_RETRY_S: Final = 2.0
@@ -33,18 +33,15 @@ def open_lane(
     name: str, engine: Engine, *, config: AdmissionConfig, created: int, now: Clock
 ) -> Lane:
     """Put a door before a started engine."""
-    queue = AdmissionQueue(config, _limit_of(config, engine.info), engine.info.costs)
+    queue = AdmissionQueue(config, _limit_of(config, engine.info.running_max), engine.info.costs)
     return Lane(name=name, created=created, engine=engine, admission=Admission(queue, now))
 
 
-def _limit_of(config: AdmissionConfig, info: EngineInfo) -> Limit:
-    running_max = config.running_max or info.running_max
-    if config.limit == "knee" and info.costs is not None:
-        return KneeLimit(min(running_max, info.running_max), info.costs, ratio=config.limit_ratio)
-    if config.limit != "aimd":
-        return FixedLimit(running_max)
+def _limit_of(config: AdmissionConfig, batch_max: int) -> Limit:
+    if config.limit == "fixed":
+        return FixedLimit(config.running_max or batch_max)
     return AimdLimit(
-        min(running_max, info.running_max),
+        min(config.running_max or batch_max, batch_max),
         first_token_s=config.limit_first_token_s,
         tpot_s=config.limit_tpot_s,
     )

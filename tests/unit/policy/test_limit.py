@@ -1,10 +1,7 @@
-from dataclasses import replace
-
 import pytest
 
 from forebay.core.request import EngineTiming, Finished, Usage
-from forebay.policy.limit import AimdLimit, FixedLimit, KneeLimit, Sample, sample_of
-from forebay.policy.step_costs import StepCosts
+from forebay.policy.limit import AimdLimit, FixedLimit, Sample, sample_of
 from forebay.policy.ticket import Ticket
 from tests.support.requests import a_request
 
@@ -20,47 +17,11 @@ def a_sample(
         first_token_s=first_token_s,
         tpot_s=tpot_s,
         running=running,
-        prompt_tokens=64,
-        completion_tokens=64.0,
     )
 
 
 def a_limit(running_max: int = 10) -> AimdLimit:
     return AimdLimit(running_max, first_token_s=1.0, tpot_s=0.1)
-
-
-COSTS = StepCosts(step_s=0.013, sequence_s=0.0008, read_s=0.0006)
-
-
-def of_size(prompt_tokens: int, completion_tokens: float) -> Sample:
-    return replace(a_sample(), prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
-
-
-def test_a_knee_lets_as_few_run_as_make_its_share_of_the_whole_batchs_pace() -> None:
-    found = KneeLimit(64, COSTS, ratio=0.9).current
-    whole, enough, fewer = (COSTS.request_s(n, 64, 64) for n in (64, found, found - 1))
-    assert whole / enough >= 0.9 > whole / fewer
-
-
-def test_a_knee_follows_how_long_prompts_and_answers_are() -> None:
-    limit = KneeLimit(64, COSTS, ratio=0.9)
-    unknown = limit.current
-    for _ in range(50):
-        limit.sample(of_size(prompt_tokens=2_000, completion_tokens=8.0), 1.0)
-    assert limit.current < unknown / 4
-    for _ in range(200):
-        limit.sample(of_size(prompt_tokens=8, completion_tokens=500.0), 1.0)
-    assert unknown < limit.current <= 64
-
-
-def test_where_more_sequences_cost_nothing_the_knee_is_near_the_whole_batch() -> None:
-    costs = StepCosts(step_s=0.01, sequence_s=0.0, read_s=0.0)
-    assert KneeLimit(64, costs, ratio=0.9).current == 58
-
-
-def test_where_a_step_has_no_constant_one_at_a_time_is_enough() -> None:
-    costs = StepCosts(step_s=0.0, sequence_s=0.01, read_s=0.001)
-    assert KneeLimit(64, costs, ratio=0.9).current == 1
 
 
 def test_a_fixed_limit_learns_nothing() -> None:
