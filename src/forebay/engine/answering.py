@@ -22,6 +22,10 @@ _CANNOT_RESUME: Final = "The answer that a lost engine began could not be contin
 _KEPT_S: Final = 0.05
 """How often it is told how far whole answers are: so much of their making is lost with a worker."""
 
+_ARRIVAL_S: Final = 0.01
+"""How long it may go unsaid that a request came: a frame for that alone wakes the gateway, and
+most short answers are there before."""
+
 _SHORT_TOKENS: Final = 1_024
 """Attention makes steps the longer, the longer sequences are; up to here it hardly matters."""
 
@@ -73,8 +77,10 @@ class Answering:
         self._next_sequence = 0
         self._tokens_made = 0
         self._changed = True
-        """Whether requests came or went since the gauges were last read."""
+        """Whether requests went, or came a while ago, since the gauges were last read."""
         self._stats_read = 0.0
+        self._arrival: float | None = None
+        """When the first request came of whose coming nothing was said."""
         self._abort_owed = False
         """An abort waits for the engine's next step, which gives the memory back."""
         self._taken: list[Taken] = []
@@ -137,11 +143,13 @@ class Answering:
         except CannotResume:
             self.fail(submit.id, Fault(submit.id, Outcome.ENGINE_ERROR, _CANNOT_RESUME))
             return
-        self._changed = True
+        if self._arrival is None:
+            self._arrival = now
         self._taken.append(Taken(submit.id, answer.prompt_tokens))
         self._expire_at(answer.expires, submit.id)
         if not answer.sequences:
             self._end(answer)
+            self._changed = True
 
     def _begin(self, answer: _Answer, taking: Taking) -> None:
         stops = _stops_of(taking)
@@ -233,11 +241,8 @@ class Answering:
                 pieces.append(piece)
             if piece.finish_reason is not None:
                 self._finish(output, sequence, piece)
-        self._changed |= now - self._stats_read >= self._stats_s and bool(sequences)
-        if self._changed:
-            self._stats_read = now
         kept = self._keep(now) if now - self._kept_told >= _KEPT_S else []
-        return self._gather(kept)
+        return self._gather(kept, now)
 
     def _keep(self, now: float) -> list[Kept]:
         """Return what was made of answers of which nothing is handed out yet."""
@@ -284,11 +289,18 @@ class Answering:
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
         self._ends.append(End(answer.id, prompt_tokens, completion_tokens, first_token_s, decode_s))
 
-    def _gather(self, kept: list[Kept]) -> tuple[Step | None, list[Fault]]:
+    def _gather(self, kept: list[Kept], now: float) -> tuple[Step | None, list[Fault]]:
         faults, self._faults = self._faults, []
-        changed, self._changed = self._changed, False
+        arrival = self._arrival
+        changed = self._changed or (arrival is not None and now - arrival >= _ARRIVAL_S)
+        if self._sequences and now - self._stats_read >= self._stats_s:
+            changed = True
         if not (self._pieces or changed or kept):
             return None, faults
+        changed |= arrival is not None
+        self._changed, self._arrival = False, None
+        if changed:
+            self._stats_read = now
         taken, self._taken = self._taken, []
         pieces, self._pieces = self._pieces, []
         ends, self._ends = self._ends, []

@@ -189,8 +189,8 @@ def test_a_request_refused_in_its_second_choice_leaves_nothing_behind(bench: Ben
 
 def test_a_request_whose_time_is_up_is_timed_out_and_aborted(bench: Bench) -> None:
     bench.submit(10, time_left_s=5.0)
-    bench.turn()
     bench.now = 5.9
+    assert stepped(bench.turn()).taken == [Taken(10, 5)]
     assert bench.turn() == (None, [])
     bench.now = 6.0
     _, faults = bench.turn()
@@ -212,6 +212,22 @@ def test_what_is_kept_of_deadlines_is_bounded_by_what_runs(bench: Bench) -> None
         bench.engine.say(id, b"a", LENGTH)
         bench.turn()
     assert len(bench.answering._expiries) <= 66
+
+
+def test_that_a_request_came_is_said_with_its_first_text_or_ten_milliseconds_later() -> None:
+    quick, slow = Bench(), Bench()
+    for bench in (quick, slow):
+        bench.submit(10)
+        bench.now += 0.009
+        assert bench.turn() == (None, [])
+    quick.engine.say(1, b"a")
+    slow.now += 0.002
+    for bench in (quick, slow):
+        step = stepped(bench.turn())
+        assert step.taken == [Taken(10, 5)]
+        assert step.stats is not None
+        assert step.stats.running == 1
+    assert slow.turn() == (None, [])
 
 
 def test_gauges_are_read_again_after_a_while_though_nothing_came_or_went() -> None:
