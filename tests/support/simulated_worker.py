@@ -12,7 +12,7 @@ from forebay.core.errors import EngineError
 from forebay.core.record import Holding
 from forebay.core.request import Events, Finished, Request
 from forebay.engine.answering import Answering
-from forebay.engine.flights import LOST, Flights, Watcher
+from forebay.engine.flights import LOST, Flight, Flights, Watcher
 from forebay.engine.protocol import EngineInfo, StepStats, WorkerLost
 from forebay.engine.supervisor import Crew
 from forebay.engine.wire import Abort, Down, Step, Submit
@@ -59,25 +59,28 @@ class SimulatedWorker:
         assert self.crew is not None
         self.crew.changed()
 
-    def generate(self, request: Request) -> Events:
-        return self.carry(request)
+    async def generate(self, request: Request) -> Events:
+        flight = self.board(request)
+        try:
+            while True:
+                event = await flight.outbox.take()
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            self.leave(flight)
 
-    async def carry(
+    def board(
         self,
         request: Request,
         passenger: Passenger | None = None,
         *,
         watch: Watcher | None = None,
-    ) -> Events:
-        flight = self._flights.add(request, self._now(), passenger=passenger, watch=watch)
-        try:
-            while True:
-                event = await flight.outbox.take()
-                yield event
-                if type(event) is Finished:
-                    return
-        finally:
-            self._flights.forget(flight, self._now())
+    ) -> Flight:
+        return self._flights.add(request, self._now(), passenger=passenger, watch=watch)
+
+    def leave(self, flight: Flight) -> None:
+        self._flights.forget(flight, self._now())
 
     def progress(self) -> int:
         return 0

@@ -1,6 +1,6 @@
-"""Requests between `carry` and the present worker: who has them, and what they have sent.
+"""Requests between a supervisor and its present worker: who has them, and what they have sent.
 
-A *flight* is a request with a wire id and an outbox.  Only its `carry` makes and forgets it;
+A *flight* is a request with a wire id and an outbox.  Whoever boards it takes its events out;
 frames from the worker fill its outbox.  No clock and no socket: messages to the worker go
 through `send`, the moment is an argument.
 """

@@ -32,7 +32,7 @@ from forebay.core.errors import EngineError, Invalid
 from forebay.core.record import EventLog, Holding
 from forebay.core.request import Events, Finished, Request
 from forebay.engine.first_token import first_request
-from forebay.engine.flights import LOST, Flights, Watcher
+from forebay.engine.flights import LOST, Flight, Flights, Watcher
 from forebay.engine.protocol import EngineInfo, StepStats, WorkerLost
 from forebay.engine.pulse import Pulse
 from forebay.engine.supervisor_config import SupervisorConfig
@@ -202,30 +202,36 @@ class Supervisor:
             keeper.cancel()
             await asyncio.wait({keeper})
 
-    def generate(self, request: Request) -> Events:
+    async def generate(self, request: Request) -> Events:
         """Answer a request; closing the iterator aborts it."""
-        return self.carry(request)
+        flight = self.board(request)
+        try:
+            while True:
+                event = await flight.outbox.take()
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            self.leave(flight)
 
-    async def carry(
+    def board(
         self,
         request: Request,
         passenger: Passenger | None = None,
         *,
         watch: Watcher | None = None,
-    ) -> Events:
-        """Answer a request of a passenger; `watch` is told what is made of it."""
+    ) -> Flight:
+        """Begin to answer a request of a passenger; `watch` is told what is made of it.
+
+        Its events come out of the flight's outbox.  Raises EngineError, or WorkerLost.
+        """
         if self._state is State.STOPPED or self._keeper is None:
             raise EngineError(_NOT_RUNNING)
-        flight = self._flights.add(request, self._now(), passenger=passenger, watch=watch)
-        try:
-            take = flight.outbox.take
-            while True:
-                event = await take()
-                yield event
-                if type(event) is Finished:  # not isinstance: this is the path of every chunk
-                    return
-        finally:
-            self._flights.forget(flight, self._now())
+        return self._flights.add(request, self._now(), passenger=passenger, watch=watch)
+
+    def leave(self, flight: Flight) -> None:
+        """Let go of a request, wherever it is; the worker forgets it."""
+        self._flights.forget(flight, self._now())
 
     def _receive(self, message: Up) -> None:
         self._frames += 1
