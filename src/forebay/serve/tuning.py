@@ -2,6 +2,10 @@
 
 import gc
 import sys
+from typing import Final
+
+_YOUNG_MAX: Final = 10_000
+"""Objects made and still held before the collector looks at them: some 100 requests."""
 
 
 def leave_generators_alone() -> None:
@@ -14,10 +18,13 @@ def leave_generators_alone() -> None:
 
 
 def settle_garbage() -> None:
-    """Let the collector pass over what lives as long as the process.
+    """Let the collector come seldom, and pass over what lives as long as the process.
 
     Otherwise each full collection looks at some 200,000 objects that are never garbage, and
-    every request that is being served waits for it.
+    every request that is being served waits for it.  And after each 700 objects that requests
+    under way hold together the collector looked for cycles, of which they make hardly any: that
+    was 6 us of a request's 180.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_YOUNG_MAX, *gc.get_threshold()[1:])
