@@ -33,13 +33,19 @@ from forebay.telemetry.catalogue import (
 from forebay.telemetry.readings import Door, EngineStats, Load, ServerReading, Worker
 from forebay.telemetry.tally import Histogram, Tally
 
+_RECORDS_MAX: Final = 32
+"""Records that are counted in one go: by itself each costs 10 us of a request's 180, among many 4,
+for the processor has forgotten this code in between."""
+
 
 class Metrics(Collector):
     """Counts every record, reads gauges when asked, and writes the exposition."""
 
     def __init__(self, models: Sequence[str], *, version: str = __version__) -> None:
         """Prepare every label set, so that each series starts at zero."""
-        # The whole mutable state: the tallies, and where to read gauges.
+        # The whole mutable state: records that are to be counted, the tallies, and where to read
+        # gauges.
+        self._records: list[RequestRecord] = []
         self._tallies = {model: Tally() for model in (*models, UNKNOWN)}
         self._lanes: dict[str, tuple[Door, Worker]] = {}
         self._server: Callable[[], ServerReading] = ServerReading
@@ -59,8 +65,16 @@ class Metrics(Collector):
         self._server = read
 
     def __call__(self, record: RequestRecord) -> None:
-        """Count a request."""
-        self._tallies.get(record.model, self._unknown).count(record)
+        """Count a request, before anybody reads."""
+        self._records.append(record)
+        if len(self._records) >= _RECORDS_MAX:
+            self._count()
+
+    def _count(self) -> None:
+        tallies, unknown = self._tallies, self._unknown
+        for record in self._records:
+            tallies.get(record.model, unknown).count(record)
+        self._records.clear()
 
     def freed(self, model: str, wait_s: float, phase: str, tokens: int) -> None:  # noqa: PLR0917 - a FreedHook, once the model is given
         """Count an abort of a model's request: when nothing was held, what was made in vain."""
@@ -73,6 +87,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield every family of the catalogue."""
+        self._count()
         yield from self._counters()
         yield from self._histograms()
         yield from self._gauges()

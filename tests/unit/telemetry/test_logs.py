@@ -1,7 +1,9 @@
+import asyncio
 import json
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from forebay.core.errors import Outcome
 from forebay.core.record import RequestRecord
 from forebay.core.request import Route
+from forebay.telemetry import logs
 from forebay.telemetry.logs import FIELD_CHARS_MAX, LogConfig, RequestLog
 from tests.support.records import a_completed, a_refused
 
@@ -225,3 +228,29 @@ def test_the_hook_is_cheap(tmp_path: Path) -> None:
         written.log(record)
     assert (time.perf_counter() - began) / 1_000 < 100e-6
     written.log.stop()
+
+
+async def test_records_wait_for_each_other_but_come_before_an_event(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    written.log(a_completed())
+    written.log(a_refused())
+    assert written.log._sink._lines == deque()
+    written.log.event("server.draining")
+    assert [line["message"] for line in written.lines()] == [
+        "request",
+        "request",
+        "server.draining",
+    ]
+
+
+async def test_a_record_waits_a_short_time_only(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(logs, "_RECORDS_S", 0.0)
+    written = Written(tmp_path)
+    written.log(a_completed())
+    await asyncio.wait_for(_emptied(written.log), 5.0)
+    assert len(written.lines()) == 1
+
+
+async def _emptied(log: RequestLog) -> None:
+    while log._records:
+        await asyncio.sleep(0)
