@@ -27,6 +27,7 @@ from forebay.engine.supervisor import Supervisor, WorkerSpec
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded, is_loopback
 from forebay.gateway.connection import Connection
 from forebay.gateway.edge import Gateway
+from forebay.gateway.turns import Turns
 from forebay.serve.keeping import KeepingConfig, keeping
 from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.ledger import Ledger
@@ -368,7 +369,7 @@ def _uvicorn_config(service: Service) -> uvicorn.Config:
     server = service.settings.server
     return uvicorn.Config(
         service.gateway,
-        http=Connection,
+        http=functools.partial(Connection, turns=Turns()),  # type: ignore[arg-type]  # it makes one
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -7,8 +7,9 @@ once.  Joined, they cost one system call and one packet.
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -19,6 +20,7 @@ from forebay.core.errors import Invalid
 from forebay.gateway import problems
 from forebay.gateway.cycle import Cork, Cycle
 from forebay.gateway.exchange import CONNECTED
+from forebay.gateway.turns import Turns
 
 PIPELINED_MAX: Final = 32
 """Requests that may wait behind another on one connection; a client with more is cut."""
@@ -50,7 +52,7 @@ class Connection(HttpToolsProtocol):
     It tells the request that is served when the client has gone, so that none needs a task to
     listen for that; what is not HTTP is refused in our shape, and so is a client that closes
     its sending side too early; and a head is bounded in bytes and in time.  uvicorn and its
-    parser do none of these.
+    parser do none of these.  When many requests come at once, a few begin per turn of the loop.
     """
 
     _act: Callable[[], None] | None = None
@@ -66,6 +68,11 @@ class Connection(HttpToolsProtocol):
     """A head has begun and not ended."""
     _served: RequestResponseCycle | None = None
     """The request that is being answered, or the last that was; `cycle` is the newest."""
+
+    def __init__(self, *given: Any, turns: Turns | None = None, **named: Any) -> None:  # noqa: ANN401 - they are uvicorn's
+        """Take what uvicorn gives; requests of connections that share `turns` take turns."""
+        super().__init__(*given, **named)
+        self._turns = turns or Turns()
 
     def when_gone(self, act: Callable[[], None] | None) -> None:
         """Call `act` once the client has gone, or at once if it has; None: call nothing."""
@@ -112,7 +119,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._served = cycle
-        super()._start_asgi_task(cycle, app)
+        self._turns.begin(partial(super()._start_asgi_task, cycle, app))
 
     def on_message_begin(self) -> None:
         """Begin a head."""
