@@ -110,10 +110,11 @@ class Answering:
 
     def step(self) -> Sequence[StepOutput]:
         """Let the engine make one step, if it has something to do."""
-        if not self.busy:
+        if self._abort_owed:
+            self._changed = True
+            self._abort_owed = False
+        elif not self._sequences:
             return ()
-        self._changed |= self._abort_owed
-        self._abort_owed = False
         return self._engine.step()
 
     def submit(self, submit: Submit, now: float) -> None:

@@ -266,6 +266,7 @@ def pack_prompt(prompt: Prompt) -> WirePrompt:
 
 _SAMPLING_FIELDS: Final = WireSampling.__struct_fields__
 _plain_values: Final = attrgetter(*_SAMPLING_FIELDS[:-1])
+_all_values: Final = attrgetter(*_SAMPLING_FIELDS)
 
 
 def pack_sampling(sampling: Sampling) -> WireSampling:
@@ -275,9 +276,10 @@ def pack_sampling(sampling: Sampling) -> WireSampling:
 
 def unpack_sampling(travelled: WireSampling, **changed: int) -> Sampling:
     """Return what was packed, with some fields changed."""
-    values: dict[str, Any] = {name: getattr(travelled, name) for name in _SAMPLING_FIELDS}
+    values: dict[str, Any] = dict(zip(_SAMPLING_FIELDS, _all_values(travelled), strict=True))
     values["grammar"] = _unpack_grammar(travelled.grammar)
-    return Sampling(**(values | changed))
+    values.update(changed)
+    return Sampling(**values)
 
 
 def _pack_grammar(grammar: Grammar | None) -> str | None:

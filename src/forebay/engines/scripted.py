@@ -352,9 +352,7 @@ def _encode(utf8: bytes) -> list[TokenId]:
 
 def _bytes_of(token_id: TokenId) -> bytes:
     """Return what follows the leading 1; ids of one byte stand for nothing."""
-    return token_id.to_bytes(_PIECE_BYTES + 1, "big")[
-        _PIECE_BYTES + 1 - max(0, token_id.bit_length() - 1) // 8 :
-    ]
+    return token_id.to_bytes(_PIECE_BYTES + 1, "big").lstrip(b"\0")[1:]
 
 
 def _make(config: ScriptedConfig, _folder: Path | None) -> ScriptedEngine:
