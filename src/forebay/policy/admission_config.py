@@ -87,8 +87,8 @@ class AdmissionConfig:
         live=True,
     )
     ttft_ratio: float = knob(
-        0.8,
-        "Share of its class's time to first token that a request may be expected to take.",
+        0.5,
+        "Share of its class's time to first token that one may be expected to take that waits.",
         minimum=0.01,
         maximum=100.0,
         live=True,

@@ -105,9 +105,12 @@ class Outlook:
             return "The request could not be finished before its deadline. "
         if ticket.promised:
             return None
-        waits_s = expected.ttft_s if expected.departures else expected.backlog_s
+        waits_s, ratio = expected.ttft_s, self._config.ttft_ratio
+        if not expected.departures:
+            # How long others' prompts take is surer than when a place comes free: half the margin.
+            waits_s, ratio = expected.backlog_s, (ratio + max(ratio, 1.0)) / 2
         ttft_s = now - request.received + waits_s
-        if ttft_s > self._config.ttft_s(request.priority) * self._config.ttft_ratio:
+        if ttft_s > self._config.ttft_s(request.priority) * ratio:
             return "The request would wait longer than requests of its class should. "
         return None
 
