@@ -69,7 +69,9 @@ class Stormy:
         await asyncio.sleep(0)
         assert not self.runs.task.done()
 
-    async def asked(self, text: str = "more", headers: Any = None, **fields: Any) -> Exchange:
+    async def asked(
+        self, text: str = "one more of them", headers: Any = None, **fields: Any
+    ) -> Exchange:
         body = {"max_tokens": 64, "stream": True} | fields
         return await ask(self.stage.gateway, "POST", CHAT, chat(text, **body), **(headers or {}))
 
