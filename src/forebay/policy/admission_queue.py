@@ -29,7 +29,6 @@ That lets `tests/sim` run hours of traffic in seconds.
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from forebay.core.errors import DeadlineExceeded, Overloaded, QueueTimeout
@@ -39,6 +38,7 @@ from forebay.policy.admission_config import AdmissionConfig
 from forebay.policy.fair_share import FairShare, cost_of, parse_weights
 from forebay.policy.forecast import Crowd
 from forebay.policy.limit import Limit, sample_of
+from forebay.policy.load import Load
 from forebay.policy.outlook import Outlook
 from forebay.policy.reserve import Reserve
 from forebay.policy.standing import Standing
@@ -58,17 +58,6 @@ _HOPELESS: Final = (
 )
 _LATE_RATIO: Final = 1.25
 """How much later than its class's time to first token one may be that was let in to wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How full a lane is: places taken, requests running and waiting, and the limits."""
-
-    places_taken: int
-    running: int
-    waiting: int
-    places_max: int
-    waiting_max: int
 
 
 class AdmissionQueue:

@@ -7,7 +7,8 @@ from forebay.core.clock import Clock
 from forebay.core.record import Holding
 from forebay.core.request import Request
 from forebay.policy.admission_config import AdmissionConfig
-from forebay.policy.admission_queue import AdmissionQueue, Load
+from forebay.policy.admission_queue import AdmissionQueue
+from forebay.policy.load import Load
 from forebay.policy.ticket import Place, Ticket
 
 __all__ = ["Admission", "AdmissionConfig"]
