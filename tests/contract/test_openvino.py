@@ -246,6 +246,15 @@ def test_what_was_aborted_gives_its_memory_back(engine: OpenVinoStepEngine) -> N
     engine.step()
 
 
+def test_a_step_costs_about_what_was_measured_while_loading(engine: OpenVinoStepEngine) -> None:
+    costs = engine.info.costs
+    assert costs is not None
+    # Between a hundredth and a hundred times what two cores of 2020 need: no hard-coded numbers.
+    assert 1e-4 < costs.step_s < 1.0
+    assert 0.0 <= costs.sequence_s < costs.step_s
+    assert 0.0 < costs.read_s < costs.step_s
+
+
 def test_more_than_the_kv_cache_holds_still_finishes(default_model: str) -> None:
     small = OpenVinoConfig(kv_cache_bytes=16 * 737_280, sequences_running_max=8)
     engine = KIND.make(small, artefact_of(default_model).path)

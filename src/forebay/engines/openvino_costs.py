@@ -13,6 +13,7 @@ from forebay.policy.step_costs import StepCosts
 
 _SHORT_TOKENS: Final = 64
 _LONG_TOKENS: Final = 256
+_READ_S_MAX: Final = 1.0
 _SEQUENCES: Final = 64
 _MADE: Final = 4
 """Tokens of each sequence: its first ends the reading, each further one is a step."""
@@ -41,11 +42,14 @@ def measure(
     `tokens_max` is how many fit into a step, and with room to spare into the KV cache.
     """
     bench = _Bench(pipeline, vocabulary_size)
-    short, long = min(_SHORT_TOKENS, tokens_max), min(_LONG_TOKENS, tokens_max)
+    short = min(_SHORT_TOKENS, tokens_max)
     bench.steps(prompts=1, prompt_tokens=short, made=1)  # kernels are made
     (short_s,) = bench.steps(prompts=1, prompt_tokens=short, made=1)
+    # A large model on a small machine reads 50 tokens a second: it is not to load for longer.
+    affordable = int(_READ_S_MAX / short_s * short)
+    long = min(_LONG_TOKENS, tokens_max, max(short, affordable))
     long_s, *alone_s = bench.steps(prompts=1, prompt_tokens=long, made=_MADE)
-    sequences = min(_SEQUENCES, sequences_max, tokens_max)
+    sequences = min(_SEQUENCES, sequences_max, long)
     together_s: Sequence[float] = alone_s
     if sequences > 1:
         each = long // sequences

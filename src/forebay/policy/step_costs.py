@@ -5,7 +5,9 @@ others.  Its time is a constant, which all share, and more for each sequence and
 read.  What a request will take follows from that before any was seen (`Forecast.assume`).
 """
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,3 +20,8 @@ class StepCosts:
     """More for each sequence that gets a token."""
     read_s: float
     """More for each token of a prompt that is read."""
+
+    def across(self, batches: int) -> Self:
+        """Return what it is like for those who are spread evenly over so many batches."""
+        sequence_s, read_s = self.sequence_s / batches, self.read_s / batches
+        return dataclasses.replace(self, sequence_s=sequence_s, read_s=read_s)

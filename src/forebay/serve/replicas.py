@@ -199,7 +199,8 @@ class Replicas:
             raise
         first = self.workers[0].info
         running_max = sum([worker.info.running_max for worker in self.workers])
-        self._info = dataclasses.replace(first, running_max=running_max)
+        costs = first.costs and first.costs.across(len(self.workers))
+        self._info = dataclasses.replace(first, running_max=running_max, costs=costs)
         self._budget = RetryBudget(
             share_max=self._config.rerun_share_max,
             per_s_min=self._config.reruns_per_s_min,

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from forebay.policy.estimate import Mean, Trend
+from forebay.policy.estimate import Mean, Span, Trend
 
 
 def noisy(level: float, dice: random.Random) -> float:
@@ -87,3 +87,31 @@ def test_a_line_never_grows_faster_than_x_and_never_falls() -> None:
         line = a_line(dice, y)
         assert line.expect(0.0, 0.0) >= 0.0
         assert line.expect(200.0, 0.0) >= line.expect(20.0, 0.0)
+
+
+def test_what_is_seen_at_one_end_of_a_span_says_next_to_nothing_of_the_other() -> None:
+    span = Span((1.0, 0.015), (64.0, 0.1))
+    for _ in range(2_000):
+        span.learn(2.0, 0.005)
+    assert span.expect(2.0, 0.0) == pytest.approx(0.005, rel=0.1)
+    assert span.expect(64.0, 0.0) == pytest.approx(0.1, rel=0.25)
+
+
+def test_a_span_follows_what_is_seen_at_each_end() -> None:
+    dice, span = random.Random(3), Span((1.0, 0.015), (64.0, 0.1))
+    for _ in range(500):
+        x = dice.choice((1.0, 20.0, 64.0))
+        span.learn(x, noisy(0.03 + 0.004 * x, dice))
+    for x in (1.0, 20.0, 64.0):
+        assert span.expect(x, 0.0) == pytest.approx(0.03 + 0.004 * x, rel=0.25)
+
+
+def test_beyond_its_ends_a_span_goes_on_as_it_is_there() -> None:
+    span = Span((1.0, 0.5), (3.0, 1.5))
+    assert (span.expect(0.0, 9.0), span.expect(99.0, 9.0)) == (0.5, 1.5)
+
+
+def test_a_span_of_one_place_is_a_level() -> None:
+    span = Span((1.0, 0.5), (1.0, 0.5))
+    span.learn(1.0, 0.6)
+    assert 0.5 < span.expect(1.0, 0.0) < 0.6

@@ -4,6 +4,7 @@ import pytest
 
 from forebay.core.request import Chat, Message, Role, Text, TokenIds
 from forebay.policy.forecast import Crowd, Departure, Expectation, Forecast, Work
+from forebay.policy.step_costs import StepCosts
 
 WORK = Work(prompt_tokens=100, tokens_max=50)
 FULL = Crowd(places=4, taken=4, ahead=0)
@@ -184,3 +185,40 @@ def test_a_slow_start_alone_does_not_make_prompts_slow_to_read() -> None:
         forecast.learn(a_departure(backlog=50.0 * (place + 1), first_token_s=1.2))
     behind = Crowd(places=64, taken=8, ahead=0, backlog=400.0)
     assert expected(forecast, crowd=behind).ttft_s < 1.6
+
+
+def test_the_place_of_one_who_has_just_begun_does_not_come_free_at_once() -> None:
+    forecast = a_forecast()
+    just = Crowd(places=4, taken=4, ahead=0, held_s=0.1)
+    long_ago = Crowd(places=4, taken=4, ahead=0, held_s=1.9)
+    assert expected(forecast, crowd=just).wait_s == pytest.approx(1.9)
+    assert expected(forecast, crowd=long_ago).wait_s == pytest.approx(0.5)
+
+
+COSTS = StepCosts(step_s=0.01, sequence_s=0.001, read_s=0.0005)
+
+
+def test_what_a_step_costs_is_enough_to_expect_by() -> None:
+    forecast = Forecast()
+    forecast.assume(COSTS, 32)
+    work = Work(prompt_tokens=64, tokens_max=64)
+    alone = expected(forecast, work, Crowd(places=32, taken=0, ahead=0))
+    assert alone.ttft_s == pytest.approx(0.01 + 64 * 0.0005, rel=0.05)
+    assert alone.finish_s == pytest.approx(alone.ttft_s + 63 * 0.0115, rel=0.05)
+    behind = expected(forecast, work, Crowd(places=32, taken=8, ahead=0, backlog=1_024))
+    assert 0.7 * 0.512 <= behind.backlog_s <= 0.512
+    full = expected(forecast, work, Crowd(places=32, taken=32, ahead=7))
+    assert full.wait_s == pytest.approx(8 * 64 * (0.01 + 32 * 0.0015) / 32, rel=0.1)
+
+
+def test_what_is_seen_soon_counts_for_more_than_what_was_assumed() -> None:
+    forecast = Forecast()
+    forecast.assume(COSTS, 4)
+    for _ in range(30):
+        forecast.learn(a_departure())
+    assert expected(forecast).wait_s == pytest.approx(0.5, rel=0.2)
+
+
+def test_several_batches_share_sequences_and_prompts_but_not_their_steps() -> None:
+    shared = COSTS.across(4)
+    assert shared == StepCosts(step_s=0.01, sequence_s=0.00025, read_s=0.000125)
