@@ -71,6 +71,7 @@ class Pipeline:
             )
             for hook in self.hooks:
                 hook(record)
+            failure = None  # it holds this frame, which holds it: the collector's work otherwise
 
     async def _generate(self, request: Request) -> Events:
         """Make the tokens: once, however many clients read them."""
