@@ -195,6 +195,8 @@ async def test_a_call_that_cannot_be_is_told_so_in_a_storm_too(read: Counter[str
     await storm.rise()
     read.clear()
     assert (await storm.asked(temperature=9)).status == 400
+    assert (await storm.asked(min_tokens=99, max_tokens=98)).status == 400
+    assert (await storm.asked(stop=["x"] * 99)).status == 400
     assert (await storm.asked(tools=[{}])).status == 400
     assert (await storm.asked(model="another")).status == 404
     assert not read

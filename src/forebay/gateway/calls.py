@@ -151,7 +151,7 @@ class Converter:
 
     def sampling(self, call: Call) -> Sampling:
         """Return how tokens are chosen and when they end."""
-        tokens_max = self.tokens_max(call)
+        tokens_max = self._tokens_max(call)
         tokens_min = call.min_tokens or 0
         if tokens_max is not None and tokens_min > tokens_max:
             message = f"min_tokens: {tokens_min} is more than max_tokens, {tokens_max}."
@@ -175,7 +175,7 @@ class Converter:
             ignore_eos=call.ignore_eos or False,
         )
 
-    def tokens_max(self, call: Call) -> int | None:
+    def _tokens_max(self, call: Call) -> int | None:
         """Return the most tokens that a call asks for, per choice; None: it does not say."""
         name, found = "max_tokens", call.max_tokens
         if isinstance(call, TextCall):

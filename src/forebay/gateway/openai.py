@@ -101,7 +101,7 @@ class OpenAI:
         lane = self._lanes.find(call.model)
         exchange.model, offer = lane.name, self._offer(lane)
         warnings = offer.chat.check(call)
-        self._shedding.check(exchange, call, lane, tokens_max=offer.converter.tokens_max(call))
+        self._shedding.check(exchange, call, lane, converter=offer.converter)
         prompt = offer.converter.chat(call)  # it bounds the messages
         warnings += parameters.message_warnings(call.messages)
         await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
@@ -112,7 +112,7 @@ class OpenAI:
         lane = self._lanes.find(call.model)
         exchange.model, offer = lane.name, self._offer(lane)
         warnings = offer.text.check(call)
-        self._shedding.check(exchange, call, lane, tokens_max=offer.converter.tokens_max(call))
+        self._shedding.check(exchange, call, lane, converter=offer.converter)
         prompt = offer.converter.prompt(call)
         await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
 

@@ -9,6 +9,7 @@ import time
 from typing import Final
 
 from forebay.core.request import Request, Route, Sampling, Text
+from forebay.gateway.calls import Converter
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.schemas import Call, ChatCall
@@ -41,18 +42,22 @@ class Shedding:
         self._config = config
         self._remembers_all = cache.enabled and cache.scope == "all"
 
-    def check(self, exchange: Exchange, call: Call, lane: Lane, *, tokens_max: int | None) -> None:
-        """Raise Overloaded for a call that is not to be read any further."""
+    def check(self, exchange: Exchange, call: Call, lane: Lane, *, converter: Converter) -> None:
+        """Raise Overloaded for a call that is not to be read any further.
+
+        Raises Invalid for one whose sampling is: no waiting would cure it.
+        """
         if not lane.admission.in_storm or self._lifecycle.state >= State.DRAINING:
             return
         repeatable = call.seed is not None or call.temperature == 0
         if repeatable or self._remembers_all or not _DECIDING.isdisjoint(exchange.headers):
             return
-        exchange.request = self._request(exchange, call, tokens_max=tokens_max)
+        sampling = converter.sampling(call)
+        exchange.request = self._request(exchange, call, sampling)
         lane.admission.shed(exchange.request)
         exchange.request = None  # it goes on, and whoever reads it makes a better one
 
-    def _request(self, exchange: Exchange, call: Call, *, tokens_max: int | None) -> Request:
+    def _request(self, exchange: Exchange, call: Call, sampling: Sampling) -> Request:
         longest_s = self._config.request_s_max
         wished = wishes(exchange.headers, wall_s=time.time(), longest_s=longest_s)
         chat = isinstance(call, ChatCall)
@@ -61,7 +66,7 @@ class Shedding:
             route=Route.CHAT_COMPLETIONS if chat else Route.COMPLETIONS,
             model=exchange.model,
             prompt=_UNREAD,
-            sampling=Sampling(tokens_max=tokens_max, choices=call.n or 1),
+            sampling=sampling,
             received=exchange.received,
             deadline=exchange.received + longest_s,
             stream=call.stream or False,

@@ -318,6 +318,7 @@ class AdmissionQueue:
         for ticket in late:
             self._unwait(ticket)
             ticket.place = Place.GONE
+        self.storm.left()
         return late
 
     def _unwait(self, ticket: Ticket) -> None:

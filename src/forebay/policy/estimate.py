@@ -99,26 +99,30 @@ class Span:
     """A line that was measured at both ends, and follows what is seen at each.
 
     Hours at one end say next to nothing of the other: a lane that was never more than a tenth
-    full does not forget what it was found to do when full.
+    full does not forget what it was found to do when full.  Beyond its upper end it goes straight
+    on.
     """
 
-    __slots__ = ("_first", "_high", "_last", "_low", "_weights")
+    __slots__ = ("_first", "_high", "_last", "_low", "_middle", "_weights")
 
     def __init__(self, low: tuple[float, float], high: tuple[float, float]) -> None:
-        """Begin with two points (x, y), as far apart as x will be."""
+        """Begin with two points (x, y)."""
         self._first, self._last = low[0], high[0]
-        # The whole mutable state: y at both ends, and how much the newest observation counts.
+        # The whole mutable state: y at both ends, around which x it was seen of late, and how much
+        # the newest observation counts.
         self._low, self._high = low[1], high[1]
+        self._middle = high[0]
         self._weights = _Weight(_MEASURED), _Weight(_MEASURED)
 
     @property
     def middle(self) -> float | None:
-        """The upper end: it was measured there, too."""
-        return self._last
+        """The x around which it is known best: at first the upper end, where it was measured."""
+        return self._middle
 
     def learn(self, x: float, y: float) -> None:
         """Note an observation; neither may be negative."""
-        expected, share = self.expect(x, 0.0), self._share(x)
+        expected, share = self.expect(x, 0.0), min(self._share(x), 1.0)
+        self._middle += _SHARE * (x - self._middle)
         if expected <= 0.0:
             return
         error = min(y / expected, _CLIP) - 1.0
@@ -127,15 +131,15 @@ class Span:
         self._high *= 1.0 + share * error
 
     def expect(self, x: float, unknown: float) -> float:  # noqa: ARG002 - the protocol's
-        """Return y at x; beyond its ends it goes on as it is there."""
+        """Return y at x."""
         share = self._share(x)
-        return self._low * (1.0 - share) + self._high * share
+        return max(0.0, self._low * (1.0 - share) + self._high * share)
 
     def _share(self, x: float) -> float:
-        """Return where x lies between the ends, from 0 to 1."""
+        """Return where x lies: 0 at the lower end and below it, 1 at the upper one."""
         if self._last <= self._first:
             return 1.0
-        return min(max((x - self._first) / (self._last - self._first), 0.0), 1.0)
+        return max((x - self._first) / (self._last - self._first), 0.0)
 
 
 class Trend:

@@ -82,10 +82,10 @@ class PromiseBook:
         self._grace_s = grace_s
         self._horizon_s = horizon_s
         self._tenant_s_max = tenant_s_max
-        # The whole mutable state.  Both maps hold OPEN promises only, an open one alone under its
-        # wish or all of them in a list; `_ending` holds each ticket until it can no longer be
-        # redeemed, the earliest first.  `share` is the learned share of promises that are
-        # redeemed: all, as long as nothing is known.
+        # The whole mutable state.  Both maps hold OPEN promises, an open one alone under its wish
+        # or a heap of them, in which closed ones may linger below the first; `_ending` holds each
+        # ticket until it can no longer be redeemed, the earliest first.  `share` is the learned
+        # share of promises that are redeemed: all, as long as nothing is known.
         self._room = _Room(share_max, horizon_s)
         self._ending: list[tuple[float, int, str]] = []
         self._by_ticket: dict[str, _Entry] = {}
@@ -135,9 +135,10 @@ class PromiseBook:
         self._close(entry, kept=True)
         return True
 
-    def knows(self, wish: Wish) -> bool:
-        """Say whether something was promised to who asks for this, as `settle` left it."""
-        return _key(wish) in self._by_wish
+    def is_due(self, wish: Wish, now: float) -> bool:
+        """Say whether who asks for this now, without a ticket, was promised a place by now."""
+        entry = self._find(wish, None)
+        return entry is not None and entry[_AT] <= now + _EARLY_S
 
     def flow(self, seconds: float, now: float) -> float:
         """Return the places per second that will be claimed in the `seconds` to come."""
@@ -162,7 +163,7 @@ class PromiseBook:
             if entry is not None and entry[_TENANT] == wish.tenant:
                 return entry
         alike = self._by_wish.get(_key(wish))
-        return min(alike) if isinstance(alike, list) else alike
+        return alike[0] if isinstance(alike, list) else alike
 
     def _open(self, entry: _Entry) -> None:
         at, size, ticket, tenant, key = entry
@@ -173,17 +174,19 @@ class PromiseBook:
         if alike is None:
             self._by_wish[key] = entry
         elif isinstance(alike, list):
-            alike.append(entry)
+            heapq.heappush(alike, entry)
         else:
-            self._by_wish[key] = [alike, entry]
+            self._by_wish[key] = [min(alike, entry), max(alike, entry)]
 
     def _close(self, entry: _Entry, *, kept: bool) -> None:
         _, size, ticket, tenant, key = entry
         del self._by_ticket[ticket]
         alike = self._by_wish[key]
-        if isinstance(alike, list) and len(alike) > 1:
-            alike.remove(entry)
-        else:
+        if isinstance(alike, list):
+            # The first is open always; one that is closed further down waits until it is the first.
+            while alike and alike[0][_TICKET] not in self._by_ticket:
+                heapq.heappop(alike)
+        if alike is entry or not alike:
             del self._by_wish[key]
         self._by_tenant[tenant] -= size
         if not self._by_tenant[tenant]:
@@ -271,6 +274,7 @@ _NEWEST_SHARE: Final = 0.05
 _SHARE_DOUBT: Final = 0.1
 """How many more than of late may come back; it also bounds what is promised at once."""
 _AT: Final = 0
+_TICKET: Final = 2
 _TENANT: Final = 3
 """Where they stand in an entry."""
 

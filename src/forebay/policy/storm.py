@@ -78,7 +78,9 @@ class Storm:
 
     def expected(self, ticket: Ticket, now: float) -> Expectation | None:
         """Return what was just expected of one that is like this ticket; None: nobody knows."""
-        refusal = None if ticket.promised else self._like(ticket.request, now)
+        if ticket.promised or not self.rages(now):
+            return None
+        refusal = self._like(ticket.request, now)
         if refusal is None or refusal.tokens_max != ticket.request.sampling.tokens_max:
             return None
         return refusal.expected
@@ -116,7 +118,7 @@ class Storm:
         if refusal is None or refusal.offer is None:
             return
         wish = wish_of(request)
-        if self._promises.knows(wish):
+        if self._promises.is_due(wish, now):
             return
         self._note(now)
         promise = self._promises.promise(wish, refusal.offer, now)

@@ -12,7 +12,6 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
@@ -134,10 +133,12 @@ class RequestLog:
     def _write(self) -> None:
         self._timed = False
         records, encode, put = self._records, self._encode, self._sink.put
-        with suppress(IndexError):  # a library's warning in another thread writes them too
-            while records:
+        while records:
+            try:
                 record, ended = records.popleft()
-                put(encode(_line(record, self._stamp(ended), self._service)))
+            except IndexError:  # a library's warning in another thread writes them too
+                return
+            put(encode(_line(record, self._stamp(ended), self._service)))
 
     def _put(self, message: str, level: str, fields: dict[str, Any]) -> None:
         self._write()

@@ -72,9 +72,10 @@ class Metrics(Collector):
 
     def _count(self) -> None:
         tallies, unknown = self._tallies, self._unknown
-        for record in self._records:
+        # Taken before they are counted: one that could not be counted would come again each time.
+        records, self._records = self._records, []
+        for record in records:
             tallies.get(record.model, unknown).count(record)
-        self._records.clear()
 
     def freed(self, model: str, wait_s: float, phase: str, tokens: int) -> None:  # noqa: PLR0917 - a FreedHook, once the model is given
         """Count an abort of a model's request: when nothing was held, what was made in vain."""

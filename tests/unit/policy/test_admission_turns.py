@@ -263,10 +263,10 @@ def test_what_is_held_and_waited_for_is_in_the_ledger() -> None:
     assert place.expires == 90.0
 
 
-def test_who_comes_just_after_one_that_was_refused_is_refused_by_the_same_forecast(
+def test_in_a_storm_who_comes_just_after_one_that_was_refused_is_refused_by_the_same_forecast(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    queue = practised(interactive_ttft_s=2.0, ttft_ratio=1.0)
+    queue = practised(interactive_ttft_s=2.0, ttft_ratio=1.0, storm_per_s=1)
     for _ in range(2):
         enter(queue, 20.0, received=20.0)
     forecast = queue.outlook.expect

@@ -106,9 +106,26 @@ def test_a_span_follows_what_is_seen_at_each_end() -> None:
         assert span.expect(x, 0.0) == pytest.approx(0.03 + 0.004 * x, rel=0.25)
 
 
-def test_beyond_its_ends_a_span_goes_on_as_it_is_there() -> None:
+def test_above_its_upper_end_a_span_goes_straight_on_and_below_the_lower_it_is_level() -> None:
     span = Span((1.0, 0.5), (3.0, 1.5))
-    assert (span.expect(0.0, 9.0), span.expect(99.0, 9.0)) == (0.5, 1.5)
+    assert (span.expect(0.0, 9.0), span.expect(11.0, 9.0)) == (0.5, 5.5)
+
+
+def test_what_is_seen_far_above_a_span_does_not_spoil_what_lies_within() -> None:
+    dice, span = random.Random(4), Span((1.0, 0.011), (512.0, 0.522))
+    for _ in range(1_000):
+        x = dice.choice((100.0, 100.0, 100.0, 4_000.0))
+        span.learn(x, noisy(0.01 + x * 0.001, dice))
+    for x in (100.0, 400.0, 4_000.0):
+        assert span.expect(x, 0.0) == pytest.approx(0.01 + x * 0.001, rel=0.25)
+
+
+def test_a_span_tells_around_which_x_it_was_seen_of_late() -> None:
+    span = Span((1.0, 0.5), (64.0, 1.5))
+    assert span.middle == 64.0
+    for _ in range(200):
+        span.learn(4.0, 0.55)
+    assert span.middle == pytest.approx(4.0, rel=0.1)
 
 
 def test_a_span_of_one_place_is_a_level() -> None:

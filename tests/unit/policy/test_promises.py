@@ -1,4 +1,5 @@
 import gc
+import random
 from typing import Any
 
 import pytest
@@ -75,16 +76,31 @@ def test_of_equal_wishes_the_earliest_promise_is_redeemed_first() -> None:
     ]
 
 
-def test_it_is_known_whether_a_wish_was_promised_something() -> None:
+def test_it_is_known_whether_what_was_promised_to_a_wish_is_due() -> None:
     book = a_book()
     book.promise(MINE, OFFER, 10.0)
     book.promise(MINE, OFFER, 10.0)
-    assert (book.knows(MINE), book.knows(OTHER)) == (True, False)
-    assert not book.knows(Wish("you", MINE.digest))
+    assert not book.is_due(MINE, 10.5)
+    assert (book.is_due(MINE, 11.5), book.is_due(OTHER, 11.5)) == (True, False)
+    assert not book.is_due(Wish("you", MINE.digest), 11.5)
     assert book.redeem(MINE, 11.5)
-    assert book.knows(MINE)
+    assert book.is_due(MINE, 11.5)
     assert book.redeem(MINE, 11.5)
-    assert not book.knows(MINE)
+    assert not book.is_due(MINE, 11.5)
+
+
+def test_promises_of_one_wish_are_kept_in_whatever_order_their_tickets_come() -> None:
+    dice, book = random.Random(7), a_book(promises_max=500, horizon_s=1e6, grace_s=1e6)
+    tickets = [book.promise(MINE, OFFER, 10.0).ticket for _ in range(200)]
+    dice.shuffle(tickets)
+    for ticket in tickets[:150]:
+        assert book.redeem(MINE, 1e5, ticket=ticket)
+        assert not book.redeem(OTHER, 1e5, ticket=ticket)
+    for _ in range(50):
+        assert book.redeem(MINE, 1e5)
+    assert not book.redeem(MINE, 1e5)
+    assert (len(book), book.redeemed) == (0, 200)
+    assert book._by_wish == {}
 
 
 def test_ten_thousand_promises_are_nothing_to_the_collector() -> None:

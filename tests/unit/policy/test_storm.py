@@ -107,12 +107,14 @@ def test_its_ticket_is_a_promise_and_so_is_its_body() -> None:
     assert book.redeem(wish_of(by_ticket), at, ticket=refusal.value.ticket)
 
 
-def test_who_was_promised_something_is_read_when_it_comes_back() -> None:
+def test_who_comes_back_for_a_promise_is_read_and_who_comes_before_is_not() -> None:
     storm = a_storm()
     refuse(storm, 10.0)
     assert is_shed(storm, 10.0)
-    assert not is_shed(storm, 10.0)
-    assert is_shed(storm, 10.0, body_sign=3)
+    assert is_shed(storm, 10.01)
+    refuse(storm, 13.0)
+    assert not is_shed(storm, 13.0)
+    assert is_shed(storm, 13.0, body_sign=3)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,9 @@ def test_who_came_back_for_a_promise_in_vain_tells_nothing_of_others() -> None:
 
 
 def test_a_forecast_serves_those_alike_who_do_not_come_back_for_a_promise() -> None:
-    storm = a_storm()
+    storm = a_storm(storm_per_s=2)
+    refuse(storm, 10.0)
+    assert storm.expected(Ticket(asked(9), 10.01, math.inf), 10.01) is None, "one is no storm"
     refuse(storm, 10.0)
     alike = Ticket(asked(9), 10.01, math.inf)
     assert storm.expected(alike, 10.01) is EXPECTED
