@@ -81,7 +81,7 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
         found.settings, engine=dataclasses.replace(found.settings.engine, name=kind.name)
     )
     served = _model_of(found, kind)
-    if kind.needs_model:
+    if kind.form is not None:
         typer.echo(f"Loading {served.name} ...", err=True)
     raise typer.Exit(_run(LiveSettings(settings, found), served, signals))
 
@@ -152,7 +152,7 @@ def _model_of(found: "Loaded", kind: "EngineKind") -> "ServedModel":
     from forebay.settings.loading import BY_DEFAULT  # noqa: PLC0415 - see main
 
     settings = found.settings
-    if kind.needs_model:
+    if kind.form is not None:
         entry, artefact = prepared(settings.model)
         return ServedModel(name=artefact.manifest.name, folder=artefact.path, advice=entry.advice)
     # Without a model there is no name either, unless somebody chose one.

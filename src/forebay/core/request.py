@@ -109,6 +109,8 @@ class Sampling:
     logprobs: bool = False
     """Report the log-probability of each chosen token."""
     ignore_eos: bool = False
+    adapter: str = ""
+    """The LoRA adapter over the model's weights, by the name it was loaded under; empty: none."""
     grammar: Grammar | None = None
 
 

@@ -4,6 +4,7 @@
 verifies every digest first: a file that changed by one bit is not loaded.
 """
 
+import enum
 import hashlib
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,19 @@ CHAT_TEMPLATE: Final = "chat_template.jinja"
 
 _MANIFEST_BYTES_MAX: Final = 1 << 20
 _HASH_BLOCK_BYTES: Final = 1 << 20
+
+
+class Form(enum.StrEnum):
+    """What a prepared model's weights are written as; an engine loads one of them."""
+
+    OPENVINO = "openvino"
+    """`openvino_model.xml` and `.bin`."""
+    GGUF = "gguf"
+    """`model.gguf`."""
+    SAFETENSORS = "safetensors"
+    """`config.json` and `*.safetensors`, as transformers and vLLM read them."""
+    ONNX = "onnx"
+    """`genai_config.json` and `model.onnx`, as onnxruntime-genai reads them."""
 
 
 class ArtefactError(CannotLoad):

@@ -3,7 +3,8 @@
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from pathlib import Path
+from typing import Final, NewType, Protocol
 
 from forebay.core.errors import EngineError
 from forebay.core.request import Events, FinishReason, Message, Request, Sampling, TokenId
@@ -32,6 +33,15 @@ class Feature(enum.StrEnum):
     JSON_SCHEMA = "json_schema"
     IGNORE_EOS = "ignore_eos"
     TOKENS_MIN = "min_tokens"
+    TOOLS = "tools"
+    ADAPTERS = "adapters"
+    EMBEDDINGS = "embeddings"
+
+
+EVERY_ENGINE: Final = frozenset(Feature) - {
+    *(Feature.CHAT, Feature.TOOLS, Feature.ADAPTERS, Feature.EMBEDDINGS)
+}
+"""What no model and no kind of engine stands in the way of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,3 +228,17 @@ class StepEngine(Protocol):
 
     def close(self) -> None:
         """Give the memory back."""
+
+
+class Adaptable(StepEngine, Protocol):
+    """A step engine that lays LoRA adapters over its weights: where `supports` has ADAPTERS.
+
+    1. Sequences with different adapters, or none, run side by side (`sampling.adapter`).
+    2. Loading and unloading leaves what runs unharmed; what is unloaded is asked no more.
+    """
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Load a PEFT folder under a name; raises CannotLoad with the fix if it does not fit."""
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter, and give its memory back; an unknown name is no error."""

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
+from forebay.engine.manifest import Form
 from forebay.engine.protocol import StepEngine
 
 GROUP: Final = "forebay.engines"
@@ -18,8 +19,8 @@ class EngineKind:
     name: str
     config: type
     """Its configuration: a frozen dataclass of knobs."""
-    needs_model: bool
-    """Whether it loads an artefact; `scripted` does not."""
+    form: Form | None
+    """The form of a prepared model that it loads; None for one without a model, as `scripted`."""
     make: Callable[[Any, Path | None], StepEngine]
     """(configuration, folder of the artefact) -> a loaded engine; called in the worker."""
 

@@ -27,7 +27,7 @@ from forebay.core.request import (
 )
 from forebay.engine.protocol import EngineInfo, StepStats
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 _LENGTH_BYTES: Final = 4
 
 
@@ -68,6 +68,7 @@ class WireSampling(msgspec.Struct, array_like=True, frozen=True):
     frequency_penalty: float
     logprobs: bool
     ignore_eos: bool
+    adapter: str
     grammar: str | None
     """A JSON schema; empty for any JSON object; None for any text."""
 

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from forebay.core.knob import knob
 from forebay.core.request import FinishReason, Sampling, TokenId
-from forebay.engine.manifest import CHAT_TEMPLATE, Manifest, load_verified
+from forebay.engine.manifest import CHAT_TEMPLATE, Form, Manifest, load_verified
 from forebay.engine.protocol import (
+    EVERY_ENGINE,
     EngineInfo,
     Feature,
     SequenceId,
@@ -42,8 +43,7 @@ _STEP_FACTOR_SHORT: Final = 3.0
 _STEP_FACTOR_LONG: Final = 24.0
 """The last chunk of a prompt of 8,000 tokens, in first chunks: 13 measured on a busy machine."""
 
-_SUPPORTS: Final = frozenset(Feature) - {Feature.CHAT}
-_RESUMABLE: Final = frozenset(Feature) - {
+_RESUMABLE: Final = (EVERY_ENGINE | {Feature.CHAT}) - {
     # A grammar's state cannot be handed in, and penalties count no tokens of the prompt.
     *(Feature.JSON_OBJECT, Feature.JSON_SCHEMA),
     *(Feature.PRESENCE_PENALTY, Feature.FREQUENCY_PENALTY),
@@ -132,7 +132,8 @@ class OpenVinoStepEngine:
             # One block is held back: a sequence may need it before another's is given back.
             context_tokens_max=min(manifest.context_tokens_max, self._plan.tokens - 32),
             running_max=config.sequences_running_max,
-            supports=_SUPPORTS | ({Feature.CHAT} if (folder / CHAT_TEMPLATE).is_file() else set()),
+            supports=EVERY_ENGINE
+            | ({Feature.CHAT} if (folder / CHAT_TEMPLATE).is_file() else set()),
             # Measured: a sequence alone takes another path through attention than one beside
             # others, and the last bits differ.
             deterministic=False,
@@ -302,8 +303,8 @@ def _load(config: OpenVinoConfig, plan: KvPlan, folder: Path, *, threads: int) -
 
 
 def _make(config: OpenVinoConfig, folder: Path | None) -> OpenVinoStepEngine:
-    assert folder is not None, "needs_model says so"
+    assert folder is not None, "its form says so"
     return OpenVinoStepEngine(config, folder)
 
 
-KIND: Final = EngineKind(name="openvino", config=OpenVinoConfig, needs_model=True, make=_make)
+KIND: Final = EngineKind(name="openvino", config=OpenVinoConfig, form=Form.OPENVINO, make=_make)

@@ -35,6 +35,7 @@ from forebay.core.clock import MONOTONIC, Clock
 from forebay.core.knob import knob
 from forebay.core.request import FinishReason, Message, Role, Sampling, TokenId
 from forebay.engine.protocol import (
+    EVERY_ENGINE,
     EngineInfo,
     Feature,
     Refused,
@@ -164,7 +165,7 @@ class ScriptedEngine:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """Speak at the configured pace."""
-        supports = frozenset(Feature) - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
+        supports = (EVERY_ENGINE | {Feature.CHAT}) - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
         self.info = EngineInfo(
             name="scripted",
             context_tokens_max=config.context_tokens_max,
@@ -359,4 +360,4 @@ def _make(config: ScriptedConfig, _folder: Path | None) -> ScriptedEngine:
     return ScriptedEngine(config)
 
 
-KIND: Final = EngineKind(name="scripted", config=ScriptedConfig, needs_model=False, make=_make)
+KIND: Final = EngineKind(name="scripted", config=ScriptedConfig, form=None, make=_make)

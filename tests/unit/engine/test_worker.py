@@ -12,6 +12,7 @@ import pytest
 
 from forebay.core.errors import Outcome
 from forebay.core.request import FinishReason, Message, Sampling
+from forebay.engine.manifest import Form
 from forebay.engine.protocol import CannotLoad, SequenceId, StepEngine
 from forebay.engine.registry import EngineKind, UnknownEngine
 from forebay.engine.wire import (
@@ -132,7 +133,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Puppet:
     def find(name: str) -> EngineKind:
         if name != "puppet":
             raise UnknownEngine("There is no such engine.")
-        return EngineKind(name="puppet", config=PuppetConfig, needs_model=True, make=make)
+        return EngineKind(name="puppet", config=PuppetConfig, form=Form.OPENVINO, make=make)
 
     monkeypatch.setattr("forebay.engine.worker.find", find)
     return puppet

@@ -31,7 +31,7 @@ def _engines(monkeypatch: pytest.MonkeyPatch) -> None:
         if name == "broken":
             raise ImportError("no library")
         make = cast("Callable[[Any, Path | None], StepEngine]", None)
-        return EngineKind(name=name, config=SecretConfig, needs_model=False, make=make)
+        return EngineKind(name=name, config=SecretConfig, form=None, make=make)
 
     monkeypatch.setattr(registry, "names", lambda: ["broken", "scripted"])
     monkeypatch.setattr(registry, "find", find)
