@@ -292,3 +292,26 @@ def test_another_class_or_a_departure_asks_for_a_forecast_of_its_own() -> None:
     refused(queue, "interactive", 20.01)
     serve(queue, running, 20.015)
     assert enter(queue, 20.015, received=20.0).place is Place.WAITING
+
+
+def test_who_waited_in_vain_makes_the_next_asked_about_in_full_even_in_a_storm() -> None:
+    queue = practised(interactive_ttft_s=2.0, ttft_ratio=1.0, storm_per_s=1, wait_s_max=1.5)
+    enter(queue, 20.0, received=20.0)
+    late = enter(queue, 20.0, received=20.0)
+    refused(queue, "just before", 21.495)
+    assert queue.settle(21.5) == [late]
+    assert queue.offer(a_request(received=21.5), 21.5).place is Place.WAITING
+
+
+def test_a_place_is_not_expected_back_long_before_it_was_held_as_long_as_usual() -> None:
+    # Four places, each held for a second: by Little's law one comes free every quarter of one.
+    queue = practised(places_max=4, interactive_ttft_s=60.0)
+    for admitted in (20.0, 20.0, 20.8, 20.8):
+        enter(queue, admitted, received=admitted)
+    waits_s = []
+    for _ in range(3):
+        expected = enter(queue, 20.9, received=20.9).expected
+        assert expected is not None
+        waits_s.append(expected.wait_s)
+    # The third waits for one of those that came just now, and have 0.9 s before them.
+    assert waits_s == pytest.approx([0.25, 0.5, 0.9])
