@@ -4,6 +4,7 @@ Used from one thread, the event loop's.  Each instance has a registry of its own
 servers in one process count apart.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -45,7 +46,7 @@ class Metrics(Collector):
         """Prepare every label set, so that each series starts at zero."""
         # The whole mutable state: records that are to be counted, the tallies, and where to read
         # gauges.
-        self._records: list[RequestRecord] = []
+        self._records: deque[RequestRecord] = deque()
         self._tallies = {model: Tally() for model in (*models, UNKNOWN)}
         self._lanes: dict[str, tuple[Door, Worker]] = {}
         self._server: Callable[[], ServerReading] = ServerReading
@@ -71,10 +72,10 @@ class Metrics(Collector):
             self._count()
 
     def _count(self) -> None:
-        tallies, unknown = self._tallies, self._unknown
-        # Taken before they are counted: one that could not be counted would come again each time.
-        records, self._records = self._records, []
-        for record in records:
+        tallies, unknown, records = self._tallies, self._unknown, self._records
+        while records:
+            # Taken before it is counted: one that cannot be would keep all others from it for ever.
+            record = records.popleft()
             tallies.get(record.model, unknown).count(record)
 
     def freed(self, model: str, wait_s: float, phase: str, tokens: int) -> None:  # noqa: PLR0917 - a FreedHook, once the model is given

@@ -2,7 +2,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from forebay.core.errors import Outcome
-from forebay.core.record import GAP_BOUNDS_S
+from forebay.core.record import GAP_BOUNDS_S, Timeline
 from forebay.core.request import Route, Source
 from forebay.engine.worker_process import Loss
 from forebay.telemetry.catalogue import CATALOGUE, RESTART_REASONS, Kind
@@ -69,6 +69,20 @@ def test_a_request_is_counted_under_its_route_model_and_outcome() -> None:
     labels = {"route": "chat_completions", "model": "m"}
     assert value(metrics, "llm_requests_total", **labels, outcome="ok") == 2
     assert value(metrics, "llm_requests_total", **labels, outcome="cancelled") == 0
+
+
+def test_a_record_that_cannot_be_counted_costs_no_other_its_count() -> None:
+    metrics, poison = Metrics(["m"]), replace(a_completed(), timeline=cast("Timeline", None))
+    metrics(a_completed())
+    metrics(poison)
+    metrics(a_completed())
+    with pytest.raises(AttributeError):
+        page(metrics)
+    for _ in range(2):
+        assert value(metrics, "llm_answers_total", model="m", source="engine") == 2
+        assert value(metrics, "llm_generation_tokens_total", model="m") == 6
+    metrics(a_completed())
+    assert value(metrics, "llm_answers_total", model="m", source="engine") == 3
 
 
 def test_every_route_and_outcome_starts_at_zero() -> None:
