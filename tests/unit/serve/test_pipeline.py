@@ -1,4 +1,7 @@
 import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -81,6 +84,25 @@ async def test_a_defect_is_recorded_as_ours() -> None:
         await bench.read(a_fresh_request())
     assert bench.only_record().outcome is Outcome.INTERNAL_ERROR
     assert bench.only_record().status == 500
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Let only what nothing refers to be freed."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_an_error_is_gone_once_it_was_told() -> None:
+    bench, told = Bench("de"), list[weakref.ref[EngineError]]()
+    try:
+        await bench.read(a_fresh_request())
+    except EngineError as error:
+        told.append(weakref.ref(error))
+    assert [error() for error in told] == [None]
 
 
 async def test_an_unknown_model_is_told_which_there_are() -> None:
