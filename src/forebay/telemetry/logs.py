@@ -73,9 +73,9 @@ class RequestLog:
         self._encode = _text if human else _json
         self._handler = _Handler(self)
         # The mutable state beside the sink's: records without a line yet, each with the moment
-        # of its end, and whether a timer will see to them.
+        # of its end, and the loop whose timer will see to them.
         self._records: deque[tuple[RequestRecord, float]] = deque()
-        self._timed = False
+        self._timed_by: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> Self:
         """Bring what libraries warn of into this log too."""
@@ -102,7 +102,7 @@ class RequestLog:
         self._records.append((record, self._wall()))
         if len(self._records) >= _RECORDS_MAX:
             self._write()
-        elif not self._timed:
+        else:
             self._write_later()
 
     def event(self, event: str, /, **fields: str | float | bool | None) -> None:
@@ -127,11 +127,12 @@ class RequestLog:
         except RuntimeError:  # nobody serves: a test, or the end of the program
             self._write()
             return
-        loop.call_later(_RECORDS_S, self._write)
-        self._timed = True
+        if self._timed_by is not loop:  # the timer of a loop that has ended never comes
+            loop.call_later(_RECORDS_S, self._write)
+            self._timed_by = loop
 
     def _write(self) -> None:
-        self._timed = False
+        self._timed_by = None
         records, encode, put = self._records, self._encode, self._sink.put
         while records:
             try:

@@ -246,9 +246,39 @@ async def test_records_wait_for_each_other_but_come_before_an_event(tmp_path: Pa
 async def test_a_record_waits_a_short_time_only(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(logs, "_RECORDS_S", 0.0)
     written = Written(tmp_path)
+    for _ in range(2):
+        written.log(a_completed())
+        await asyncio.wait_for(_emptied(written.log), 5.0)
+    assert len(written.lines()) == 2
+
+
+async def test_so_many_records_at_once_are_written_without_waiting(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    for _ in range(logs._RECORDS_MAX - 1):
+        written.log(a_completed())
+    assert len(written.log._records) == logs._RECORDS_MAX - 1
     written.log(a_completed())
-    await asyncio.wait_for(_emptied(written.log), 5.0)
-    assert len(written.lines()) == 1
+    assert not written.log._records
+    assert len(written.lines()) == logs._RECORDS_MAX
+
+
+def test_a_record_waits_a_short_time_only_also_after_another_loop_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written(tmp_path)
+
+    async def note() -> None:
+        written.log(a_completed())
+
+    async def note_and_wait() -> None:
+        written.log(a_completed())
+        await asyncio.wait_for(_emptied(written.log), 5.0)
+
+    asyncio.run(note())
+    assert len(written.log._records) == 1, "the case is real: its timer never came"
+    monkeypatch.setattr(logs, "_RECORDS_S", 0.0)
+    asyncio.run(note_and_wait())
+    assert len(written.lines()) == 2
 
 
 async def _emptied(log: RequestLog) -> None:
