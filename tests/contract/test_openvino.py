@@ -246,7 +246,7 @@ def test_what_was_aborted_gives_its_memory_back(engine: OpenVinoStepEngine) -> N
     engine.step()
 
 
-def test_a_step_costs_about_what_was_measured_while_loading(engine: OpenVinoStepEngine) -> None:
+def test_what_loading_finds_a_step_to_cost_is_plausible(engine: OpenVinoStepEngine) -> None:
     costs = engine.info.costs
     assert costs is not None
     # Between a hundredth and a hundred times what two cores of 2020 need: no hard-coded numbers.

@@ -5,9 +5,7 @@ others.  Its time is a constant, which all share, and more for each sequence and
 read.  What a request will take follows from that before any was seen (`Forecast.assume`).
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +19,10 @@ class StepCosts:
     read_s: float
     """More for each token of a prompt that is read."""
 
-    def across(self, batches: int) -> Self:
+    def across(self, batches: int) -> "StepCosts":
         """Return what it is like for those who are spread evenly over so many batches."""
-        sequence_s, read_s = self.sequence_s / batches, self.read_s / batches
-        return dataclasses.replace(self, sequence_s=sequence_s, read_s=read_s)
+        return StepCosts(
+            step_s=self.step_s,
+            sequence_s=self.sequence_s / batches,
+            read_s=self.read_s / batches,
+        )
