@@ -40,7 +40,7 @@ _CAUTION_MAX: Final = 2.0
 _USUAL_TOKENS: Final = 64.0
 """Of a prompt and of an answer, until some are known."""
 _CHUNK_TOKENS: Final = 512.0
-"""So many tokens were read when it was measured what reading them costs."""
+"""Of a prompt: up to so many, each costs about what was measured of fewer, a tenth more."""
 _SURE: Final = 8
 """Measured on purpose, that counts for more than what one request suggests."""
 
