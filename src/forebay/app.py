@@ -1,59 +1,53 @@
-"""The composition root: the one file that knows all parts, and the life of the process.
-
-Life: bind the port, answer probes, start the engine, serve; on SIGTERM or SIGINT be not
-ready at once, let what runs finish (bounded), end the rest with an explicit error, exit 0.
-A second signal ends the wait.  On SIGHUP and `POST /admin/reload` the settings are read again.
-"""
+"""The composition root: the one file that knows all parts and puts them together."""
 
 import asyncio
-import contextlib
 import functools
-import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
-
-import uvicorn
-import uvloop
 
 from forebay.core.clock import MONOTONIC
-from forebay.core.errors import ServingError
 from forebay.core.request import SamplingAdvice
 from forebay.engine.registry import find
 from forebay.engine.supervisor import Supervisor, WorkerSpec
+from forebay.engines.machine import read_machine
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded, is_loopback
-from forebay.gateway.connection import Connection
 from forebay.gateway.edge import Gateway
-from forebay.gateway.turns import Turns
 from forebay.serve.keeping import KeepingConfig, keeping
-from forebay.serve.lanes import Lanes, open_lane
+from forebay.serve.lanes import Lane, LaneEngine, Lanes, Listing
 from forebay.serve.ledger import Ledger
-from forebay.serve.lifecycle import Lifecycle, State
+from forebay.serve.lifecycle import Lifecycle
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
 from forebay.serve.replicas import Replicas
-from forebay.serve.signals import Signals
-from forebay.serve.tuning import leave_generators_alone, settle_garbage
+from forebay.serve.residency import Model, Residency
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
 from forebay.telemetry.metrics import Metrics
 from forebay.telemetry.readings import ServerReading
 
-_CLOSING_S: Final = 5.0
-"""After a drain, how long ended requests get to send their last bytes."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """What to serve: its name, and the folder of its prepared artefact, if it has one."""
+    """What to serve: a name, and the folder of the prepared artefact, if its engine loads one."""
 
     name: str
+    engine: str = ""
+    """The name of its engine; empty: `engine.name`."""
     folder: Path | None = None
     advice: SamplingAdvice = field(default_factory=SamplingAdvice)
+    aliases: tuple[str, ...] = ()
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    """Version -> the folder of the LoRA adapter that makes it."""
+    description: str = ""
+    workers: int = 0
+    """Worker processes; 0: `engine.workers`."""
+    bytes_needed: int = 0
+    """Memory that loading it takes at least; 0: not known."""
+    preload: bool = True
+    pinned: bool = False
 
 
 class StartRefused(Exception):
@@ -65,12 +59,12 @@ class Service:
     """Everything that lives as long as the process."""
 
     live: LiveSettings
-    model: ServedModel
+    models: tuple[ServedModel, ...]
     log: RequestLog
     loop_lag: LoopLag
     metrics: Metrics
-    engine: Replicas
     lanes: Lanes
+    residency: Residency
     lifecycle: Lifecycle
     ledger: Ledger
     replay: Replay
@@ -126,31 +120,28 @@ class Service:
         return done
 
 
-def build(live: LiveSettings, model: ServedModel) -> Service:
+def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     """Put the parts together; nothing runs yet."""
     settings = live.current
     log, loop_lag = open_log(settings.log), LoopLag(MONOTONIC)
-    metrics = Metrics(models=(model.name,))
-    spec = WorkerSpec(
-        engine=settings.engine.name,
-        options=settings.engine_options(settings.engine.name),
-        model=model.folder,
-    )
-    engine = Replicas(
-        [
-            Supervisor(spec, settings.supervisor, now=MONOTONIC, log=log.event)
-            for _ in range(settings.engine.workers)
-        ],
-        settings.supervisor,
+    listings = [_listing(model, settings) for model in models]
+    metrics = Metrics(models=[name for each in listings for name in each.own_names])
+    lanes = Lanes(opening=True)
+    residency = Residency(
+        lanes,
+        settings.residency,
+        admission=lambda: live.current.admission,
+        free_bytes=lambda: read_machine().memory_bytes,
         now=MONOTONIC,
-        freed=functools.partial(metrics.freed, model.name),
+        log=log.event,
+        watcher=_Scraped(metrics),
     )
-    lanes = Lanes(coming=(model.name,))
-    lifecycle = Lifecycle(
-        lambda: engine.well(MONOTONIC()), retry_after_s=settings.server.drain_retry_s
-    )
+    for model, listing in zip(models, listings, strict=True):
+        make = functools.partial(_engine, settings, model, metrics=metrics, log=log)
+        residency.offer(_offered(model, listing, make))
+    lifecycle = Lifecycle(residency.well, retry_after_s=settings.server.drain_retry_s)
     ledger, replay = Ledger(MONOTONIC), _replay(settings, lanes, log)
-    for holder in (engine.holdings, replay.holdings):
+    for holder in (residency.holdings, replay.holdings):
         ledger.ask(holder)
     admin = Admin(ledger, MONOTONIC, config=_admin_config(settings.server))
     hooks = (metrics, log, ledger)
@@ -171,12 +162,12 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
     )
     service = Service(
         live=live,
-        model=model,
+        models=tuple(models),
         log=log,
         loop_lag=loop_lag,
         metrics=metrics,
-        engine=engine,
         lanes=lanes,
+        residency=residency,
         lifecycle=lifecycle,
         ledger=ledger,
         replay=replay,
@@ -185,6 +176,62 @@ def build(live: LiveSettings, model: ServedModel) -> Service:
     admin.reload = service.reload
     metrics.watch_server(service.read)
     return service
+
+
+def _listing(model: ServedModel, settings: Settings) -> Listing:
+    return Listing(
+        name=model.name,
+        created=int(time.time()),
+        aliases=model.aliases,
+        versions=tuple(model.adapters),
+        description=model.description,
+        engine=model.engine or settings.engine.name,
+    )
+
+
+def _offered(model: ServedModel, listing: Listing, make: Callable[[], LaneEngine]) -> Model:
+    return Model(
+        listing=listing,
+        make=make,
+        advice=model.advice,
+        bytes_needed=model.bytes_needed,
+        preload=model.preload,
+        pinned=model.pinned,
+    )
+
+
+def _engine(
+    settings: Settings, model: ServedModel, *, metrics: Metrics, log: RequestLog
+) -> LaneEngine:
+    """Make the engine of one model; it is not started."""
+    name = model.engine or settings.engine.name
+    spec = WorkerSpec(
+        engine=find(name).name, options=settings.engine_options(name), model=model.folder
+    )
+    return Replicas(
+        [
+            Supervisor(spec, settings.supervisor, now=MONOTONIC, log=log.event)
+            for _ in range(model.workers or settings.engine.workers)
+        ],
+        settings.supervisor,
+        now=MONOTONIC,
+        freed=functools.partial(metrics.freed, model.name),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scraped:
+    """Lets metrics read the lanes that are open."""
+
+    metrics: Metrics
+
+    def loaded(self, lane: Lane) -> None:
+        """Read this lane at each scrape."""
+        self.metrics.watch(lane.name, lane.admission, lane.engine)
+
+    def unloaded(self, lane: Lane) -> None:
+        """Read it no more."""
+        self.metrics.unwatch(lane.name)
 
 
 def _replay(settings: Settings, lanes: Lanes, log: RequestLog) -> Replay:
@@ -205,55 +252,6 @@ def _admin_config(server: ServerConfig) -> AdminConfig:
     )
 
 
-def run(
-    live: LiveSettings,
-    model: ServedModel,
-    *,
-    signals: Signals,
-    announce: Callable[[Service], None],
-) -> int:
-    """Serve until a signal; return the exit status.
-
-    `announce` is called once the first real token has been made.  Raises StartRefused when the
-    port is taken or the engine cannot start.
-    """
-    settings = live.current
-    find(settings.engine.name)
-    server = settings.server
-    unsent_s_max = 2 * settings.gateway.send_s_max  # ours comes first, and is recorded
-    with bind(
-        server.host, server.port, backlog=server.backlog_max, unsent_s_max=unsent_s_max
-    ) as listener:
-        server = replace(server, port=listener.getsockname()[1])  # 0 took a free one
-        live.begin(replace(settings, server=server))
-        service = build(live, model)
-        with service.log:
-            try:
-                return uvloop.run(_live(service, listener, signals, announce=announce))
-            finally:
-                signals.ended()
-
-
-def bind(host: str, port: int, *, backlog: int, unsent_s_max: float) -> socket.socket:
-    """Listen on an address, or raise StartRefused with the fix.
-
-    A connection whose client acknowledges nothing for `unsent_s_max` is dropped, where the kernel
-    can (Linux).
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=backlog)
-    except OSError as error:
-        message = f"Port {port} of {host} cannot be opened: {error.strerror}."
-        fix = "Stop what uses it, or choose another with --port."
-        raise StartRefused(f"{message} {fix}") from error
-    if sys.platform == "linux":
-        # Connections inherit it: what a client that has gone silent will never take is dropped.
-        unsent_ms = int(unsent_s_max * 1000)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unsent_ms)
-    return listener
-
-
 def open_log(config: LogConfig) -> RequestLog:
     """Open the log, or raise StartRefused with the fix."""
     try:
@@ -262,122 +260,3 @@ def open_log(config: LogConfig) -> RequestLog:
         message = f"The log cannot be written to {config.destination}: {error.strerror}."
         fix = "Set log.destination to stdout, stderr, or a file that may be written."
         raise StartRefused(f"{message} {fix}") from error
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: when to stop is decided here."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
-        yield
-
-
-async def _live(
-    service: Service,
-    listener: socket.socket,
-    signals: Signals,
-    *,
-    announce: Callable[[Service], None],
-) -> int:
-    signals.listen(asyncio.get_running_loop())
-    leave_generators_alone()
-    server = _Server(_uvicorn_config(service))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    rereading = asyncio.create_task(_reread(service, signals))
-    service.loop_lag.start(asyncio.get_running_loop())
-    try:
-        await service.replay.start()
-        await _serve_until_asked(service, signals, announce)
-        await _drain(service, signals)
-    finally:
-        rereading.cancel()
-        await service.engine.stop()
-        await service.replay.stop()
-        service.loop_lag.stop()
-        server.should_exit = True
-        await serving
-    return 0
-
-
-async def _reread(service: Service, signals: Signals) -> None:
-    """Read the settings again whenever a signal asks for it."""
-    while True:
-        await signals.reread.wait()
-        signals.reread.clear()
-        with contextlib.suppress(InvalidSettings):  # it stands in the log
-            await service.reload()
-
-
-async def _serve_until_asked(
-    service: Service, signals: Signals, announce: Callable[[Service], None]
-) -> None:
-    """Start the engine and serve; return when asked to stop, also in the middle of the start."""
-    starting = asyncio.create_task(_start(service))
-    asked = asyncio.create_task(signals.first.wait())
-    try:
-        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            announce(service)
-            await asked
-    finally:
-        starting.cancel()
-        asked.cancel()
-        await asyncio.gather(starting, asked, return_exceptions=True)
-
-
-async def _start(service: Service) -> None:
-    try:
-        await service.engine.start()
-    except ServingError as error:
-        raise StartRefused(f"The engine could not be started. {error.message}") from error
-    lane = open_lane(
-        service.model.name,
-        service.engine,
-        config=service.settings.admission,
-        created=int(time.time()),
-        now=MONOTONIC,
-    )
-    service.lanes.add(replace(lane, advice=service.model.advice))
-    service.ledger.ask(lane.admission.holdings)
-    service.metrics.watch(service.model.name, lane.admission, service.engine)
-    service.lifecycle.move(State.READY)
-    settle_garbage()
-    service.log.event("server.ready", model=service.model.name, engine=lane.engine.info.name)
-
-
-async def _drain(service: Service, signals: Signals) -> None:
-    """Take nothing new, wait for what runs, end the rest with an error, stop the engine."""
-    lifecycle, log, started = service.lifecycle, service.log, MONOTONIC()
-    lifecycle.move(State.DRAINING)
-    log.event("server.draining", present=lifecycle.present)
-    emptied = asyncio.create_task(lifecycle.emptied(service.settings.server.drain_s_max))
-    hurried = asyncio.create_task(signals.second.wait())
-    await asyncio.wait({emptied, hurried}, return_when=asyncio.FIRST_COMPLETED)
-    emptied.cancel()
-    hurried.cancel()
-    ended_early = lifecycle.present
-    await service.engine.stop()
-    await lifecycle.emptied(_CLOSING_S)
-    lifecycle.move(State.STOPPED)
-    drained_s = round(MONOTONIC() - started, 3)
-    log.event("server.stopped", drained_s=drained_s, ended_early=ended_early)
-
-
-def _uvicorn_config(service: Service) -> uvicorn.Config:
-    server = service.settings.server
-    return uvicorn.Config(
-        service.gateway,
-        http=functools.partial(Connection, turns=Turns()),  # type: ignore[arg-type]  # it makes one
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=True,
-        timeout_keep_alive=int(server.keep_alive_s),
-        timeout_graceful_shutdown=int(_CLOSING_S),
-    )

@@ -1,16 +1,39 @@
 """Engines that live in the test: they do what they are told, and count what they hold."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from forebay.core.errors import EngineError
+from forebay.core.record import Holding
 from forebay.core.request import Delta, EngineTiming, Events, Finished, Request, Scheduled, Usage
-from forebay.engine.protocol import EngineInfo, Feature
+from forebay.engine.protocol import EngineInfo, Feature, StepStats
 
 Script = Callable[[Request], str]
 
 
-class PuppetEngine:
+class Unworked:
+    """What a lane asks of an engine that has no workers."""
+
+    restarts: Mapping[str, int] = MappingProxyType({})
+    reruns = 0
+    poisoned = 0
+    bytes_taken = 0
+
+    def well(self, now: float) -> bool:
+        return True
+
+    def gauges(self) -> StepStats | None:
+        return None
+
+    def holdings(self) -> Iterator[Holding]:
+        return iter(())
+
+    def memory_bytes(self) -> int:
+        return self.bytes_taken
+
+
+class PuppetEngine(Unworked):
     """Plays a script per request: a letter is an act.
 
     `d` a delta, `p` a pause of a millisecond, `f` the finish, `e` an engine error,

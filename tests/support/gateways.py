@@ -29,11 +29,12 @@ from forebay.serve.lifecycle import Lifecycle, State
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
 from tests.support.asgi import Exchange, ask
+from tests.support.engines import Unworked
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 
-class ActingEngine:
+class ActingEngine(Unworked):
     """Plays acts: an event is yielded, an exception raised, a function called and awaited."""
 
     def __init__(self, acts: Sequence[object], supports: frozenset[Feature]) -> None:

@@ -50,6 +50,9 @@ class SimulatedWorker:
     def restarts(self) -> Mapping[str, int]:
         return Counter(exited=self.deaths)
 
+    def memory_bytes(self) -> int:
+        return 0
+
     async def start(self) -> None:
         self.rise()
 

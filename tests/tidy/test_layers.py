@@ -26,8 +26,9 @@ LEVELS: Final = {
     "settings": 7,
     "app": 8,
     "doctor": 8,
-    "cli": 9,
-    "__main__": 10,
+    "process": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 # They cost megabytes and seconds, or are optional: a gateway process must start without them.
 # fmt: off

@@ -5,26 +5,26 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from forebay import app
+from forebay import app, process
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError, Invalid, ServingError
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import open_lane
-from forebay.serve.replicas import Replicas
 from forebay.settings import EngineConfig, LiveSettings, Settings
 from forebay.settings.sections import FIXED_SECTIONS, settings_of
 from forebay.telemetry.logs import LogConfig
+from tests.support.engines import PuppetEngine
 from tests.support.gateways import ActingEngine
 
 
-class FailingSupervisor:
+class FailingEngine(PuppetEngine):
     """Starts as far as its first token, which it is refused."""
 
     def __init__(self, error: ServingError) -> None:
+        super().__init__()
         self.error = error
 
     async def start(self) -> None:
@@ -37,32 +37,31 @@ class FailingSupervisor:
     ids=["engine lost", "first token refused"],
 )
 async def test_whatever_keeps_the_first_token_from_being_made_refuses_the_start(
-    error: ServingError, tmp_path: Path
+    error: ServingError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(
         engine=EngineConfig(name="scripted"),
         log=LogConfig(destination=str(tmp_path / "log")),
     )
-    service = app.build(LiveSettings(settings), app.ServedModel(name="m"))
-    with service.log:
-        failing = replace(service, engine=cast("Replicas", FailingSupervisor(error)))
-        with pytest.raises(app.StartRefused, match=error.message):
-            await app._start(failing)
+    monkeypatch.setattr(app, "_engine", lambda *_, **__: FailingEngine(error))
+    service = app.build(LiveSettings(settings), [app.ServedModel(name="m")])
+    with service.log, pytest.raises(app.StartRefused, match=error.message):
+        await process._start(service)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such option")
 def test_the_kernel_drops_a_silent_client_after_the_time_that_is_asked_for() -> None:
-    with app.bind("127.0.0.1", 0, backlog=8, unsent_s_max=2.5) as listener:
+    with process.bind("127.0.0.1", 0, backlog=8, unsent_s_max=2.5) as listener:
         option = socket.TCP_USER_TIMEOUT
         assert listener.getsockopt(socket.IPPROTO_TCP, option) == 2_500
 
 
 def test_a_port_that_is_taken_refuses_the_start_with_the_fix() -> None:
     with (
-        app.bind("127.0.0.1", 0, backlog=8, unsent_s_max=1.0) as listener,
+        process.bind("127.0.0.1", 0, backlog=8, unsent_s_max=1.0) as listener,
         pytest.raises(app.StartRefused, match="choose another with --port"),
     ):
-        app.bind("127.0.0.1", listener.getsockname()[1], backlog=8, unsent_s_max=1.0)
+        process.bind("127.0.0.1", listener.getsockname()[1], backlog=8, unsent_s_max=1.0)
 
 
 LIVE: dict[str, Callable[[app.Service], object]] = {
@@ -77,7 +76,7 @@ LIVE: dict[str, Callable[[app.Service], object]] = {
 async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Path) -> None:
     log = LogConfig(destination=str(tmp_path / "log"))
     settings = Settings(engine=EngineConfig(name="scripted"), log=log)
-    service = app.build(LiveSettings(settings), app.ServedModel(name="m"))
+    service = app.build(LiveSettings(settings), [app.ServedModel(name="m")])
     with service.log:
         lane = open_lane(
             "m", ActingEngine([], frozenset()), config=settings.admission, created=0, now=MONOTONIC
@@ -110,6 +109,6 @@ def test_what_the_gateway_reads_again_is_what_it_was_built_with(tmp_path: Path) 
         log=LogConfig(destination=str(tmp_path / "log")),
         cache=CacheConfig(enabled=False),
     )
-    service = app.build(LiveSettings(settings), app.ServedModel(name="m"))
+    service = app.build(LiveSettings(settings), [app.ServedModel(name="m")])
     with service.log:
         assert service.gateway.cache == settings.cache

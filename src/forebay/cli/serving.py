@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail, loaded
-from forebay.cli.supply import MODEL_HELP, prepared
+from forebay.cli.loading import Assignments, ConfigFile, fail, loaded
+from forebay.cli.offering import offered
+from forebay.cli.supply import MODEL_HELP
 
 if TYPE_CHECKING:
     from forebay.app import ServedModel, Service
-    from forebay.engine.registry import EngineKind
+    from forebay.serve.lanes import Lane
     from forebay.serve.signals import Signals
     from forebay.settings import LiveSettings, Loaded, Settings
 
@@ -76,22 +77,26 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
         "server.port": ("--port", port),
     }
     found = loaded(config, assignments, flags)
-    kind = _engine_of(found.settings)
-    settings = dataclasses.replace(
-        found.settings, engine=dataclasses.replace(found.settings.engine, name=kind.name)
-    )
-    served = _model_of(found, kind)
-    if kind.form is not None:
-        typer.echo(f"Loading {served.name} ...", err=True)
-    raise typer.Exit(_run(LiveSettings(settings, found), served, signals))
+    models = offered(found)
+    loading = [each.name for each in models if each.preload and each.folder is not None]
+    if loading:
+        typer.echo(f"Loading {', '.join(loading)} ...", err=True)
+    settings = _settled(found.settings, models)
+    raise typer.Exit(_run(LiveSettings(settings, found), models, signals))
 
 
-def _run(live: "LiveSettings", served: "ServedModel", signals: "Signals") -> int:
+def _settled(settings: "Settings", models: "list[ServedModel]") -> "Settings":
+    """Return the settings with `auto` replaced by the engine that was chosen."""
+    engine = dataclasses.replace(settings.engine, name=models[0].engine)
+    return dataclasses.replace(settings, engine=engine)
+
+
+def _run(live: "LiveSettings", models: "list[ServedModel]", signals: "Signals") -> int:
     """Serve until a signal; return the exit status."""
-    from forebay import app  # noqa: PLC0415 - see main
+    from forebay import app, process  # noqa: PLC0415 - see main
 
     try:
-        return app.run(live, served, signals=signals, announce=_announce)
+        return process.run(live, models, signals=signals, announce=_announce)
     except app.StartRefused as refusal:
         fail(str(refusal))
 
@@ -127,45 +132,29 @@ def _as_data(found: "Loaded") -> dict[str, dict[str, object]]:
     }
 
 
-def _engine_of(settings: "Settings") -> "EngineKind":
-    from importlib.util import find_spec  # noqa: PLC0415 - see main
-
-    from forebay.engine import registry  # noqa: PLC0415 - see main
-
-    name = settings.engine.name
-    if name == "auto":
-        name = "openvino"
-        if find_spec("openvino_genai") is None:
-            fail(
-                "No engine library is installed. Run `pip install 'forebay[openvino]'`, or try "
-                "--engine scripted, which needs none.",
-                status=USAGE,
-            )
-    try:
-        return registry.find(name)
-    except ImportError as error:
-        fail(f"The engine {name} cannot be imported: {error}. Install what it needs.")
-
-
-def _model_of(found: "Loaded", kind: "EngineKind") -> "ServedModel":
-    from forebay.app import ServedModel  # noqa: PLC0415 - see main
-    from forebay.settings.loading import BY_DEFAULT  # noqa: PLC0415 - see main
-
-    settings = found.settings
-    if kind.form is not None:
-        entry, artefact = prepared(settings.model)
-        return ServedModel(name=artefact.manifest.name, folder=artefact.path, advice=entry.advice)
-    # Without a model there is no name either, unless somebody chose one.
-    (chosen,) = (each for each in found.effective if each.setting.key == "model.name")
-    return ServedModel(name=kind.name if chosen.set_by == BY_DEFAULT else settings.model.name)
-
-
 def _announce(service: "Service") -> None:
     """Say what is served, where, and how to try it: on stderr, for the log has stdout."""
-    info, server = service.engine.info, service.settings.server
+    server, lanes = service.settings.server, list(service.lanes)
     host = f"[{server.host}]" if ":" in server.host else server.host
     url = f"http://{host}:{server.port}"
-    lines = [typer.style(f"Serving {service.model.name} at {url}", bold=True)]
+    names = [listing.name for listing in service.lanes.listings]
+    lines = [typer.style(f"Serving {', '.join(names)} at {url}", bold=True)]
+    for lane in lanes:
+        lines += _facts(lane, several=len(names) > 1)
+    if asleep := [name for name in names if service.lanes.get(name) is None]:
+        lines.append(f"  asleep   {', '.join(asleep)}: loaded when asked for")
+    lines += [
+        "  pages    /docs  /metrics  /readyz",
+        "",
+        "Try it:",
+        _example(url, names[0]),
+    ]
+    typer.echo("\n".join(lines) + "\n", err=True)
+
+
+def _facts(lane: "Lane", *, several: bool) -> list[str]:
+    info = lane.engine.info
+    lines = [f"  model    {lane.name}"] if several else []
     lines.append(f"  engine   {info.name}" + (f": {info.detail}" if info.detail else ""))
     lines.append(
         f"  limits   {info.running_max} sequences at once, {info.context_tokens_max:,} tokens each"
@@ -173,13 +162,7 @@ def _announce(service: "Service") -> None:
     if info.kv_bytes and "KV cache" not in info.detail:
         size = f"{info.kv_bytes / 1e6:,.0f} MB"
         lines.append(f"  memory   KV cache {size} for {info.kv_tokens_max:,} tokens")
-    lines += [
-        "  pages    /docs  /metrics  /readyz",
-        "",
-        "Try it:",
-        _example(url, service.model.name),
-    ]
-    typer.echo("\n".join(lines) + "\n", err=True)
+    return lines
 
 
 def _example(url: str, model: str) -> str:

@@ -39,6 +39,15 @@ def read_vitals(pid: int, root: Path = Path("/proc")) -> Vitals | None:
         return None
 
 
+def resident_bytes(pid: int, root: Path = Path("/proc")) -> int:
+    """Return the memory that a process has in RAM, bytes; 0 where the kernel does not tell."""
+    try:
+        pages = (root / str(pid) / "statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
 def share_of(before: Vitals | None, after: Vitals | None, passed_s: float) -> float:
     """Return which part of the time between two readings it could have used, 0.5 to 1.
 

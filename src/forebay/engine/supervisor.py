@@ -34,7 +34,7 @@ from forebay.core.request import Events, Finished, Request
 from forebay.engine.first_token import first_request
 from forebay.engine.flights import LOST, Flight, Flights, Watcher
 from forebay.engine.protocol import EngineInfo, StepStats, WorkerLost
-from forebay.engine.pulse import Pulse
+from forebay.engine.pulse import Pulse, resident_bytes
 from forebay.engine.supervisor_config import SupervisorConfig
 from forebay.engine.watch import Backoff, Patience, Sight, Watch
 from forebay.engine.wire import Beat, Fault, Hello, Ready, Step, Up
@@ -137,6 +137,10 @@ class Supervisor:
     def pid(self) -> int | None:
         """The present worker's process id, if it is ready."""
         return None if self._worker is None else self._worker.pid
+
+    def memory_bytes(self) -> int:
+        """Return the memory that the present worker has in RAM; 0 where there is none."""
+        return 0 if self._worker is None else resident_bytes(self._worker.pid)
 
     @property
     def stopped(self) -> bool:

@@ -1,40 +1,115 @@
-"""One lane per served model: its door, its limit, its engine."""
+"""One lane per served model: its door, its limit, its engine; and the names that lead there."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 
 from forebay.core.clock import Clock
 from forebay.core.errors import Overloaded, UnknownModel
+from forebay.core.record import Holding
 from forebay.core.request import SamplingAdvice
-from forebay.engine.protocol import Engine
+from forebay.engine.protocol import Engine, StepStats
 from forebay.policy.admission_queue import AdmissionQueue
 from forebay.policy.limit import AimdLimit, FixedLimit, Limit
 from forebay.serve.admission import Admission, AdmissionConfig
 
 _LOADING_RETRY_S: Final = 2.0
 """Told while a model loads; the default one takes about as long (benchmarks/README.md)."""
+_NAMES_SHOWN_MAX: Final = 20
+"""Names that an error lists."""
+
+
+class LaneEngine(Engine, Protocol):
+    """An engine as a lane has it: workers that come and go, or servers elsewhere."""
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """Workers lost since the start, by reason."""
+
+    @property
+    def reruns(self) -> int:
+        """Requests that went on with another worker."""
+
+    @property
+    def poisoned(self) -> int:
+        """Requests found to end workers."""
+
+    def well(self, now: float) -> bool:
+        """Whether it makes tokens while work runs."""
+
+    def gauges(self) -> StepStats | None:
+        """Return its newest gauges, if there are any."""
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what it holds for whom."""
+
+    def memory_bytes(self) -> int:
+        """Return the memory that it takes on this machine now; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """A served model and the way to it."""
+    """A served model, or a version of one, and the way to it."""
 
     name: str
     created: int
     """When it began to be served, Unix seconds."""
-    engine: Engine
+    engine: LaneEngine
     admission: Admission
     advice: SamplingAdvice = field(default_factory=SamplingAdvice)
     """Sampling where a client names none."""
+    model: str = ""
+    """The model that this is a version of; its own name where it is none."""
+    adapter: str = ""
+    """The LoRA adapter that makes the version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A model on offer, whether or not it is in memory."""
+
+    name: str
+    created: int = 0
+    """Since when, Unix seconds."""
+    aliases: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    """Adapters over it: `name:version` is a model too."""
+    description: str = ""
+    engine: str = ""
+    """The name of its engine."""
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """What it and its versions are called in records and metrics."""
+        return self._names(self.name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whatever it and its versions may be asked for as."""
+        return tuple(name for called in (self.name, *self.aliases) for name in self._names(called))
+
+    def _names(self, called: str) -> tuple[str, ...]:
+        return (called, *(f"{called}:{version}" for version in self.versions))
+
+
+class Asleep(Overloaded):
+    """The model is on offer and not in memory: `Lanes.wake` loads it."""
+
+    def __init__(self, model: str) -> None:
+        """Name the model; whoever cannot wait tells the client to come back."""
+        message = f"The model {model} is being loaded. Try again after the time in Retry-After."
+        super().__init__(message, retry_after_s=_LOADING_RETRY_S)
+        self.model = model
 
 
 def open_lane(
-    name: str, engine: Engine, *, config: AdmissionConfig, created: int, now: Clock
+    name: str, engine: LaneEngine, *, config: AdmissionConfig, created: int, now: Clock
 ) -> Lane:
     """Put a door before a started engine."""
     queue = AdmissionQueue(config, _limit_of(config, engine.info.running_max), engine.info.costs)
-    return Lane(name=name, created=created, engine=engine, admission=Admission(queue, now))
+    admission = Admission(queue, now)
+    return Lane(name=name, model=name, created=created, engine=engine, admission=admission)
 
 
 def _limit_of(config: AdmissionConfig, batch_max: int) -> Limit:
@@ -47,40 +122,127 @@ def _limit_of(config: AdmissionConfig, batch_max: int) -> Limit:
     )
 
 
-class Lanes:
-    """The served models by name."""
+Wake = Callable[[str, float], Awaitable[None]]
+"""(model, deadline) -> returns once it is in memory; raises ServingError."""
 
-    def __init__(self, lanes: Sequence[Lane] = (), *, coming: Sequence[str] = ()) -> None:
-        """Serve these; `coming` names models whose lanes are added once they are loaded."""
-        # The whole mutable state.
-        self._lanes = {lane.name: lane for lane in lanes}
-        self._coming = set(coming)
+
+class Lanes:
+    """The models on offer, and the lanes of those that are in memory."""
+
+    def __init__(
+        self, lanes: Sequence[Lane] = (), *, listings: Sequence[Listing] = (), opening: bool = False
+    ) -> None:
+        """Serve these; `opening`: what is not in memory yet is coming, and is not waited for."""
+        # The whole mutable state: what is on offer, by name; the model that each name means; the
+        # lanes of what is in memory, by model and by every name; how often and when each was
+        # asked for; who wakes a model.
+        self._listings: dict[str, Listing] = {}
+        self._models: dict[str, str] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._by_name: dict[str, Lane] = {}
+        self._asked = 0
+        self._used: dict[str, int] = {}
+        self.hits: Counter[str] = Counter()
+        self.misses: Counter[str] = Counter()
+        self.opening = opening
+        self.wake: Wake = _nobody_wakes
+        for listing in listings:
+            self.offer(listing)
+        for lane in lanes:
+            self.add(lane)
 
     def __iter__(self) -> Iterator[Lane]:
-        """Yield each lane, in the order in which it was added."""
+        """Yield the lane of each model in memory, in the order in which they were loaded."""
         return iter(tuple(self._lanes.values()))
 
+    @property
+    def listings(self) -> tuple[Listing, ...]:
+        """Every model on offer, in order."""
+        return tuple(self._listings.values())
+
+    def offer(self, listing: Listing) -> None:
+        """Put a model on offer, or change what is said of it."""
+        self._listings[listing.name] = listing
+        self._models = {name: each.name for each in self.listings for name in each.names}
+        lane = self._lanes.get(listing.name)
+        if lane is not None:
+            self._forget_names(listing.name)
+            self._lay_out(lane, listing)
+
     def add(self, lane: Lane) -> None:
-        """Serve one more."""
+        """Serve a model that is in memory now, under each of its names."""
         assert lane.name not in self._lanes, f"{lane.name} is served already"
         self._lanes[lane.name] = lane
-        self._coming.discard(lane.name)
+        listing = self._listings.get(lane.name)
+        if listing is None:
+            self.offer(Listing(name=lane.name, created=lane.created))
+        else:
+            self._lay_out(lane, listing)
+
+    def remove(self, model: str) -> Lane:
+        """Let nobody in any more: the model leaves memory, and stays on offer."""
+        self._forget_names(model)
+        return self._lanes.pop(model)
 
     def is_pressed(self) -> bool:
         """Whether requests wait for a place."""
         return any(lane.admission.load.waiting for lane in self._lanes.values())
 
-    def find(self, model: str) -> Lane:
-        """Return the lane of a model.
+    def used(self, model: str) -> int:
+        """Return when a model was last asked for: the higher, the later."""
+        return self._used.get(model, 0)
 
-        Raises UnknownModel with the names there are, or Overloaded while it is being loaded.
+    def get(self, name: str) -> Lane | None:
+        """Return the lane of a model in memory, by any name of it; this counts as no use of it."""
+        return self._by_name.get(name)
+
+    async def awake(self, name: str, deadline: float) -> Lane:
+        """Return the lane of a model that is on offer, loading it first; raises ServingError."""
+        while (lane := self._by_name.get(name)) is None:
+            missing = self._missing(name)
+            if not isinstance(missing, Asleep):
+                raise missing
+            await self.wake(missing.model, deadline)
+        return lane
+
+    def find(self, name: str) -> Lane:
+        """Return the lane of a model, by its name, an alias of it, or as `name:version`.
+
+        Raises UnknownModel with the names there are; Asleep where it is to be loaded first, or
+        Overloaded while the server opens.
         """
-        lane = self._lanes.get(model)
-        if lane is not None:
-            return lane
-        if model in self._coming:
+        lane = self._by_name.get(name)
+        if lane is None:
+            raise self._missing(name)
+        self._asked += 1
+        self._used[lane.model] = self._asked
+        self.hits[lane.model] += 1
+        return lane
+
+    def _missing(self, name: str) -> UnknownModel | Overloaded:
+        model = self._models.get(name)
+        if model is None:
+            shown = ", ".join(sorted(self._models)[:_NAMES_SHOWN_MAX])
+            more = ", ..." if len(self._models) > _NAMES_SHOWN_MAX else "."
+            message = f"No model of that name is served here. Served: {shown}{more}"
+            return UnknownModel(message, param="model")
+        if self.opening:
             message = "The model is still being loaded. Try again after the time in Retry-After."
-            raise Overloaded(message, retry_after_s=_LOADING_RETRY_S)
-        known = ", ".join(sorted({*self._lanes, *self._coming}))
-        message = f"No model of that name is served here. Served: {known}."
-        raise UnknownModel(message, param="model")
+            return Overloaded(message, retry_after_s=_LOADING_RETRY_S)
+        self.misses[model] += 1
+        return Asleep(model)
+
+    def _lay_out(self, lane: Lane, listing: Listing) -> None:
+        for called in (listing.name, *listing.aliases):
+            self._by_name[called] = lane
+            for version in listing.versions:
+                name = f"{lane.name}:{version}"
+                self._by_name[f"{called}:{version}"] = replace(lane, name=name, adapter=version)
+
+    def _forget_names(self, model: str) -> None:
+        for name in [name for name, lane in self._by_name.items() if lane.model == model]:
+            del self._by_name[name]
+
+
+async def _nobody_wakes(model: str, _: float) -> None:
+    raise Asleep(model)

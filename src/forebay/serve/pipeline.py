@@ -75,7 +75,8 @@ class Pipeline:
 
     async def _generate(self, request: Request) -> Events:
         """Make the tokens: once, however many clients read them."""
-        lane = self.lanes.find(request.model)
+        lanes = self.lanes
+        lane = lanes.get(request.model) or await lanes.awake(request.model, request.deadline)
         async with lane.admission.admit(request) as ticket:
             yield Admitted(ticket.ttft_forecast_s)
             with Deadline(request.deadline) as deadline:

@@ -85,6 +85,9 @@ class Worker(Engine, Protocol):
     def well(self, now: float) -> bool:
         """Whether it makes tokens while work runs."""
 
+    def memory_bytes(self) -> int:
+        """Return the memory that its process has in RAM."""
+
     def gauges(self) -> StepStats | None:
         """Return its newest gauges, if there are any."""
 
@@ -158,6 +161,10 @@ class Replicas:
     def well(self, now: float) -> bool:
         """Whether any worker makes tokens while work runs."""
         return any(worker.well(now) for worker in self.workers)
+
+    def memory_bytes(self) -> int:
+        """Return the memory that all workers have in RAM."""
+        return sum(worker.memory_bytes() for worker in self.workers)
 
     def gauges(self) -> StepStats | None:
         """Return the newest gauges of all workers together, if any has sent some."""

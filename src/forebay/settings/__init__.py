@@ -2,6 +2,7 @@
 
 from forebay.settings.live import LiveSettings
 from forebay.settings.loading import ConfigurationError, Loaded, load
+from forebay.settings.offers import OfferConfig
 from forebay.settings.sections import EngineConfig, ModelConfig, ServerConfig, Settings
 from forebay.settings.sources import Sources
 
@@ -11,6 +12,7 @@ __all__ = [
     "LiveSettings",
     "Loaded",
     "ModelConfig",
+    "OfferConfig",
     "ServerConfig",
     "Settings",
     "Sources",

@@ -12,6 +12,7 @@ from forebay.gateway.admin import is_loopback
 from forebay.policy.fair_share import parse_weights
 from forebay.serve.redis_link import misfit
 from forebay.settings.aliases import ALIASES
+from forebay.settings.offers import MODELS, misfits, offers_in
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
 
@@ -74,6 +75,8 @@ def load(sources: Sources) -> Loaded:
     """Read, check and compose; raises ConfigurationError with everything that is wrong."""
     assignments, problems = read(sources)
     classes, broken = _sections()
+    offered, assignments = offers_in(assignments)
+    classes |= offered
     known = {setting.key: setting for setting in settings_of(classes)}
     values: dict[str, object] = {}
     setters: dict[str, str] = {}
@@ -233,7 +236,12 @@ def _composed(values: Mapping[str, object], classes: Mapping[str, type]) -> Sett
         }
         built[section] = config(**own)
     fixed = {section: built.pop(section) for section in FIXED_SECTIONS}
-    return Settings(**fixed, engines=built)
+    offers = {
+        section.removeprefix(f"{MODELS}."): built.pop(section)
+        for section in tuple(built)
+        if section.startswith(f"{MODELS}.")
+    }
+    return Settings(**fixed, models=offers, engines=built)
 
 
 def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Problem]:
@@ -258,6 +266,8 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
     except ValueError as error:
         key = "admission.tenant_weights"
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=f"admission.{error}")
+    for key, wrong in misfits(settings.models, engines):
+        yield Problem(set_by=setters.get(key, key), text=f"{key}: {wrong}")
     if settings.engine.name not in engines:
         found = _found(settings.engine.name)
         text = f"engine.name must be one of {', '.join(engines)}; found {found}."

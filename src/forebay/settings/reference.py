@@ -5,6 +5,7 @@ from itertools import groupby
 
 from forebay.settings.aliases import aliases_of
 from forebay.settings.loading import allowed, sections, shown
+from forebay.settings.offers import MODELS, OfferConfig
 from forebay.settings.sections import Setting, settings_of
 from forebay.settings.sources import variable
 
@@ -25,6 +26,22 @@ admission:
 is the same as `FOREBAY_ADMISSION__WAIT_S_MAX=2` and `--set admission.wait_s_max=2`.
 `FOREBAY_CONFIG` may name the file.
 
+Several models are served by a section each under `models`; without one, `model.name` is served:
+
+```yaml
+residency:
+  loaded_max: 2
+models:
+  chat:
+    source: smollm2-135m-instruct
+    aliases: [gpt-4o-mini]
+    versions:
+      polite: file:/adapters/polite  # asked for as chat:polite
+  coder:
+    source: hf:org/repo
+    preload: false  # loaded when it is asked for
+```
+
 A running server reads the file and its environment again on SIGHUP and on `POST /admin/reload`.
 What is *live* below is applied at once; a change of anything else is refused by name, and takes a
 restart. Where anything is wrong, nothing is changed.
@@ -36,14 +53,18 @@ the queue stays bounded.
 """
 
 
+_NAMED = {f"{MODELS}.NAME": OfferConfig}
+"""Sections whose names a person chooses."""
+
+
 def configuration_page() -> str:
     """Return the tables of all settings, a section each."""
-    return "\n".join([_HEAD, *_tables(sections())]).rstrip()
+    return "\n".join([_HEAD, *_tables(sections() | _NAMED)]).rstrip()
 
 
 def _tables(classes: Mapping[str, type]) -> Iterator[str]:
     settings = settings_of(classes)
-    for section, found in groupby(settings, lambda setting: setting.key.partition(".")[0]):
+    for section, found in groupby(settings, lambda setting: setting.key.rpartition(".")[0]):
         yield f"## {section}"
         yield ""
         yield (classes[section].__doc__ or "").partition("\n")[0]

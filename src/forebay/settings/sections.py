@@ -12,10 +12,12 @@ from forebay.engine import registry
 from forebay.engine.supervisor import SupervisorConfig
 from forebay.gateway.config import GatewayConfig
 from forebay.models.catalogue import DEFAULT
+from forebay.policy.residency import ResidencyConfig
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.cache import CacheConfig
 from forebay.serve.redis_link import StoreConfig
 from forebay.serve.replay_config import ReplayConfig
+from forebay.settings.offers import OfferConfig
 from forebay.telemetry.logs import LogConfig
 
 
@@ -117,7 +119,10 @@ class Settings:
     cache: CacheConfig = field(default_factory=CacheConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+    residency: ResidencyConfig = field(default_factory=ResidencyConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    models: Mapping[str, OfferConfig] = field(default_factory=dict)
+    """Models on offer by name; empty: `model.name` alone."""
     engines: Mapping[str, Any] = field(default_factory=dict)
     """The configuration of each installed engine, by its name."""
 

@@ -61,6 +61,10 @@ class Metrics(Collector):
         assert model in self._tallies, f"{model} was not named when the metrics were made"
         self._lanes[model] = (door, worker)
 
+    def unwatch(self, model: str) -> None:
+        """Read a lane's gauges no more: it is closed."""
+        self._lanes.pop(model, None)
+
     def watch_server(self, read: Callable[[], ServerReading]) -> None:
         """Read the process's gauges with `read` at each scrape."""
         self._server = read

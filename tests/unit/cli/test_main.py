@@ -11,18 +11,21 @@ from typing import NoReturn, cast
 import pytest
 from typer.testing import CliRunner
 
-from forebay import __version__, app
+from forebay import __version__, process
 from forebay.app import ServedModel, Service, StartRefused
 from forebay.cli.main import app as command_line
 from forebay.cli.reference import cli_page
+from forebay.core.clock import MONOTONIC
 from forebay.engine.protocol import EngineInfo
 from forebay.models.catalogue import DEFAULT
 from forebay.models.stages import PreparationError
+from forebay.serve.lanes import Lanes, Listing, open_lane
 from forebay.serve.signals import Signals
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.settings.sources import PREFIX
+from tests.support.engines import PuppetEngine
 
-Started = list[tuple[Settings, ServedModel]]
+Started = list[tuple[Settings, list[ServedModel]]]
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +39,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """What would have been served."""
     found: Started = []
 
-    def run(live: LiveSettings, model: ServedModel, **_: object) -> int:
-        found.append((live.current, model))
+    def run(live: LiveSettings, models: list[ServedModel], **_: object) -> int:
+        found.append((live.current, models))
         return 0
 
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(process, "run", run)
     return found
 
 
@@ -84,14 +87,17 @@ def test_help_imports_nothing_heavy() -> None:
 def test_flags_set_what_is_served(started: Started) -> None:
     status, _ = typed("serve", "--engine", "scripted", "--host", "127.0.0.2", "--port", "9")
     assert status == 0
-    ((settings, model),) = started
+    ((settings, (model,)),) = started
     assert (settings.server.host, settings.server.port) == ("127.0.0.2", 9)
-    assert (settings.engine.name, model) == ("scripted", ServedModel(name="scripted"))
+    assert (settings.engine.name, model) == (
+        "scripted",
+        ServedModel(name="scripted", engine="scripted"),
+    )
 
 
 def test_an_engine_without_a_model_takes_the_name_that_was_chosen(started: Started) -> None:
     typed("serve", "parrot", "--engine", "scripted")
-    assert started[0][1] == ServedModel(name="parrot")
+    assert started[0][1] == [ServedModel(name="parrot", engine="scripted")]
 
 
 def test_the_environment_and_assignments_are_read(started: Started) -> None:
@@ -116,7 +122,7 @@ def test_a_start_that_is_refused_says_why_and_has_status_one(
     def run(*_: object, **__: object) -> NoReturn:
         raise StartRefused("Port 8000 is taken. Choose another with --port.")
 
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(process, "run", run)
     expected = "forebay: Port 8000 is taken. Choose another with --port.\n"
     assert typed("serve", "--engine", "scripted") == (1, expected)
 
@@ -187,25 +193,28 @@ def test_the_page_has_every_command_and_option() -> None:
         assert word in page
 
 
-def announced(monkeypatch: pytest.MonkeyPatch, server: ServerConfig, info: EngineInfo) -> str:
+def announced(
+    monkeypatch: pytest.MonkeyPatch, server: ServerConfig, info: EngineInfo, *more: str
+) -> str:
     """Return what is said once a server of these facts is ready."""
 
     def run(
         live: LiveSettings,
-        model: ServedModel,
+        models: list[ServedModel],
         *,
         signals: Signals,
         announce: Callable[[Service], None],
     ) -> int:
-        service = SimpleNamespace(
-            settings=replace(live.current, server=server),
-            model=model,
-            engine=SimpleNamespace(info=info),
-        )
+        engine = PuppetEngine()
+        engine.info = info
+        name, config = models[0].name, live.current.admission
+        lane = open_lane(name, engine, config=config, created=0, now=MONOTONIC)
+        lanes = Lanes([lane], listings=[Listing(name=name), *(Listing(name=each) for each in more)])
+        service = SimpleNamespace(settings=replace(live.current, server=server), lanes=lanes)
         announce(cast("Service", service))
         return 0
 
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(process, "run", run)
     return typed("serve", "--engine", "scripted")[1]
 
 
@@ -228,6 +237,13 @@ def test_a_ready_server_says_what_where_and_how_to_try_it(monkeypatch: pytest.Mo
         "curl http://127.0.0.1:9/v1/chat/completions",
     ):
         assert words in told
+
+
+def test_models_that_are_not_in_memory_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = EngineInfo(name="scripted", context_tokens_max=8, running_max=3, supports=frozenset())
+    told = announced(monkeypatch, ServerConfig(port=9), info, "big", "bigger")
+    assert "Serving scripted, big, bigger at" in told
+    assert "asleep   big, bigger: loaded when asked for" in told
 
 
 def test_an_engine_without_a_cache_has_no_line_about_its_memory(

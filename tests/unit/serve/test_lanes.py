@@ -6,7 +6,7 @@ from forebay.core.clock import MONOTONIC, ManualClock
 from forebay.core.errors import DeadlineExceeded, Overloaded, UnknownModel
 from forebay.policy.step_costs import StepCosts
 from forebay.serve.admission import AdmissionConfig
-from forebay.serve.lanes import Lane, Lanes, open_lane
+from forebay.serve.lanes import Asleep, Lane, Lanes, Listing, open_lane
 from tests.support.engines import PuppetEngine
 from tests.support.requests import a_request
 
@@ -23,16 +23,76 @@ def test_a_served_model_is_found() -> None:
 
 def test_an_unknown_model_is_told_which_there_are() -> None:
     with pytest.raises(UnknownModel, match="Served: later, m"):
-        Lanes([a_lane()], coming=["later"]).find("gpt-9")
+        Lanes([a_lane()], listings=[Listing(name="later")]).find("gpt-9")
 
 
-def test_a_model_that_is_being_loaded_is_worth_another_try() -> None:
-    lanes = Lanes(coming=["m"])
+def test_a_model_that_is_loaded_at_the_start_is_worth_another_try() -> None:
+    lanes = Lanes(listings=[Listing(name="m")], opening=True)
     with pytest.raises(Overloaded) as not_yet:
         lanes.find("m")
     assert not_yet.value.retry_after_s is not None
     lanes.add(a_lane())
     assert lanes.find("m").name == "m"
+
+
+def test_a_model_that_is_asleep_is_named_to_whoever_can_wake_it() -> None:
+    lanes = Lanes(listings=[Listing(name="m", aliases=("gpt",), versions=("v2",))])
+    for name in ("m", "gpt", "m:v2", "gpt:v2"):
+        with pytest.raises(Asleep) as asleep:
+            lanes.find(name)
+        assert asleep.value.model == "m"
+    assert lanes.misses["m"] == 4
+
+
+def test_an_alias_leads_to_the_model_under_its_own_name() -> None:
+    lanes = Lanes([a_lane()], listings=[Listing(name="m", aliases=("gpt",))])
+    assert lanes.find("gpt").name == "m"
+
+
+def test_a_version_shares_the_door_and_the_engine_of_its_model() -> None:
+    lanes = Lanes([a_lane()], listings=[Listing(name="m", aliases=("gpt",), versions=("v2",))])
+    model, version = lanes.find("m"), lanes.find("gpt:v2")
+    assert (version.name, version.adapter, version.model) == ("m:v2", "v2", "m")
+    assert version.admission is model.admission
+    assert version.engine is model.engine
+    assert list(lanes) == [model]
+
+
+def test_a_version_that_is_withdrawn_is_unknown_while_its_model_stays() -> None:
+    lanes = Lanes([a_lane()], listings=[Listing(name="m", versions=("v1", "v2"))])
+    lanes.offer(Listing(name="m", versions=("v2",)))
+    assert lanes.find("m:v2").adapter == "v2"
+    with pytest.raises(UnknownModel):
+        lanes.find("m:v1")
+
+
+def test_a_model_that_left_memory_is_found_under_no_name_and_stays_on_offer() -> None:
+    lanes = Lanes([a_lane()], listings=[Listing(name="m", aliases=("gpt",), versions=("v2",))])
+    lanes.remove("m")
+    assert lanes.get("m") is lanes.get("gpt") is lanes.get("m:v2") is None
+    with pytest.raises(Asleep):
+        lanes.find("gpt:v2")
+
+
+def test_the_model_asked_for_last_was_used_last_whatever_its_name() -> None:
+    listing = Listing(name="a", aliases=("gpt",))
+    lanes = Lanes([a_lane("a"), a_lane("b")], listings=[listing])
+    lanes.find("a")
+    lanes.find("b")
+    lanes.find("gpt")
+    assert lanes.used("a") > lanes.used("b") > lanes.used("never")
+    assert lanes.hits == {"a": 2, "b": 1}
+
+
+async def test_whoever_finds_it_asleep_can_wait_until_it_is_awake() -> None:
+    lanes = Lanes(listings=[Listing(name="m", versions=("v2",))])
+
+    async def wake(model: str, deadline: float) -> None:
+        assert (model, deadline) == ("m", 9.0)
+        lanes.add(a_lane())
+
+    lanes.wake = wake
+    assert (await lanes.awake("m:v2", 9.0)).adapter == "v2"
 
 
 def test_the_limit_is_the_engines_own_unless_one_is_set() -> None:

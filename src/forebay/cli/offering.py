@@ -1,0 +1,106 @@
+"""What the settings offer, prepared: from `models` and `model.name` to what is served."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+from forebay.cli.loading import USAGE, fail
+from forebay.cli.supply import prepared
+
+if TYPE_CHECKING:
+    from forebay.app import ServedModel
+    from forebay.engine.manifest import Manifest
+    from forebay.engine.registry import EngineKind
+    from forebay.settings import Loaded, OfferConfig, Settings
+
+_LIBRARY_BYTES: Final = 400 << 20
+"""An engine library, its kernels and the activations of a step: 383 MB measured (openvino.py)."""
+
+
+def offered(found: "Loaded") -> "list[ServedModel]":
+    """Return every model on offer, prepared under a progress bar if need be; or end, saying why."""
+    from forebay.settings import OfferConfig  # noqa: PLC0415 - see main
+
+    settings, offers = found.settings, dict(found.settings.models)
+    if not offers or _asked_for(found):
+        named = OfferConfig(source=settings.model.name, preload=True)
+        first = _name_of(found, engine_of(settings, ""))
+        offers = {first: offers.get(first, named), **offers}
+    return [_served(found, name, offer) for name, offer in offers.items()]
+
+
+def engine_of(settings: "Settings", name: str) -> "EngineKind":
+    """Return the engine of a model: the one that is named, or the best for its source."""
+    from importlib.util import find_spec  # noqa: PLC0415 - see main
+
+    from forebay.engine import registry  # noqa: PLC0415 - see main
+
+    name = name or settings.engine.name
+    if name == "auto":
+        name = "openvino"
+        if find_spec("openvino_genai") is None:
+            fail(
+                "No engine library is installed. Run `pip install 'forebay[openvino]'`, or try "
+                "--engine scripted, which needs none.",
+                status=USAGE,
+            )
+    try:
+        return registry.find(name)
+    except ImportError as error:
+        fail(f"The engine {name} cannot be imported: {error}. Install what it needs.")
+
+
+def _served(found: "Loaded", name: str, offer: "OfferConfig") -> "ServedModel":
+    from forebay.app import ServedModel  # noqa: PLC0415 - see main
+
+    settings = found.settings
+    kind = engine_of(settings, offer.engine)
+    model = ServedModel(
+        name=name,
+        engine=kind.name,
+        aliases=offer.other_names,
+        description=offer.description,
+        workers=offer.workers,
+        preload=offer.preload,
+        pinned=offer.pinned,
+    )
+    if kind.form is None:
+        if offer.adapters:
+            fail(f"models.{name}.versions: the engine {kind.name} takes no adapters.")
+        return model
+    wanted = dataclasses.replace(settings.model, name=offer.source or name)
+    entry, artefact = prepared(wanted, kind.form)
+    return dataclasses.replace(
+        model,
+        folder=artefact.path,
+        advice=entry.advice,
+        bytes_needed=(model.workers or settings.engine.workers) * _bytes_needed(artefact.manifest),
+    )
+
+
+def _bytes_needed(manifest: "Manifest") -> int:
+    """Return the memory that a worker takes at the least: its KV cache takes what is left."""
+    return manifest.weights_bytes + _LIBRARY_BYTES
+
+
+def _asked_for(found: "Loaded") -> bool:
+    """Whether somebody named a model beside those under `models`."""
+    from forebay.settings.loading import BY_DEFAULT  # noqa: PLC0415 - see main
+
+    (chosen,) = (each for each in found.effective if each.setting.key == "model.name")
+    return chosen.set_by != BY_DEFAULT
+
+
+def _name_of(found: "Loaded", kind: "EngineKind") -> str:
+    """Return the name that `model.name` is served under."""
+    from forebay.models import catalogue  # noqa: PLC0415 - see main
+    from forebay.models.stages import PreparationError  # noqa: PLC0415 - see main
+
+    chosen = found.settings.model.name
+    if kind.form is None:  # without a model there is no name either, unless somebody chose one
+        return chosen if _asked_for(found) else kind.name
+    if chosen in found.settings.models:
+        return chosen
+    try:
+        return catalogue.resolve(chosen).name
+    except PreparationError as error:
+        fail(str(error), status=USAGE)

@@ -1,0 +1,197 @@
+"""The life of the process: bind the port, answer probes, load the models, serve, and stop well.
+
+On SIGTERM or SIGINT it is not ready at once, lets what runs finish (bounded), ends the rest with
+an explicit error, and exits 0; a second signal ends the wait.  On SIGHUP and
+`POST /admin/reload` the settings are read again.
+"""
+
+import asyncio
+import contextlib
+import functools
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from forebay.app import ServedModel, Service, StartRefused, build
+from forebay.core.clock import MONOTONIC
+from forebay.core.errors import ServingError
+from forebay.engine.registry import find
+from forebay.gateway.admin import InvalidSettings
+from forebay.gateway.connection import Connection
+from forebay.gateway.turns import Turns
+from forebay.serve.lifecycle import State
+from forebay.serve.signals import Signals
+from forebay.serve.tuning import leave_generators_alone, settle_garbage
+from forebay.settings import LiveSettings
+
+_CLOSING_S: Final = 5.0
+"""After a drain, how long ended requests get to send their last bytes."""
+
+
+def run(
+    live: LiveSettings,
+    models: Sequence[ServedModel],
+    *,
+    signals: Signals,
+    announce: Callable[[Service], None],
+) -> int:
+    """Serve until a signal; return the exit status.
+
+    `announce` is called once the first real token has been made.  Raises StartRefused when the
+    port is taken or the engine cannot start.
+    """
+    settings = live.current
+    for model in models:
+        find(model.engine or settings.engine.name)
+    server = settings.server
+    unsent_s_max = 2 * settings.gateway.send_s_max  # ours comes first, and is recorded
+    with bind(
+        server.host, server.port, backlog=server.backlog_max, unsent_s_max=unsent_s_max
+    ) as listener:
+        server = replace(server, port=listener.getsockname()[1])  # 0 took a free one
+        live.begin(replace(settings, server=server))
+        service = build(live, models)
+        with service.log:
+            try:
+                return uvloop.run(_live(service, listener, signals, announce=announce))
+            finally:
+                signals.ended()
+
+
+def bind(host: str, port: int, *, backlog: int, unsent_s_max: float) -> socket.socket:
+    """Listen on an address, or raise StartRefused with the fix.
+
+    A connection whose client acknowledges nothing for `unsent_s_max` is dropped, where the kernel
+    can (Linux).
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        message = f"Port {port} of {host} cannot be opened: {error.strerror}."
+        fix = "Stop what uses it, or choose another with --port."
+        raise StartRefused(f"{message} {fix}") from error
+    if sys.platform == "linux":
+        # Connections inherit it: what a client that has gone silent will never take is dropped.
+        unsent_ms = int(unsent_s_max * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unsent_ms)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: when to stop is decided here."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+async def _live(
+    service: Service,
+    listener: socket.socket,
+    signals: Signals,
+    *,
+    announce: Callable[[Service], None],
+) -> int:
+    signals.listen(asyncio.get_running_loop())
+    leave_generators_alone()
+    server = _Server(_uvicorn_config(service))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    rereading = asyncio.create_task(_reread(service, signals))
+    service.loop_lag.start(asyncio.get_running_loop())
+    try:
+        await service.replay.start()
+        await _serve_until_asked(service, signals, announce)
+        await _drain(service, signals)
+    finally:
+        rereading.cancel()
+        await service.residency.stop()
+        await service.replay.stop()
+        service.loop_lag.stop()
+        server.should_exit = True
+        await serving
+    return 0
+
+
+async def _reread(service: Service, signals: Signals) -> None:
+    """Read the settings again whenever a signal asks for it."""
+    while True:
+        await signals.reread.wait()
+        signals.reread.clear()
+        with contextlib.suppress(InvalidSettings):  # it stands in the log
+            await service.reload()
+
+
+async def _serve_until_asked(
+    service: Service, signals: Signals, announce: Callable[[Service], None]
+) -> None:
+    """Start the engine and serve; return when asked to stop, also in the middle of the start."""
+    starting = asyncio.create_task(_start(service))
+    asked = asyncio.create_task(signals.first.wait())
+    try:
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            announce(service)
+            await asked
+    finally:
+        starting.cancel()
+        asked.cancel()
+        await asyncio.gather(starting, asked, return_exceptions=True)
+
+
+async def _start(service: Service) -> None:
+    try:
+        await service.residency.start()
+    except ServingError as error:
+        raise StartRefused(f"The engine could not be started. {error.message}") from error
+    service.lifecycle.move(State.READY)
+    settle_garbage()
+    lanes = list(service.lanes)
+    service.log.event(
+        "server.ready",
+        model=",".join(lane.name for lane in lanes),
+        engine=",".join(sorted({lane.engine.info.name for lane in lanes})),
+    )
+
+
+async def _drain(service: Service, signals: Signals) -> None:
+    """Take nothing new, wait for what runs, end the rest with an error, stop the engine."""
+    lifecycle, log, started = service.lifecycle, service.log, MONOTONIC()
+    lifecycle.move(State.DRAINING)
+    log.event("server.draining", present=lifecycle.present)
+    emptied = asyncio.create_task(lifecycle.emptied(service.settings.server.drain_s_max))
+    hurried = asyncio.create_task(signals.second.wait())
+    await asyncio.wait({emptied, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    emptied.cancel()
+    hurried.cancel()
+    ended_early = lifecycle.present
+    await service.residency.stop()
+    await lifecycle.emptied(_CLOSING_S)
+    lifecycle.move(State.STOPPED)
+    drained_s = round(MONOTONIC() - started, 3)
+    log.event("server.stopped", drained_s=drained_s, ended_early=ended_early)
+
+
+def _uvicorn_config(service: Service) -> uvicorn.Config:
+    server = service.settings.server
+    return uvicorn.Config(
+        service.gateway,
+        http=functools.partial(Connection, turns=Turns()),  # type: ignore[arg-type]  # it makes one
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=int(server.keep_alive_s),
+        timeout_graceful_shutdown=int(_CLOSING_S),
+    )

@@ -1,0 +1,310 @@
+"""Models come into memory when they are asked for, and make room when others are.
+
+Theory of operation
+-------------------
+A model on offer is *asleep*, *loading* or *resident*.  Whoever asks for one that is asleep waits
+for it with a deadline: one load serves all who wait, and one model is loaded at a time, because
+each takes its share of the memory that is free.  Where there is no room, `policy/residency.py`
+chooses who goes.  A model that goes is taken off its lane first, so that nobody new gets in; then
+its requests end, in time, and only then do its workers.  One that could not be loaded is left
+alone for a while: its next request is told the same at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from forebay.core.clock import Clock
+from forebay.core.errors import EngineError, Overloaded, QueueTimeout, ServingError
+from forebay.core.record import EventLog, Holding
+from forebay.core.request import SamplingAdvice
+from forebay.policy.residency import NoRoom, ResidencyConfig, Resident, Room, Wanted, make_room
+from forebay.serve.admission import AdmissionConfig
+from forebay.serve.lanes import Lane, LaneEngine, Lanes, Listing, open_lane
+
+_DRAIN_LOOK_S: Final = 0.02
+_LOAD_S: Final = 5.0
+"""Expected of a model that was never loaded: about what the default one takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that can be served, and how its engine is made."""
+
+    listing: Listing
+    make: Callable[[], LaneEngine]
+    """Makes its engine; nothing runs before that is started."""
+    advice: SamplingAdvice = field(default_factory=SamplingAdvice)
+    bytes_needed: int = 0
+    """Memory that loading it takes at least; 0: not known, not checked."""
+    preload: bool = True
+    """Load it when the server starts."""
+    pinned: bool = False
+    """It never makes room."""
+
+
+class Watcher(Protocol):
+    """Is told which models are in memory."""
+
+    def loaded(self, lane: Lane) -> None:
+        """Note that a lane is open."""
+
+    def unloaded(self, lane: Lane) -> None:
+        """Note that a lane is closed and its engine gone."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What is known of one model's time in memory."""
+
+    resident: bool = False
+    since: float = 0.0
+    """When it was last loaded, monotonic seconds."""
+    load_s: float = 0.0
+    """How long the last load took; 0: never loaded."""
+    memory_bytes: int = 0
+    failures: int = 0
+    failed: float = 0.0
+    error: str = ""
+    """Why the last load failed; empty: it did not."""
+
+
+class Residency:
+    """Loads, holds and unloads the models of `lanes`."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names each
+        self,
+        lanes: Lanes,
+        config: ResidencyConfig,
+        *,
+        admission: Callable[[], AdmissionConfig],
+        free_bytes: Callable[[], int],
+        now: Clock,
+        log: EventLog,
+        watcher: Watcher,
+    ) -> None:
+        """Open lanes in `lanes`; `free_bytes` reads the memory that is left on the machine."""
+        self._lanes = lanes
+        self._config = config
+        self._admission = admission
+        self._free_bytes = free_bytes
+        self._now = now
+        self._log = log
+        self._watcher = watcher
+        # The whole mutable state.
+        self._models: dict[str, Model] = {}
+        self._readings: dict[str, Reading] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._leaving: list[Lane] = []
+        """Lanes that nobody finds any more, and whose work is not done."""
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        lanes.wake = self.wake
+
+    def offer(self, model: Model) -> None:
+        """Put a model on offer; it is asleep."""
+        name = model.listing.name
+        assert name not in self._models, f"{name} is on offer already"
+        self._models[name] = model
+        self._readings[name] = Reading()
+        self._lanes.offer(model.listing)
+
+    @property
+    def readings(self) -> dict[str, Reading]:
+        """What is known of each model on offer."""
+        for name, reading in self._readings.items():
+            lane = self._lanes.get(name)
+            reading.resident = lane is not None
+            reading.memory_bytes = lane.engine.memory_bytes() if lane is not None else 0
+        return self._readings
+
+    def model(self, name: str) -> Model | None:
+        """Return what is on offer under a model's own name."""
+        return self._models.get(name)
+
+    def well(self) -> bool:
+        """Whether any model in memory makes tokens while work runs; with none, it can be loaded."""
+        lanes, now = tuple(self._lanes), self._now()
+        return not lanes or any(lane.engine.well(now) for lane in lanes)
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what is held at the doors and by the engines of all models in memory."""
+        for lane in (*self._lanes, *self._leaving):
+            yield from lane.admission.holdings()
+            yield from lane.engine.holdings()
+
+    async def start(self) -> None:
+        """Load the models that are to be there from the start; raises ServingError."""
+        wanted = [name for name, model in self._models.items() if model.preload]
+        for name in wanted[: self._config.loaded_max]:
+            await self.load(name)
+        self._lanes.opening = False
+
+    async def stop(self) -> None:
+        """Load nothing more, end what runs, and every engine."""
+        for task in tuple(self._loading.values()):
+            task.cancel()
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        engines = [lane.engine for lane in self._lanes]
+        await asyncio.gather(*(engine.stop() for engine in engines))
+
+    async def wake(self, name: str, deadline: float) -> None:
+        """Return when a model is in memory; raises ServingError if it will not be in time."""
+        config, now = self._config, self._now()
+        wait_s = min(deadline - now, config.load_wait_s_max)
+        if self._waiting >= config.load_waiting_max:
+            message = f"{self._waiting} requests wait for models to be loaded, as many as may."
+            raise Overloaded(message, retry_after_s=self._load_s(name))
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(max(wait_s, 0.0)):
+                await self.load(name)
+        except TimeoutError:
+            message = f"The model {name} was not loaded within {wait_s:.1f} s."
+            raise QueueTimeout(message, retry_after_s=self._load_s(name)) from None
+        finally:
+            self._waiting -= 1
+
+    async def load(self, name: str) -> None:
+        """Bring a model into memory, unless it is there; raises ServingError."""
+        if self._lanes.get(name) is not None:
+            return
+        task = self._loading.get(name)
+        if task is None:
+            self._refuse_failed(name)
+            task = self._loading[name] = asyncio.create_task(self._load(self._models[name]))
+            task.add_done_callback(lambda _: self._loading.pop(name, None))
+        try:
+            await asyncio.shield(task)  # whoever leaves does not end what others wait for
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise EngineError("The server stops; the model is not loaded any more.") from None
+            raise
+        except EngineError as error:
+            # One error for all who wait would gather their traces, and keep their frames.
+            raise EngineError(error.message) from None
+
+    async def unload(self, name: str) -> bool:
+        """Let a model leave memory once its work is done; whether it was there."""
+        async with self._turn:
+            if self._lanes.get(name) is None:
+                return False
+            await self._unload(name)
+            return True
+
+    def _load_s(self, name: str) -> float:
+        return self._readings[name].load_s or _LOAD_S
+
+    def _refuse_failed(self, name: str) -> None:
+        reading = self._readings[name]
+        left_s = reading.failed + self._config.failed_s - self._now()
+        if reading.error and left_s > 0:
+            message = f"The model {name} could not be loaded. {reading.error}"
+            raise EngineError(message, retry_after_s=left_s)
+
+    async def _load(self, model: Model) -> None:
+        name = model.listing.name
+        async with self._turn:
+            await self._make_room(model)
+            began, reading = self._now(), self._readings[name]
+            self._log("model.loading", model=name)
+            engine = model.make()
+            try:
+                await engine.start()
+            except ServingError as error:
+                reading.failures += 1
+                reading.failed, reading.error = self._now(), error.message
+                self._log("model.failed", level="error", model=name, error=error.message)
+                raise
+            self._open(model, engine)
+            reading.since, reading.error = self._now(), ""
+            reading.load_s = reading.since - began
+            self._log("model.loaded", model=name, after_s=round(reading.load_s, 3))
+
+    def _open(self, model: Model, engine: LaneEngine) -> None:
+        listing = model.listing
+        lane = open_lane(
+            listing.name,
+            engine,
+            config=self._admission(),
+            created=listing.created,
+            now=self._now,
+        )
+        lane = replace(lane, advice=model.advice)
+        self._lanes.add(lane)
+        self._watcher.loaded(lane)
+
+    async def _make_room(self, model: Model) -> None:
+        """Unload whoever has to go; raises Overloaded if nobody may, EngineError if none would do.
+
+        Both name the numbers.
+        """
+        name, config = model.listing.name, self._config
+        residents = self._residents()
+        wanted = Wanted(
+            bytes=model.bytes_needed,
+            free_bytes=self._free(residents),
+            loaded_max=config.loaded_max,
+        )
+        room = make_room(residents, wanted, now=self._now(), stay_s_min=config.stay_s_min)
+        match room:
+            case Room(leaving):
+                for each in leaving:
+                    await self._unload(each)
+            case NoRoom(None, obtainable_bytes):
+                raise EngineError(
+                    f"The model {name} needs {_megabytes(wanted.bytes)} of memory, and at most "
+                    f"{_megabytes(obtainable_bytes)} can be had; {len(residents)} of "
+                    f"{config.loaded_max} models are loaded. Unpin one, or serve it elsewhere."
+                )
+            case NoRoom(wait_s, _):
+                message = f"There is no room for the model {name} yet."
+                raise Overloaded(message, retry_after_s=max(wait_s or 0.0, 1.0))
+
+    def _residents(self) -> list[Resident]:
+        return [
+            Resident(
+                name=lane.name,
+                bytes=lane.engine.memory_bytes(),
+                loaded=self._readings[lane.name].since,
+                used=self._lanes.used(lane.name),
+                busy=_is_busy(lane),
+                pinned=self._models[lane.name].pinned,
+            )
+            for lane in self._lanes
+        ]
+
+    def _free(self, residents: list[Resident]) -> int:
+        free, allowed = self._free_bytes(), self._config.memory_bytes_max
+        if allowed:
+            free = min(free, allowed - sum(each.bytes for each in residents))
+        return max(free, 0)
+
+    async def _unload(self, name: str) -> None:
+        lane = self._lanes.remove(name)
+        self._leaving.append(lane)
+        self._log("model.unloading", model=name, requests=_inside(lane))
+        try:
+            ends = self._now() + self._config.unload_s_max
+            while _is_busy(lane) and self._now() < ends:  # noqa: ASYNC110 - an event would cost each request
+                await asyncio.sleep(_DRAIN_LOOK_S)
+        finally:
+            ended_early = _inside(lane)
+            await lane.engine.stop()
+            self._leaving.remove(lane)
+            self._watcher.unloaded(lane)
+            self._log("model.unloaded", model=name, ended_early=ended_early)
+
+
+def _inside(lane: Lane) -> int:
+    load = lane.admission.load
+    return load.running + load.waiting
+
+
+def _is_busy(lane: Lane) -> bool:
+    return _inside(lane) > 0
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

@@ -1,0 +1,98 @@
+"""Models on offer, as files, variables and flags name them."""
+
+from pathlib import Path
+
+import pytest
+
+from forebay.settings import ConfigurationError, OfferConfig, Settings, Sources, load
+
+FILE = """\
+models:
+  chat:
+    source: smollm2-135m-instruct
+    engine: scripted
+    aliases: [gpt-4o-mini, default]
+    versions:
+      polite: file:/adapters/polite
+      rude: file:/adapters/rude
+  llama-3.1-8b:
+    source: hf:org/repo
+    preload: false
+"""
+
+
+def loaded(folder: Path, text: str = "", *assignments: str, **environ: str) -> Settings:
+    file = folder / "forebay.yaml"
+    file.write_text(text)
+    return load(Sources(file=file, environ=environ, assignments=assignments)).settings
+
+
+def problems(folder: Path, text: str, *assignments: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as wrong:
+        loaded(folder, text, *assignments)
+    return [each.text for each in wrong.value.problems]
+
+
+def test_each_section_under_models_is_a_model_of_that_name(tmp_path: Path) -> None:
+    models = loaded(tmp_path, FILE).models
+    assert list(models) == ["chat", "llama-3.1-8b"]
+    assert models["chat"].source == "smollm2-135m-instruct"
+    assert not models["llama-3.1-8b"].preload
+
+
+def test_aliases_may_be_a_list_and_versions_a_section(tmp_path: Path) -> None:
+    chat = loaded(tmp_path, FILE).models["chat"]
+    assert chat.other_names == ("gpt-4o-mini", "default")
+    assert chat.adapters == {"polite": "file:/adapters/polite", "rude": "file:/adapters/rude"}
+
+
+def test_an_assignment_adds_a_model_or_changes_one(tmp_path: Path) -> None:
+    models = loaded(tmp_path, FILE, "models.chat.workers=2", "models.b.source=hf:a/b").models
+    assert models["chat"].workers == 2
+    assert models["b"] == OfferConfig(source="hf:a/b")
+
+
+def test_variables_do_too(tmp_path: Path) -> None:
+    models = loaded(tmp_path, "", FOREBAY_MODELS__CHAT__ALIASES="x, y").models
+    assert models["chat"].other_names == ("x", "y")
+
+
+def test_an_empty_section_is_the_model_of_that_name(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "models:\n  smollm2-135m-instruct:\n").models == {
+        "smollm2-135m-instruct": OfferConfig()
+    }
+
+
+def test_without_models_there_is_none_on_offer(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "models:\n").models == {}
+
+
+def test_an_unknown_key_names_the_one_that_was_meant(tmp_path: Path) -> None:
+    (text,) = problems(tmp_path, "models:\n  chat:\n    sorce: hf:a/b\n")
+    assert "Did you mean models.chat.source?" in text
+
+
+def test_two_models_cannot_share_a_name(tmp_path: Path) -> None:
+    (text,) = problems(tmp_path, "models:\n  a:\n    aliases: b\n  b:\n    source: hf:a/b\n")
+    assert "the name b is already the model a's" in text
+
+
+def test_a_name_that_would_read_as_a_version_is_refused(tmp_path: Path) -> None:
+    (text,) = problems(tmp_path, "", "models.a.aliases=b:c")
+    assert "'b:c' is no name of a model" in text
+
+
+@pytest.mark.parametrize(
+    "versions", ["v1", "v1=", "=file:/x", "a/b=file:/x", "v=file:/x, v=file:/y"]
+)
+def test_versions_that_cannot_be_read_are_told_how_to_write_them(
+    tmp_path: Path, versions: str
+) -> None:
+    (text,) = problems(tmp_path, "", f"models.a.versions={versions}")
+    assert text.startswith("models.a.versions: ")
+
+
+def test_an_engine_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    (text,) = problems(tmp_path, "", "models.a.engine=vlm")
+    assert "models.a.engine: must be one of auto" in text
+    assert "scripted" in text
