@@ -20,6 +20,7 @@ from benchmarks import machine, processes
 from benchmarks.processes import Server
 from forebay.bench.client import Call, ClosedLoop, Sample
 from forebay.bench.stats import median, percentile
+from forebay.engine.manifest import Form
 from forebay.models.catalogue import DEFAULT, resolve
 from forebay.models.preparation import prepare
 from forebay.settings.sections import ModelConfig
@@ -42,7 +43,9 @@ _ANEW: Final = ("cache.enabled=false", "replay.coalesce=false")
 
 def run(trials: int) -> dict[str, Any]:
     """Measure; return the raw result."""
-    folder = prepare(resolve(DEFAULT), cache=ModelConfig().folder(), progress=lambda _: None).path
+    cache = ModelConfig().folder()
+    artefact = prepare(resolve(DEFAULT), form=Form.OPENVINO, cache=cache, progress=lambda _: None)
+    folder = artefact.path
     source = random.Random(_SEED)  # noqa: S311 - prompts, not secrets
     result: dict[str, Any] = {"machine": machine.facts(), "trials": trials}
     with _bare_engine(folder) as bare, processes.forebay("openvino", settings=_ANEW) as server:

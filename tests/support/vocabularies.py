@@ -9,7 +9,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
 from forebay.core.request import Message, Role
-from forebay.engine.manifest import CHAT_TEMPLATE, FORMAT, TOKENIZER, Manifest, write_manifest
+from forebay.engine.manifest import (
+    CHAT_TEMPLATE,
+    FORMAT,
+    TOKENIZER,
+    Form,
+    Manifest,
+    write_manifest,
+)
 from forebay.engine.text import ModelTokenizer
 
 LINES: Final = (
@@ -113,9 +120,12 @@ def manifest(library: Tokenizer, *, bos: str | None = None, eos: str | None = No
         name="made-up",
         source="file:made-up",
         source_sha256="0" * 64,
-        engine="openvino",
+        form=Form.OPENVINO,
+        architecture="llama",
         precision="int8",
         prepared_by="test",
+        parameters=0,
+        weights_bytes=0,
         context_tokens_max=2048,
         layers=1,
         kv_heads=1,

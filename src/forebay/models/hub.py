@@ -2,18 +2,29 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from forebay.engine.manifest import file_sha256
+from forebay.engine.manifest import Form, file_sha256
+from forebay.models import forms
 from forebay.models.sources import HubSource
 from forebay.models.stages import PreparationError, Progress, Report, Stage, Unit
 
-_IR_FILES: Final = re.compile(
-    r"openvino_(?:model|tokenizer|detokenizer)\.(?:xml|bin)"
+_TEXT: Final = (
     r"|(?:tokenizer|config|generation_config|tokenizer_config)\.json|chat_template\.jinja"
 )
+_FILES: Final[Mapping[Form, re.Pattern[str]]] = {
+    Form.OPENVINO: re.compile(r"openvino_(?:model|tokenizer|detokenizer)\.(?:xml|bin)" + _TEXT),
+    Form.SAFETENSORS: re.compile(
+        r"model(?:-\d{1,5}-of-\d{1,5})?\.safetensors|model\.safetensors\.index\.json" + _TEXT
+    ),
+    Form.ONNX: re.compile(
+        r"genai_config\.json|[A-Za-z0-9_-]{1,64}\.onnx(?:[._][A-Za-z0-9_-]{1,16})?" + _TEXT
+    ),
+}
+"""What is fetched of a repository, at its top: weights in one form, and text rules."""
 _FILES_MAX: Final = 10_000
 _SHOWN_MAX: Final = 8
 
@@ -33,12 +44,9 @@ class HubListing:
 
     repository: str
     commit: str
+    form: Form
     files: tuple[HubFile, ...]
-
-    @property
-    def gguf(self) -> str | None:
-        """Name of the GGUF; None for an OpenVINO IR."""
-        return next((file.name for file in self.files if file.name.endswith(".gguf")), None)
+    """For a GGUF one file."""
 
     @property
     def size_bytes(self) -> int:
@@ -46,8 +54,11 @@ class HubListing:
         return sum(file.size_bytes for file in self.files)
 
 
-def list_files(source: HubSource, *, endpoint: str | None) -> HubListing:
-    """Ask the hub which files the model consists of, or raise `PreparationError`."""
+def list_files(source: HubSource, *, endpoint: str | None, form: Form) -> HubListing:
+    """Ask the hub which files the model consists of from which `form` is made.
+
+    Raises `PreparationError`.
+    """
     import huggingface_hub  # noqa: PLC0415 - heavy
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415 - heavy
 
@@ -66,7 +77,8 @@ def list_files(source: HubSource, *, endpoint: str | None) -> HubListing:
     ]
     if info.sha is None:
         raise _unreachable(source, ValueError("it names no commit"))
-    return HubListing(repository=source.repository, commit=info.sha, files=_choose(source, found))
+    held, files = _choose(source, found, form)
+    return HubListing(repository=source.repository, commit=info.sha, form=held, files=files)
 
 
 def fetch(listing: HubListing, *, endpoint: str | None, folder: Path, report: Report) -> None:
@@ -103,30 +115,27 @@ def _check(path: Path, file: HubFile) -> None:
         )
 
 
-def _choose(source: HubSource, found: list[HubFile]) -> tuple[HubFile, ...]:
+def _choose(
+    source: HubSource, found: list[HubFile], wanted: Form
+) -> tuple[Form, tuple[HubFile, ...]]:
     ggufs = [file for file in found if file.name.endswith(".gguf")]
     if source.path is not None:
-        wanted = [file for file in ggufs if file.name == source.path]
-        if not wanted:
+        named = tuple(file for file in ggufs if file.name == source.path)
+        if not named:
             raise PreparationError(
                 f"{source.repository} has no file {source.path[:80]!r}. {_offer(ggufs)}"
             )
-        return tuple(wanted)
-    graph = [file for file in found if _IR_FILES.fullmatch(file.name)]
-    if any(file.name == "openvino_model.xml" for file in graph):
-        return tuple(graph)
-    if len(ggufs) == 1:
-        return tuple(ggufs)
-    if ggufs:
+        return forms.choose(source.repository, {Form.GGUF}, wanted), named
+    held = forms.held({file.name for file in found}) | ({Form.GGUF} if ggufs else set())
+    form = forms.choose(source.repository, held, wanted)
+    if form is not Form.GGUF:
+        return form, tuple(file for file in found if _FILES[form].fullmatch(file.name))
+    if len(ggufs) > 1:
         raise PreparationError(
             f"{source.repository} has {len(ggufs)} GGUF files, so one must be named. "
             f"{_offer(ggufs)}"
         )
-    raise PreparationError(
-        f"{source.repository} has neither a GGUF nor an OpenVINO IR (openvino_model.xml), which "
-        "is what this version of Forebay prepares. Name a repository that has: many models have "
-        "a twin whose name ends in -GGUF, or -ov."
-    )
+    return form, tuple(ggufs)
 
 
 def _offer(ggufs: list[HubFile]) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from forebay.engine.manifest import Form
 from forebay.models import hub
 from forebay.models.sources import HubSource, parse
 from forebay.models.stages import PreparationError, Progress
@@ -21,9 +22,11 @@ def a_source(uri: str) -> HubSource:
 def test_the_only_gguf_is_chosen_and_fetched_with_progress(tmp_path: Path) -> None:
     told: list[Progress] = []
     with serving(GGUF) as stand_in:
-        listing = hub.list_files(a_source("hf:org/repo"), endpoint=stand_in.address)
+        listing = hub.list_files(
+            a_source("hf:org/repo"), endpoint=stand_in.address, form=Form.OPENVINO
+        )
         hub.fetch(listing, endpoint=stand_in.address, folder=tmp_path, report=told.append)
-    assert (listing.gguf, listing.commit) == ("model-Q8.gguf", COMMIT)
+    assert (listing.files[0].name, listing.commit) == ("model-Q8.gguf", COMMIT)
     assert (tmp_path / "model-Q8.gguf").read_bytes() == GGUF["model-Q8.gguf"]
     assert told[-1].done == told[-1].total == 200_000
     assert [progress.done for progress in told] == sorted(progress.done for progress in told)
@@ -31,14 +34,16 @@ def test_the_only_gguf_is_chosen_and_fetched_with_progress(tmp_path: Path) -> No
 
 def test_nothing_else_is_fetched(tmp_path: Path) -> None:
     with serving(GGUF) as stand_in:
-        listing = hub.list_files(a_source("hf:org/repo"), endpoint=stand_in.address)
+        listing = hub.list_files(
+            a_source("hf:org/repo"), endpoint=stand_in.address, form=Form.OPENVINO
+        )
         hub.fetch(listing, endpoint=stand_in.address, folder=tmp_path, report=lambda _: None)
     assert not any(path.endswith((".bin", ".md")) for path in stand_in.asked)
 
 
 def test_a_revision_is_asked_for() -> None:
     with serving(GGUF) as stand_in:
-        hub.list_files(a_source("hf:org/repo@v2"), endpoint=stand_in.address)
+        hub.list_files(a_source("hf:org/repo@v2"), endpoint=stand_in.address, form=Form.OPENVINO)
     assert any(path.endswith("/revision/v2") for path in stand_in.asked)
 
 
@@ -46,9 +51,11 @@ def test_an_ir_is_fetched_with_its_tokenizer_and_without_the_rest() -> None:
     names = ["openvino_model.xml", "openvino_model.bin", "tokenizer.json", "config.json"]
     files = dict.fromkeys([*names, "modeling.py", "sub/openvino_model.xml"], b"x")
     with serving(files) as stand_in:
-        listing = hub.list_files(a_source("hf:org/repo"), endpoint=stand_in.address)
+        listing = hub.list_files(
+            a_source("hf:org/repo"), endpoint=stand_in.address, form=Form.OPENVINO
+        )
     assert sorted(file.name for file in listing.files) == sorted(names)
-    assert listing.gguf is None
+    assert listing.form is Form.OPENVINO
 
 
 @pytest.mark.parametrize(
@@ -56,8 +63,12 @@ def test_an_ir_is_fetched_with_its_tokenizer_and_without_the_rest() -> None:
     [
         ("hf:org/repo", {"a.gguf": b"1", "b.gguf": b"2"}, "a.gguf, b.gguf"),
         ("hf:org/repo#c.gguf", {"a.gguf": b"1"}, "there are: a.gguf"),
-        ("hf:org/repo", {"model.safetensors": b"1", "config.json": b"{}"}, "GGUF nor an OpenVINO"),
-        ("hf:org/repo", {"pytorch_model.bin": b"1"}, "GGUF nor an OpenVINO"),
+        (
+            "hf:org/repo",
+            {"model.safetensors": b"1", "config.json": b"{}"},
+            "made from an OpenVINO IR",
+        ),
+        ("hf:org/repo", {"pytorch_model.bin": b"1"}, "run code"),
         ("hf:org/other", {}, "no such repository"),
     ],
 )
@@ -65,13 +76,15 @@ def test_a_repository_that_cannot_be_prepared_is_refused_with_what_it_has(
     uri: str, files: dict[str, bytes], words: str
 ) -> None:
     with serving(files) as stand_in, pytest.raises(PreparationError, match=words):
-        hub.list_files(a_source(uri), endpoint=stand_in.address)
+        hub.list_files(a_source(uri), endpoint=stand_in.address, form=Form.OPENVINO)
 
 
 def test_a_file_with_another_digest_than_promised_is_refused_and_removed(tmp_path: Path) -> None:
     with serving(GGUF) as stand_in:
         stand_in.digests["model-Q8.gguf"] = "0" * 64
-        listing = hub.list_files(a_source("hf:org/repo"), endpoint=stand_in.address)
+        listing = hub.list_files(
+            a_source("hf:org/repo"), endpoint=stand_in.address, form=Form.OPENVINO
+        )
         with pytest.raises(PreparationError, match="arrived damaged"):
             hub.fetch(listing, endpoint=stand_in.address, folder=tmp_path, report=lambda _: None)
     assert not (tmp_path / "model-Q8.gguf").exists()
@@ -81,4 +94,4 @@ def test_a_hub_that_does_not_answer_is_said_so() -> None:
     with serving({}) as stand_in:
         gone = stand_in.address
     with pytest.raises(PreparationError, match="Check the network"):
-        hub.list_files(a_source("hf:org/repo"), endpoint=gone)
+        hub.list_files(a_source("hf:org/repo"), endpoint=gone, form=Form.OPENVINO)

@@ -7,18 +7,21 @@ from typing import NamedTuple
 
 import pytest
 
-from forebay.engine.manifest import CHAT_TEMPLATE, MANIFEST, ArtefactError, load_verified
+from forebay.engine.manifest import CHAT_TEMPLATE, MANIFEST, ArtefactError, Form, load_verified
 from forebay.models import ir_folder, preparation
 from forebay.models.artefacts import Artefact, places
 from forebay.models.catalogue import ModelEntry, resolve
 from forebay.models.preparation import prepare
+from forebay.models.source_folder import SourceFolder
 from forebay.models.stages import PreparationError, Progress, Stage
 from tests.support.hub import serving
 from tests.support.models import an_ir_folder
 
 
 def prepared(source: Path, cache: Path) -> Artefact:
-    return prepare(resolve(f"file:{source}"), cache=cache, progress=lambda _: None)
+    return prepare(
+        resolve(f"file:{source}"), form=Form.OPENVINO, cache=cache, progress=lambda _: None
+    )
 
 
 def test_a_folder_with_an_ir_is_taken_with_its_facts(tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [('"format": 1', '"format": 99'), ("{", ""), ('"layers"', '"layer"')]
+    ("old", "new"), [('"format": 2', '"format": 99'), ("{", ""), ('"layers"', '"layer"')]
 )
 def test_a_manifest_of_another_kind_is_refused(tmp_path: Path, old: str, new: str) -> None:
     artefact = prepared(an_ir_folder(tmp_path / "m"), tmp_path / "cache")
@@ -101,7 +104,7 @@ def test_a_failure_leaves_nothing_that_could_be_loaded(
 
 def test_what_a_killed_preparation_left_is_cleared_away(tmp_path: Path) -> None:
     source, cache = an_ir_folder(tmp_path / "m"), tmp_path / "cache"
-    left = places(cache, resolve(f"file:{source}")).work / "out"
+    left = places(cache, resolve(f"file:{source}"), Form.OPENVINO).work / "out"
     left.mkdir(parents=True)
     (left / "half.bin").write_bytes(b"x")
     assert "half.bin" not in prepared(source, cache).manifest.files
@@ -113,8 +116,8 @@ def test_two_at_once_prepare_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     taken: list[Path] = []
     take = ir_folder.take
 
-    def slowly(folder: Path, target: Path, report: object) -> object:
-        taken.append(folder)
+    def slowly(folder: SourceFolder, target: Path, report: object) -> object:
+        taken.append(folder.path)
         inside.set()
         assert go_on.wait(10)
         return take(folder, target, report)  # type: ignore[arg-type]  # passed on as it came
@@ -128,7 +131,7 @@ def test_two_at_once_prepare_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     first = threading.Thread(target=prepared, args=(source, cache))
     first.start()
     assert inside.wait(10)
-    artefact = prepare(resolve(f"file:{source}"), cache=cache, progress=second)
+    artefact = prepare(resolve(f"file:{source}"), form=Form.OPENVINO, cache=cache, progress=second)
     first.join()
     assert waits.is_set()
     assert taken == [source]
@@ -152,7 +155,13 @@ def test_too_little_space_is_refused_before_anything_is_fetched(
         serving({"m.gguf": bytes(20_000_000)}) as hub,
         pytest.raises(PreparationError, match="20 MB and 12 MB is free"),
     ):
-        prepare(entry, cache=tmp_path, progress=lambda _: None, hub_endpoint=hub.address)
+        prepare(
+            entry,
+            form=Form.OPENVINO,
+            cache=tmp_path,
+            progress=lambda _: None,
+            hub_endpoint=hub.address,
+        )
     assert not any("/resolve/" in path for path in hub.asked)
 
 
@@ -161,7 +170,13 @@ def test_another_digest_than_the_catalogue_says_is_refused_and_thrown_away(
 ) -> None:
     entry = ModelEntry(name="m", source="hf:org/repo", sha256="0" * 64)
     with serving({"m.gguf": b"GGUF"}) as hub, pytest.raises(PreparationError, match="0000"):
-        prepare(entry, cache=tmp_path, progress=lambda _: None, hub_endpoint=hub.address)
+        prepare(
+            entry,
+            form=Form.OPENVINO,
+            cache=tmp_path,
+            progress=lambda _: None,
+            hub_endpoint=hub.address,
+        )
     assert not any(path.is_file() for path in (tmp_path / "sources").rglob("*"))
 
 
