@@ -1,8 +1,10 @@
 """What every run of the tests prints at its end: counts and time per folder."""
 
+import gc
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -19,6 +21,15 @@ def default_model() -> str:
     command = [sys.executable, "-m", "forebay.cli.main", "pull", DEFAULT_MODEL]
     subprocess.run(command, check=True, timeout=PULL_S_MAX)
     return DEFAULT_MODEL
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Let only what nothing refers to be freed."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

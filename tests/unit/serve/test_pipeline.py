@@ -1,7 +1,5 @@
 import asyncio
-import gc
 import weakref
-from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -84,15 +82,6 @@ async def test_a_defect_is_recorded_as_ours() -> None:
         await bench.read(a_fresh_request())
     assert bench.only_record().outcome is Outcome.INTERNAL_ERROR
     assert bench.only_record().status == 500
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Let only what nothing refers to be freed."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")
