@@ -103,7 +103,12 @@ def test_a_conversation_is_encoded_as_the_library_encodes_it(text: str) -> None:
     assert tokenizer.chat(messages) == library.encode(reference(CHATML, messages)).ids
 
 
-@given(st.lists(st.text(max_size=200), min_size=1, max_size=4))
+def is_honest(text: str) -> bool:
+    """Whether it holds no control token: Hypothesis draws strings of our own source as well."""
+    return not any(literal in text for literal in SPECIAL)
+
+
+@given(st.lists(st.text(max_size=200).filter(is_honest), min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_any_conversation_without_control_tokens_is_encoded_as_by_the_library(
     contents: list[str],
