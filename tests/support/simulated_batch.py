@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from forebay.core.request import EngineTiming, Finished, Usage
 from forebay.policy.admission_config import AdmissionConfig
 from forebay.policy.admission_queue import AdmissionQueue
 from forebay.policy.limit import Limit
@@ -22,15 +21,12 @@ _TOKENS_MAX: Final = 512
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Reading:
+class _Sequence:
+    """One in the batch."""
+
     caller: Caller
     left: int
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Speaking:
-    caller: Caller
-    left: int
+    """Tokens: of its prompt while it is read, then of what is to be made."""
 
 
 class SimulatedBatch(SimulatedDoor):
@@ -50,10 +46,10 @@ class SimulatedBatch(SimulatedDoor):
         if known:
             self.queue = AdmissionQueue(AdmissionConfig(), limit, costs)
         self.costs = costs
-        self._reading: list[_Reading] = []
-        self._speaking: list[_Speaking] = []
+        self._reading: list[_Sequence] = []
+        self._speaking: list[_Sequence] = []
         self._step_ends = inf
-        self._read_now: list[tuple[_Reading, int]] = []
+        self._read_now: list[tuple[_Sequence, int]] = []
         self._hands: Stream | None = None
 
     def closed(self, seconds: float, hands: int) -> float:
@@ -72,7 +68,7 @@ class SimulatedBatch(SimulatedDoor):
         ) / (seconds - 1.0)
 
     def _start(self, caller: Caller) -> None:
-        self._reading.append(_Reading(caller=caller, left=caller.prompt_tokens))
+        self._reading.append(_Sequence(caller=caller, left=caller.prompt_tokens))
         if self._step_ends == inf:
             self._begin_step()
 
@@ -111,6 +107,8 @@ class SimulatedBatch(SimulatedDoor):
             if not reading.left:
                 self._reading.remove(reading)
                 self._first(reading.caller)
+                reading.left = reading.caller.completion_tokens - 1
+                self._speaking.append(reading)
         self._read_now = []
         self._step_ends = inf
         for each in ended:
@@ -118,25 +116,7 @@ class SimulatedBatch(SimulatedDoor):
         if self._step_ends == inf:
             self._begin_step()
 
-    def _first(self, caller: Caller) -> None:
-        caller.first = self.now
-        assert caller.ticket is not None
-        self.queue.began(caller.ticket)
-        self._speaking.append(_Speaking(caller=caller, left=caller.completion_tokens - 1))
-
     def _served(self, caller: Caller) -> None:
-        ticket = caller.ticket
-        assert ticket is not None
-        assert caller.first is not None
-        caller.ended, caller.outcome = self.now, "served"
-        ticket.finished = Finished(
-            Usage(caller.prompt_tokens, caller.completion_tokens),
-            EngineTiming(
-                first_token_s=caller.first - ticket.admitted, decode_s=self.now - caller.first
-            ),
-        )
-        del self._inside[ticket]
-        self.queue.leave(ticket, self.now)
-        self._settle()
+        super()._served(caller)
         if self._hands is not None:
             self._arrive(self._a_caller(self._hands))

@@ -230,12 +230,20 @@ class SimulatedDoor:
     def _end_step(self) -> None:
         self._steps, _, caller, ended = heapq.heappop(self._work)
         if not ended:
-            caller.first = self.now
-            assert caller.ticket is not None
-            self.queue.began(caller.ticket)
+            self._first(caller)
             end = self._steps + caller.completion_tokens - 1
             heapq.heappush(self._work, (end, next(self._numbers), caller, True))
             return
+        self._served(caller)
+
+    def _first(self, caller: Caller) -> None:
+        """Note that a caller has its first token."""
+        caller.first = self.now
+        assert caller.ticket is not None
+        self.queue.began(caller.ticket)
+
+    def _served(self, caller: Caller) -> None:
+        """Let a caller go whose last token is made; whose turn it is now, runs."""
         ticket = caller.ticket
         assert ticket is not None
         assert caller.first is not None
