@@ -9,7 +9,7 @@ from pathlib import Path
 
 from forebay.core.clock import MONOTONIC
 from forebay.core.request import SamplingAdvice
-from forebay.engine.registry import find
+from forebay.engine.registry import RemoteKind, find
 from forebay.engine.supervisor import Supervisor, WorkerSpec
 from forebay.engines.machine import read_machine
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded, is_loopback
@@ -205,8 +205,14 @@ def _engine(
 ) -> LaneEngine:
     """Make the engine of one model; it is not started."""
     name = model.engine or settings.engine.name
+    kind = find(name)
+    if isinstance(kind, RemoteKind):
+        return kind.connect(settings.engines[name], now=MONOTONIC, log=log.event)
     spec = WorkerSpec(
-        engine=find(name).name, options=settings.engine_options(name), model=model.folder
+        engine=name,
+        options=settings.engine_options(name),
+        model=model.folder,
+        adapters=model.adapters,
     )
     return Replicas(
         [

@@ -6,6 +6,7 @@ sent is lost with it.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from forebay.core.clock import Clock
 from forebay.core.errors import EngineError
@@ -52,6 +53,12 @@ class SimulatedWorker:
 
     def memory_bytes(self) -> int:
         return 0
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """It has no weights to lay one over."""
+
+    def unload_adapter(self, name: str) -> None:
+        """Nor one to take off."""
 
     async def start(self) -> None:
         self.rise()

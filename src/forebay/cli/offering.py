@@ -9,7 +9,7 @@ from forebay.cli.supply import prepared
 if TYPE_CHECKING:
     from forebay.app import ServedModel
     from forebay.engine.manifest import Manifest
-    from forebay.engine.registry import EngineKind
+    from forebay.engine.registry import EngineKind, RemoteKind
     from forebay.settings import Loaded, OfferConfig, Settings
 
 _LIBRARY_BYTES: Final = 400 << 20
@@ -28,7 +28,7 @@ def offered(found: "Loaded") -> "list[ServedModel]":
     return [_served(found, name, offer) for name, offer in offers.items()]
 
 
-def engine_of(settings: "Settings", name: str) -> "EngineKind":
+def engine_of(settings: "Settings", name: str) -> "EngineKind | RemoteKind":
     """Return the engine of a model: the one that is named, or the best for its source."""
     from importlib.util import find_spec  # noqa: PLC0415 - see main
 
@@ -90,7 +90,7 @@ def _asked_for(found: "Loaded") -> bool:
     return chosen.set_by != BY_DEFAULT
 
 
-def _name_of(found: "Loaded", kind: "EngineKind") -> str:
+def _name_of(found: "Loaded", kind: "EngineKind | RemoteKind") -> str:
     """Return the name that `model.name` is served under."""
     from forebay.models import catalogue  # noqa: PLC0415 - see main
     from forebay.models.stages import PreparationError  # noqa: PLC0415 - see main

@@ -45,6 +45,19 @@ class Watcher(Protocol):
         """Note that so many tokens were handed out."""
 
 
+class Crew(Protocol):
+    """Who decides what becomes of requests when workers come and go."""
+
+    def changed(self) -> None:
+        """Note that a worker takes requests and has made a token, or has stopped for good."""
+
+    def lost(self, aboard: Sequence[Passenger]) -> None:
+        """Judge those who were aboard; they are told when this returns."""
+
+    def freed(self, wait_s: float, phase: str, *, tokens: int) -> None:
+        """Note that nothing of an aborted request is held any more; see `FreedHook`."""
+
+
 @dataclass(slots=True, eq=False)
 class Flight:
     """One request under way with a worker."""

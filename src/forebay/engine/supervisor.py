@@ -24,20 +24,23 @@ import asyncio
 import enum
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, assert_never
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, assert_never
 
 from forebay.core.clock import Clock
-from forebay.core.errors import EngineError, Invalid
+from forebay.core.errors import EngineError
 from forebay.core.record import EventLog, Holding
 from forebay.core.request import Events, Finished, Request
-from forebay.engine.first_token import first_request
-from forebay.engine.flights import LOST, Flight, Flights, Watcher
+from forebay.engine.adapters import Adapters, Send
+from forebay.engine.first_token import first_request, make_one_token
+from forebay.engine.flights import LOST, Crew, Flight, Flights, Watcher
 from forebay.engine.protocol import EngineInfo, StepStats, WorkerLost
 from forebay.engine.pulse import Pulse, resident_bytes
 from forebay.engine.supervisor_config import SupervisorConfig
 from forebay.engine.watch import Backoff, Patience, Sight, Watch
-from forebay.engine.wire import Beat, Fault, Hello, Ready, Step, Up
+from forebay.engine.wire import Adapted, Beat, Fault, Hello, Ready, Step, Up
 from forebay.engine.worker_process import (
     Loss,
     StartFailed,
@@ -70,19 +73,6 @@ _NOT_RUNNING: Final = "The engine is not running."
 _STOPPED: Final = "The engine was stopped before the answer was complete."
 
 
-class Crew(Protocol):
-    """Who decides what becomes of requests when workers come and go."""
-
-    def changed(self) -> None:
-        """Note that a worker takes requests and has made a token, or has stopped for good."""
-
-    def lost(self, aboard: Sequence[Passenger]) -> None:
-        """Judge those who were aboard; they are told when this returns."""
-
-    def freed(self, wait_s: float, phase: str, *, tokens: int) -> None:
-        """Note that nothing of an aborted request is held any more; see `FreedHook`."""
-
-
 class Supervisor:
     """An Engine that outlives its workers."""
 
@@ -108,6 +98,7 @@ class Supervisor:
         self._info: EngineInfo | None = None
         self._worker: WorkerProcess | None = None
         self._watch: Watch | None = None
+        self._adapters = Adapters(spec.adapters)
         self._flights = Flights(pending_deltas_max=config.pending_deltas_max, freed=self._freed)
         self._proven = False
         """The present worker has made a token."""
@@ -189,7 +180,7 @@ class Supervisor:
             await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
             if not self._first_info.done():
                 await self._keeper  # it gave up, and says why
-            await self._make_one_token()
+            await make_one_token(self, self._now(), self._config.start_s_max)
         except BaseException:
             await self.stop()
             raise
@@ -205,6 +196,18 @@ class Supervisor:
             # Its scopes end the worker; a second cancellation does not interrupt that.
             keeper.cancel()
             await asyncio.wait({keeper})
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """Let this worker and those that follow have a LoRA adapter; see `Adapters.load`."""
+        await self._adapters.load(name, folder, self._send, wait_s_max=self._config.start_s_max)
+
+    def unload_adapter(self, name: str) -> None:
+        """Let no worker have a LoRA adapter any more."""
+        self._adapters.unload(name, self._send)
+
+    @property
+    def _send(self) -> Send | None:
+        return None if self._worker is None else self._worker.send
 
     async def generate(self, request: Request) -> Events:
         """Answer a request; closing the iterator aborts it."""
@@ -253,6 +256,8 @@ class Supervisor:
                 self._slow = message.slow
             case Fault():
                 self._flights.fault(message)
+            case Adapted():
+                self._adapters.told(message)
             case Hello() | Ready():
                 pass  # the process's business
             case _:
@@ -288,9 +293,8 @@ class Supervisor:
         ready: float | None = None
         loss = Loss.START_FAILED
         try:
-            async with open_worker(
-                self._spec, self._config, self._receive, log=self._log
-            ) as worker:
+            spec = replace(self._spec, adapters=self._adapters.known)
+            async with open_worker(spec, self._config, self._receive, log=self._log) as worker:
                 info = await worker.ready(self._config.start_s_max)
                 ready = self._now()
                 self._log("worker.ready", pid=worker.pid, after_s=round(ready - began, 3))
@@ -356,6 +360,7 @@ class Supervisor:
         self._move(State.LOST)
         self._restarts[loss.value] += 1
         self._log("worker.lost", reason=loss.value, said=said, requests=self.load)
+        self._adapters.lost()
         aboard = self._flights.worker_lost()
         if self.crew is not None:
             self.crew.lost(aboard)
@@ -382,17 +387,6 @@ class Supervisor:
         self._flights.fail_all(EngineError(_NOT_RUNNING))
         if self.crew is not None:
             self.crew.changed()
-
-    async def _make_one_token(self) -> None:
-        request = first_request(self.info, self._now(), self._config.start_s_max)
-        try:
-            async with asyncio.timeout(self._config.start_s_max):
-                async for _ in self.generate(request):
-                    pass
-        except TimeoutError:
-            raise EngineError("The engine was loaded, but made no token in time.") from None
-        except Invalid as error:
-            raise EngineError(f"The engine refused its first token. {error.message}") from None
 
     def _move(self, state: State) -> None:
         assert state in _MOVES[self._state], f"no way from {self._state} to {state}"

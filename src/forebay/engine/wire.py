@@ -24,6 +24,7 @@ from forebay.core.request import (
     TokenId,
     TokenIds,
     TokenLogprob,
+    Tooling,
 )
 from forebay.engine.protocol import EngineInfo, StepStats
 
@@ -35,6 +36,7 @@ class ChatPrompt(msgspec.Struct, array_like=True, tag="chat", frozen=True):
     """A conversation, as it travels."""
 
     messages: tuple[Message, ...]
+    tooling: Tooling | None = None
 
 
 class TextPrompt(msgspec.Struct, array_like=True, tag="text", frozen=True):
@@ -80,6 +82,8 @@ class Load(msgspec.Struct, array_like=True, tag="load", frozen=True):
     options: dict[str, object]
     model: str | None
     beat_s: float
+    adapters: dict[str, str] = {}
+    """Name -> folder of each LoRA adapter that it begins with."""
 
 
 class Submit(msgspec.Struct, array_like=True, tag="submit", frozen=True):
@@ -98,6 +102,19 @@ class Abort(msgspec.Struct, array_like=True, tag="abort", frozen=True):
     """Forget a request; an unknown id is no error."""
 
     id: int
+
+
+class LoadAdapter(msgspec.Struct, array_like=True, tag="adapt", frozen=True):
+    """Load a LoRA adapter under a name; `Adapted` answers."""
+
+    name: str
+    folder: str
+
+
+class UnloadAdapter(msgspec.Struct, array_like=True, tag="unadapt", frozen=True):
+    """Forget a LoRA adapter; an unknown name is no error."""
+
+    name: str
 
 
 class Stop(msgspec.Struct, array_like=True, tag="stop", frozen=True):
@@ -188,6 +205,13 @@ class Beat(msgspec.Struct, array_like=True, tag="beat"):
     slow: bool = False
 
 
+class Adapted(msgspec.Struct, array_like=True, tag="adapted"):
+    """A LoRA adapter is loaded, or cannot be: `error` says why, with the fix."""
+
+    name: str
+    error: str = ""
+
+
 class Fault(msgspec.Struct, array_like=True, tag="fault"):
     """Request `id` has failed with this outcome; without an id, the whole engine has."""
 
@@ -197,8 +221,8 @@ class Fault(msgspec.Struct, array_like=True, tag="fault"):
     param: str | None = None
 
 
-Down = Load | Submit | Abort | Stop
-Up = Hello | Ready | Step | Beat | Fault
+Down = Load | Submit | Abort | LoadAdapter | UnloadAdapter | Stop
+Up = Hello | Ready | Step | Beat | Adapted | Fault
 
 T = TypeVar("T")
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -256,7 +280,7 @@ def pack_prompt(prompt: Prompt) -> WirePrompt:
     """Return a prompt as it travels."""
     match prompt:
         case Chat():
-            return ChatPrompt(prompt.messages)
+            return ChatPrompt(prompt.messages, prompt.tooling)
         case Text():
             return TextPrompt(prompt.text)
         case TokenIds():

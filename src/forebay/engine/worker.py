@@ -16,26 +16,29 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
 from forebay.core.errors import Outcome
 from forebay.engine.answering import Answering
-from forebay.engine.protocol import CannotLoad, StepEngine
-from forebay.engine.registry import UnknownEngine, find
+from forebay.engine.protocol import Adaptable, CannotLoad, Feature, StepEngine
+from forebay.engine.registry import RemoteKind, UnknownEngine, find
 from forebay.engine.wire import (
     PROTOCOL_VERSION,
     Abort,
+    Adapted,
     Beat,
     Down,
     Fault,
     FrameReader,
     Hello,
     Load,
+    LoadAdapter,
     Ready,
     Stop,
     Submit,
+    UnloadAdapter,
     Up,
     frame,
 )
@@ -133,10 +136,25 @@ class Worker:
                 self._submit(message)
             case Abort(request_id):
                 self._answering.abort(request_id)
+            case LoadAdapter(name, folder):
+                self._connection.send(Adapted(name, self._adapt(name, folder)))
+            case UnloadAdapter(name):
+                cast("Adaptable", self._engine).unload_adapter(name)
             case Stop():
                 self._stopping = True
             case Load():
                 assert message is None, "a worker loads once"
+
+    def _adapt(self, name: str, folder: str) -> str:
+        """Load an adapter; return why that cannot be, or an empty text."""
+        try:
+            load_adapter(self._engine, name, folder)
+        except CannotLoad as error:
+            return str(error)
+        except Exception:  # noqa: BLE001 - a foreign library's error; what runs is unharmed
+            traceback.print_exc()
+            return "The adapter could not be loaded; the worker's lines in the log say why."
+        return ""
 
     def _submit(self, submit: Submit) -> None:
         try:
@@ -149,12 +167,27 @@ class Worker:
             self._answering.fail(submit.id, Fault(submit.id, Outcome.ENGINE_ERROR, message))
 
 
+def load_adapter(engine: StepEngine, name: str, folder: str) -> None:
+    """Let an engine load a LoRA adapter; raises CannotLoad with the fix."""
+    if Feature.ADAPTERS not in engine.info.supports:
+        raise CannotLoad(
+            f"The engine {engine.info.name} lays no adapters over a model. Choose one that does "
+            "(docs/engines.md), or leave the version out."
+        )
+    cast("Adaptable", engine).load_adapter(name, Path(folder))
+
+
 def load(connection: Connection, order: Load) -> StepEngine | None:
     """Make the engine; None if that failed, and the gateway has been told why."""
     try:
         kind = find(order.engine)
+        if isinstance(kind, RemoteKind):
+            raise CannotLoad(f"{order.engine} runs in the gateway: no worker loads it.")  # noqa: TRY301 - told like the others
         config: object = msgspec.convert(order.options, kind.config)
-        return kind.make(config, Path(order.model) if order.model is not None else None)
+        engine = kind.make(config, Path(order.model) if order.model is not None else None)
+        for name, folder in order.adapters.items():
+            load_adapter(engine, name, folder)
+        return engine  # noqa: TRY300 - what follows are the ways in which it fails
     except (CannotLoad, UnknownEngine) as error:
         message = str(error)
     except msgspec.ValidationError:

@@ -10,7 +10,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from forebay.core.record import EventLog
 from forebay.engine.protocol import EngineInfo
 from forebay.engine.wire import (
     PROTOCOL_VERSION,
+    Adapted,
     Beat,
     Down,
     Fault,
@@ -75,6 +76,8 @@ class WorkerSpec:
     options: dict[str, object]
     """The engine's own configuration, as plain data."""
     model: Path | None
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    """Name -> folder of each LoRA adapter over it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +139,7 @@ class WorkerProcess:
     def __init__(
         self, process: Process, receive: Callable[[Up], None], *, unread_bytes_max: int
     ) -> None:
-        """Hold `process`; Step, Beat and Fault of one request go to `receive`.
+        """Hold `process`; Step, Beat, Adapted and Fault of one request go to `receive`.
 
         A worker that leaves more than `unread_bytes_max` bytes unread is lost.
         """
@@ -228,7 +231,7 @@ class WorkerProcess:
         if self.lost.done():
             return  # its requests are the next worker's
         match message:
-            case Step() | Beat():
+            case Step() | Beat() | Adapted():
                 self._pass_on(message)
             case Fault(id=None):
                 self._last_words = message.message
@@ -282,7 +285,8 @@ async def open_worker(
             listener.close()
             shutil.rmtree(Path(path).parent)
             model = None if spec.model is None else str(spec.model)
-            worker.send(Load(spec.engine, spec.options, model, config.beat_s))
+            adapters = {name: str(folder) for name, folder in spec.adapters.items()}
+            worker.send(Load(spec.engine, spec.options, model, config.beat_s, adapters))
             yield worker
         finally:
             await _unbroken(worker._end(config.stop_s_max))  # noqa: SLF001 - one unit

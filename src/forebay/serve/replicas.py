@@ -19,7 +19,8 @@ import dataclasses
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final
 
 from forebay.core.clock import Clock
 from forebay.core.errors import EngineError
@@ -31,13 +32,14 @@ from forebay.core.request import (
     Request,
     digest,
 )
-from forebay.engine.flights import LOST, Flight, FreedHook, Watcher
-from forebay.engine.protocol import Engine, EngineInfo, StepStats, WorkerLost
+from forebay.engine.flights import LOST, FreedHook
+from forebay.engine.protocol import EngineInfo, StepStats, WorkerLost
 from forebay.engine.resuming import can_resume
-from forebay.engine.supervisor import Crew, SupervisorConfig
+from forebay.engine.supervisor import SupervisorConfig
 from forebay.policy.quarantine import Passenger, Quarantine, Verdict
 from forebay.policy.retry_budget import RetryBudget, jitter_s
 from forebay.serve.run import Run
+from forebay.serve.worker import Worker
 
 _BARRED_MAX: Final = 1_024
 _JITTER_S_MIN, _JITTER_S_MAX = 0.05, 2.0
@@ -48,51 +50,6 @@ _SPENT: Final = "The engine was lost twice while it answered; it is not tried a 
 _BARRED: Final = "This request has ended two engines, and is not run again for a while."
 _MIDDLE: Final = f"{LOST} It cannot go on in the middle of an answer of this kind."
 _TOO_MUCH: Final = f"{LOST} Too much else is being run again."
-
-
-class Worker(Engine, Protocol):
-    """An Engine over one worker at a time."""
-
-    crew: Crew | None
-
-    @property
-    def able(self) -> bool:
-        """Whether it takes requests, and has made a token."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether it will never take any again."""
-
-    @property
-    def restarts(self) -> Mapping[str, int]:
-        """Workers lost, by reason."""
-
-    def board(
-        self,
-        request: Request,
-        passenger: Passenger | None = None,
-        *,
-        watch: Watcher | None = None,
-    ) -> Flight:
-        """Begin to answer a request of a passenger; `watch` is told what is made of it.
-
-        Raises EngineError, and WorkerLost if it is lost.
-        """
-
-    def leave(self, flight: Flight) -> None:
-        """Let go of a request, wherever it is."""
-
-    def well(self, now: float) -> bool:
-        """Whether it makes tokens while work runs."""
-
-    def memory_bytes(self) -> int:
-        """Return the memory that its process has in RAM."""
-
-    def gauges(self) -> StepStats | None:
-        """Return its newest gauges, if there are any."""
-
-    def holdings(self) -> Iterator[Holding]:
-        """Yield what it holds for whom."""
 
 
 class Replicas:
@@ -165,6 +122,20 @@ class Replicas:
     def memory_bytes(self) -> int:
         """Return the memory that all workers have in RAM."""
         return sum(worker.memory_bytes() for worker in self.workers)
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """Let all workers have a LoRA adapter, or none; raises Invalid if it does not fit."""
+        for worker in self.workers:
+            try:
+                await worker.load_adapter(name, folder)
+            except BaseException:
+                self.unload_adapter(name)
+                raise
+
+    def unload_adapter(self, name: str) -> None:
+        """Let no worker have a LoRA adapter any more."""
+        for worker in self.workers:
+            worker.unload_adapter(name)
 
     def gauges(self) -> StepStats | None:
         """Return the newest gauges of all workers together, if any has sent some."""

@@ -1,5 +1,6 @@
 """The worker's loop over a socket, in a thread of the test: what it says, and how it ends."""
 
+import dataclasses
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,16 +18,19 @@ from forebay.engine.protocol import CannotLoad, SequenceId, StepEngine
 from forebay.engine.registry import EngineKind, UnknownEngine
 from forebay.engine.wire import (
     Abort,
+    Adapted,
     Beat,
     Down,
     Fault,
     FrameReader,
     Hello,
     Load,
+    LoadAdapter,
     Ready,
     Step,
     Stop,
     Submit,
+    UnloadAdapter,
     Up,
     frame,
     pack_prompt,
@@ -101,6 +105,20 @@ class Puppet(PuppetStepEngine):
     """Says one byte of each sequence a step; `boom` loses the engine."""
 
     closed = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters: dict[str, Path] = {}
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        if folder.name == "other":
+            raise CannotLoad("It is for another model.")
+        if folder.name == "strange":
+            raise ZeroDivisionError
+        self.adapters[name] = folder
+
+    def unload_adapter(self, name: str) -> None:
+        self.adapters.pop(name, None)
 
     def step(self) -> Any:
         for id in sorted(self.held - set(self.aborted)):
@@ -252,3 +270,51 @@ def test_what_cannot_be_loaded_is_told_in_a_fixed_text(
         assert gateway.ended() == 1
     assert "ZeroDivision" not in fault.message
     capfd.readouterr()
+
+
+def told(gateway: Gateway) -> Adapted:
+    message = gateway.receive()
+    assert isinstance(message, Adapted)
+    return message
+
+
+def test_it_loads_and_unloads_adapters_as_it_is_told(gateway: Gateway, engine: Puppet) -> None:
+    gateway.send(LoadAdapter("v2", "/adapters/v2"))
+    assert told(gateway) == Adapted("v2")
+    assert engine.adapters == {"v2": Path("/adapters/v2")}
+    gateway.send(UnloadAdapter("v2"))
+    gateway.send(Stop())
+    assert gateway.ended() == 0
+    assert engine.adapters == {}
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [("other", "It is for another model."), ("strange", "The adapter could not be loaded;")],
+)
+def test_an_adapter_that_cannot_be_loaded_harms_nobody(
+    gateway: Gateway, folder: str, words: str
+) -> None:
+    gateway.send(LoadAdapter("v2", f"/adapters/{folder}"))
+    assert told(gateway).error.startswith(words)
+    gateway.send(a_submit(1, "hello"))
+    assert isinstance(gateway.receive(), Step)
+
+
+def test_it_begins_with_the_adapters_it_is_given(engine: Puppet) -> None:
+    with Gateway() as gateway:
+        gateway.receive()
+        gateway.send(Load("puppet", {}, "/models/x", 0.05, {"v1": "/adapters/v1"}))
+        assert isinstance(gateway.receive(), Ready)
+    assert engine.adapters == {"v1": Path("/adapters/v1")}
+
+
+def test_an_engine_that_takes_no_adapters_does_not_start_with_one(engine: Puppet) -> None:
+    engine.info = dataclasses.replace(engine.info, supports=frozenset())
+    with Gateway() as gateway:
+        gateway.receive()
+        gateway.send(Load("puppet", {}, "/models/x", 0.05, {"v1": "/adapters/v1"}))
+        fault = gateway.receive()
+        assert isinstance(fault, Fault)
+        assert "lays no adapters over a model" in fault.message
+        assert gateway.ended() == 1
