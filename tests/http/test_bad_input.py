@@ -48,7 +48,6 @@ BODIES: dict[str, tuple[Any, str | None, str]] = {
         None,
         "nested too deeply",
     ),
-    "no model": ({"messages": []}, "model", "missing"),
     "an empty model": (chat(model=""), "model", "1 to 256 characters"),
     "a long model": (chat(model="x" * 257), "model", "1 to 256 characters"),
     "no messages": ({"model": "m"}, "messages", "missing"),

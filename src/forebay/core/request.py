@@ -18,6 +18,11 @@ class Route(enum.StrEnum):
 
     CHAT_COMPLETIONS = "chat_completions"
     COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    GENERATE = "generate"
+    GENERATE_STREAM = "generate_stream"
+    GENERATE_BATCH = "generate_batch"
+    INFER = "infer"
     STREAMS = "streams"
     PROBE = "probe"
     UNMATCHED = "unmatched"

@@ -72,6 +72,8 @@ class EngineInfo:
     """What a step costs, measured while loading; None where that is not known."""
     detail: str = ""
     """One line for the person who started it: precision, threads, memory."""
+    device: str = "cpu"
+    """What it computes on: `cpu`, `cuda`; `remote` where that is another server's business."""
 
 
 class Engine(Protocol):

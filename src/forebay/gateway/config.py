@@ -79,6 +79,34 @@ class GatewayConfig:
         maximum=16_777_216,
         live=True,
     )
+    generate_tokens: int = knob(
+        256,
+        "Most tokens that /generate and its kin make where the client names no number.",
+        minimum=1,
+        maximum=1_000_000_000,
+        live=True,
+    )
+    generate_prompts: str = knob(
+        "chat",
+        "What a prompt of /generate and its kin is where the client does not say: chat, a user's"
+        " turn in the model's template; raw, a text to continue.  Without a template always raw.",
+        choices=("chat", "raw"),
+        live=True,
+    )
+    batch_prompts_max: int = knob(
+        1_024,
+        "Most prompts in one batch; a larger one is refused with 413.",
+        minimum=1,
+        maximum=100_000,
+        live=True,
+    )
+    batch_running_max: int = knob(
+        32,
+        "Most prompts of one batch that run or wait for a place at once.",
+        minimum=1,
+        maximum=10_000,
+        live=True,
+    )
     request_s_max: float = knob(
         600.0,
         "Longest time from a request's receipt to its end, in seconds; then 504.",

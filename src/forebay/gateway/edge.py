@@ -21,9 +21,13 @@ from forebay.gateway.admin import ADMIN_PATHS, Admin
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.documents import documents
 from forebay.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
-from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH, Completes, OpenAI
+from forebay.gateway.native import Native
+from forebay.gateway.native_encoding import failure
+from forebay.gateway.native_pages import NativePages
+from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH, OpenAI
 from forebay.gateway.ops import Exposition, Operations, Reply
 from forebay.gateway.problems import WrongMethod
+from forebay.gateway.requesting import Completes, Requests
 from forebay.gateway.shedding import Shedding
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
@@ -36,7 +40,13 @@ Page = Callable[[Exchange], Reply]
 _ROUTES: Final = {
     "/v1/chat/completions": Route.CHAT_COMPLETIONS,
     "/v1/completions": Route.COMPLETIONS,
+    "/generate": Route.GENERATE,
+    "/generate_stream": Route.GENERATE_STREAM,
+    "/generate_batch": Route.GENERATE_BATCH,
+    "/infer": Route.INFER,
 }
+_SEVERAL: Final = ("/generate", "/generate_batch")
+"""Paths whose bodies say how many requests they are: those are opened once that is known."""
 _READS: Final = ("GET", "HEAD")
 _TRACE_CHARACTERS_MAX: Final = 8_000
 _NO_LIMIT: Final = contextlib.nullcontext()
@@ -75,17 +85,33 @@ class Gateway:
         self._draw_up()
 
     def _draw_up(self) -> None:
+        requests = Requests(self.lanes, self.config, self.cache)
+        shedding = Shedding(self.lifecycle, self.config, self.cache)
         openai = OpenAI(
             pipeline=self.pipeline,
             lanes=self.lanes,
-            shedding=Shedding(self.lifecycle, self.config, self.cache),
+            requests=requests,
+            shedding=shedding,
             config=self.config,
-            cache=self.cache,
+        )
+        native = Native(
+            pipeline=self.pipeline,
+            requests=requests,
+            shedding=shedding,
+            ledger=self.ledger,
+            hooks=self.hooks,
+            config=self.config,
+            now=self.now,
         )
         ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
+        pages = NativePages(self.lifecycle, self.lanes)
         self._completions: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): openai.chat,
             ("POST", "/v1/completions"): openai.text,
+            ("POST", "/generate"): native.generate,
+            ("POST", "/generate_stream"): native.generate_stream,
+            ("POST", "/generate_batch"): native.generate_batch,
+            ("POST", "/infer"): native.infer,
         }
         self._pages: dict[str, Page] = {
             "/livez": ops.live,
@@ -94,6 +120,9 @@ class Gateway:
             "/health": ops.health,
             "/metrics": ops.scrape,
             "/prometheus": ops.scrape,
+            "/models": pages.models,
+            "/model/info": pages.info,
+            "/status": pages.status,
             "/v1/models": openai.models,
             "/v1/capabilities": openai.capabilities,
         }
@@ -116,12 +145,14 @@ class Gateway:
         if handler is None:
             await self._serve(exchange, self._page_of(exchange.path))
             return
-        self.ledger.opened(exchange.id)
-        exchange.counted = True
         try:
+            if exchange.path not in _SEVERAL:
+                self.ledger.opened(exchange.id)
+                exchange.counted = True
             await self._serve(exchange, handler)
         finally:
-            self.ledger.closed(exchange.id)
+            if exchange.counted:
+                self.ledger.closed(exchange.id)
 
     def _page_of(self, path: str) -> Handler:
         return self.admin.serve if path in ADMIN_PATHS else self._look_up
@@ -170,7 +201,7 @@ class Gateway:
         try:
             async with patience:
                 if exchange.started:
-                    await exchange.finish(problems.frame(error))
+                    await exchange.finish(_frame(exchange, error))
                 else:
                     await _tell(exchange, error)
         except (ClientGone, TimeoutError):
@@ -221,6 +252,13 @@ async def _tell(exchange: Exchange, error: ServingError) -> None:
     else:
         body, kind = problems.problem_body(error, exchange.id), problems.PROBLEM
     await exchange.answer(error.status, body, kind, headers=problems.headers(error))
+
+
+def _frame(exchange: Exchange, error: ServingError) -> bytes:
+    """Return an error as the last event of a stream that has begun."""
+    if exchange.path == "/generate_stream":
+        return failure(error, exchange.id)
+    return problems.frame(error)
 
 
 async def _not_http(scope: Scope, receive: Receive, send: Send) -> None:

@@ -21,6 +21,7 @@ from forebay.gateway.answers import (
     TextLogprobs,
     UsageBody,
 )
+from forebay.gateway.problems import DONE
 
 USAGE_SHAPE: Final = "usage"
 """The shape of a stream that ends with its token counts."""
@@ -71,11 +72,14 @@ class Frames(Protocol):
         """Return a piece of a stream; empty if it says nothing."""
 
     def closing(self, usage: Usage) -> bytes:
-        """Return what a stream ends with, before `[DONE]`."""
+        """Return what a stream ends with."""
 
 
 class Encoder(Protocol):
     """Writes one answer, whole or as a stream."""
+
+    def named(self, answer: Begun) -> "Encoder":
+        """Return what writes an answer that another request began, perhaps elsewhere."""
 
     def whole(self, choices: list[Gathered], usage: Usage) -> bytes:
         """Return the whole answer."""
@@ -89,6 +93,10 @@ class ChatEncoder:
     """Writes an answer of `/v1/chat/completions`."""
 
     label: Label
+
+    def named(self, answer: Begun) -> Encoder:
+        """Return what writes an answer that another request began."""
+        return encoder_of(answer)
 
     def whole(self, choices: list[Gathered], usage: Usage) -> bytes:
         """Return the whole answer."""
@@ -120,6 +128,10 @@ class TextEncoder:
     """Writes an answer of `/v1/completions`."""
 
     label: Label
+
+    def named(self, answer: Begun) -> Encoder:
+        """Return what writes an answer that another request began."""
+        return encoder_of(answer)
 
     def whole(self, choices: list[Gathered], usage: Usage) -> bytes:
         """Return the whole answer."""
@@ -179,10 +191,10 @@ class _Constants:
         self._after = tail + self._end
 
     def closing(self, usage: Usage) -> bytes:
-        """Return the event with the token counts, if they were asked for."""
+        """Return the event with the token counts, if they were asked for, and the end's mark."""
         if not self._label.usage:
-            return b""
-        return b'%b[],"usage":%b}\n\n' % (self._head, _encode(UsageBody.of(usage)))
+            return DONE
+        return b'%b[],"usage":%b}\n\n%b' % (self._head, _encode(UsageBody.of(usage)), DONE)
 
 
 class ChatFrames(_Constants):

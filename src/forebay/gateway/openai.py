@@ -1,75 +1,39 @@
 """The two OpenAI dialects: parse, pipeline, encode.  And the models that may be asked."""
 
-import hashlib
-import secrets
-import time
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
-from forebay import __version__
-from forebay.core.errors import Gone, Invalid
-from forebay.core.request import (
-    NO_REUSE,
-    Events,
-    Prompt,
-    Request,
-    Reuse,
-    Route,
-    Sampling,
-    Text,
-    mark,
-)
-from forebay.engine.protocol import EngineInfo
+from forebay.core.clock import MONOTONIC
+from forebay.core.errors import Gone
+from forebay.core.request import Prompt, Request, Route, Sampling, Text, mark
 from forebay.gateway import parameters
 from forebay.gateway.answers import Model, ModelList
-from forebay.gateway.calls import Converter
 from forebay.gateway.capabilities import capabilities
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.encoding import USAGE_SHAPE, ChatEncoder, Label, TextEncoder
-from forebay.gateway.exchange import Exchange, Header
+from forebay.gateway.exchange import Exchange
+from forebay.gateway.native_encoding import NativeEncoder, Stopwatch, generated
 from forebay.gateway.ops import Reply
-from forebay.gateway.parameters import Surface
 from forebay.gateway.reading import Reader
+from forebay.gateway.requesting import (
+    Asked,
+    Completes,
+    Offer,
+    Requests,
+    answer_headers,
+    is_repeatable,
+)
 from forebay.gateway.schemas import Call, ChatCall, TextCall
 from forebay.gateway.shedding import Shedding
-from forebay.gateway.sse import CACHE_HEADER, EventStream
-from forebay.gateway.wishes import Wishes, last_event_id, tenant, wishes
-from forebay.serve.cache import CacheConfig
+from forebay.gateway.sse import EventStream
+from forebay.gateway.wishes import last_event_id, tenant
 from forebay.serve.lanes import Lane, Lanes
 
 _NO_PROMPT: Final = Text(text="")
 _NO_SAMPLING: Final = Sampling()
-_REUSE: Final = Reuse(read=True, write=True)
-_CACHE_HEADERS: Final[dict[bool, tuple[Header, ...]]] = {
-    True: ((CACHE_HEADER, b"miss"),),
-    False: ((CACHE_HEADER, b"bypass"),),
-}
-
 MODELS_PATH: Final = "/v1/models/"
 STREAMS_PATH: Final = "/v1/streams/"
-
-
-class Completes(Protocol):
-    """What makes completions: the pipeline."""
-
-    def complete(self, request: Request) -> Events:
-        """Return a completion's events; raises ServingError as they are read."""
-
-    def reopen(self, request: Request) -> Events:
-        """Return the events of an answer that was begun before, by its `completion_id`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a lane's engine can be asked: made once, used for each of its calls."""
-
-    info: EngineInfo
-    chat: Surface
-    text: Surface
-    converter: Converter
-    fingerprint: str
 
 
 class OpenAI:
@@ -80,28 +44,28 @@ class OpenAI:
         *,
         pipeline: Completes,
         lanes: Lanes,
+        requests: Requests,
         shedding: Shedding,
         config: GatewayConfig,
-        cache: CacheConfig,
     ) -> None:
         """Serve the models of `lanes` through `pipeline`."""
         self._pipeline = pipeline
         self._lanes = lanes
+        self._requests = requests
         self._shedding = shedding
         self._config = config
-        self._cache = cache
         self._chat_reader = Reader(ChatCall)
         self._text_reader = Reader(TextCall)
-        # The whole mutable state: an offer per lane, made when its first call comes.
-        self._offers: dict[str, Offer] = {}
 
     async def chat(self, exchange: Exchange) -> None:
         """Answer `POST /v1/chat/completions`."""
         call = self._chat_reader.read(await exchange.body())
-        lane = self._lanes.find(call.model)
-        exchange.model, offer = lane.name, self._offer(lane)
+        lane = self._requests.lane(exchange, call.model)
+        offer = self._requests.offer(lane)
         warnings = offer.chat.check(call)
-        self._shedding.check(exchange, call, lane, converter=offer.converter)
+        self._shedding.check(
+            exchange, call, lane, converter=offer.converter, route=Route.CHAT_COMPLETIONS
+        )
         prompt = offer.converter.chat(call)  # it bounds the messages
         warnings += parameters.message_warnings(call.messages)
         await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
@@ -109,10 +73,12 @@ class OpenAI:
     async def text(self, exchange: Exchange) -> None:
         """Answer `POST /v1/completions`."""
         call = self._text_reader.read(await exchange.body())
-        lane = self._lanes.find(call.model)
-        exchange.model, offer = lane.name, self._offer(lane)
+        lane = self._requests.lane(exchange, call.model)
+        offer = self._requests.offer(lane)
         warnings = offer.text.check(call)
-        self._shedding.check(exchange, call, lane, converter=offer.converter)
+        self._shedding.check(
+            exchange, call, lane, converter=offer.converter, route=Route.COMPLETIONS
+        )
         prompt = offer.converter.prompt(call)
         await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
 
@@ -136,9 +102,11 @@ class OpenAI:
             completion_id=completion_id,
             resume_after=resume_after,
         )
+        stopwatch = Stopwatch(request, MONOTONIC)
         await EventStream(
-            events=self._pipeline.reopen(request),
-            encoder=ChatEncoder(_label(request)),  # until the answer says how it was begun
+            events=stopwatch.timing(self._pipeline.reopen(request)),
+            # Until the answer says how it was begun.
+            encoder=NativeEncoder(_label(request), stopwatch, generated),
             choices=1,
             stream=True,
             resume_after=resume_after,
@@ -147,85 +115,27 @@ class OpenAI:
     async def _serve(
         self, exchange: Exchange, call: Call, *, offer: Offer, prompt: Prompt, warnings: list[str]
     ) -> None:
-        wished = wishes(exchange.headers, wall_s=time.time(), longest_s=self._config.request_s_max)
-        request = self._request(exchange, call, offer=offer, prompt=prompt, wished=wished)
-        label = _label(request)
-        warnings += wished.ignored
-        await EventStream(
-            events=self._pipeline.complete(request),
-            encoder=ChatEncoder(label) if isinstance(call, ChatCall) else TextEncoder(label),
-            choices=request.sampling.choices,
-            stream=request.stream,
-            headers=_CACHE_HEADERS[request.reuse.read] + _warning_headers(warnings),
-            resume_after=request.resume_after,
-        ).serve(exchange)
-
-    def _request(
-        self, exchange: Exchange, call: Call, *, offer: Offer, prompt: Prompt, wished: Wishes
-    ) -> Request:
         chat = isinstance(call, ChatCall)
-        stream = call.stream or False
-        if wished.resume_after is not None and not (stream and wished.key is not None):
-            message = "Last-Event-ID: it goes with stream: true and an Idempotency-Key only."
-            raise Invalid(message, param="Last-Event-ID")
-        # A client's own id may come twice; what a key stands for has a name of its own.
-        name = exchange.id if wished.key is None else secrets.token_hex(12)
-        # Who declines what was made before wants an answer of its own, not one under way either.
-        own = wished.reuse is not None and not wished.reuse.read
-        repeatable = not own and (call.seed is not None or call.temperature == 0)
         usage = call.stream_options is not None and call.stream_options.include_usage
-        time_left_s = min(wished.time_left_s, self._config.request_s_max)
-        return Request(
-            id=exchange.id,
+        asked = Asked(
             route=Route.CHAT_COMPLETIONS if chat else Route.COMPLETIONS,
-            model=exchange.model,
+            prefix="chatcmpl-" if chat else "cmpl-",
             prompt=prompt,
             sampling=offer.converter.sampling(call),
-            received=exchange.received,
-            deadline=exchange.received + time_left_s,
-            stream=stream,
-            tenant=wished.tenant,
-            priority=wished.priority,
-            completion_id=("chatcmpl-" if chat else "cmpl-") + name,
-            created=int(time.time()),
+            stream=call.stream or False,
+            repeatable=is_repeatable(call),
             shape=USAGE_SHAPE if usage else "",
-            imprint=offer.fingerprint,
-            key=wished.key,
-            attach=wished.attach,
-            resume_after=wished.resume_after,
-            resume_of=wished.resume_of,
-            repeatable=repeatable,
-            reuse=self._reuse(wished, repeatable=repeatable),
-            ticket=wished.ticket,
-            body_bytes=exchange.body_bytes,
-            body_sign=exchange.body_sign,
         )
-
-    def _reuse(self, wished: Wishes, *, repeatable: bool) -> Reuse:
-        """Decide whether answers made before serve: what the client says, or what is the rule."""
-        if wished.key is not None or not self._cache.enabled:
-            return NO_REUSE
-        if wished.reuse is not None:
-            return wished.reuse
-        return _REUSE if repeatable or self._cache.scope == "all" else NO_REUSE
-
-    def _offer(self, lane: Lane) -> Offer:
-        offer = self._offers.get(lane.name)
-        info = lane.engine.info  # a worker that was replaced may bring another
-        if offer is None or (offer.info is not info and offer.info != info):
-            offer = self._offers[lane.name] = self._open(lane)
-        return offer
-
-    def _open(self, lane: Lane) -> Offer:
-        info = lane.engine.info
-        facts = f"{__version__} {info.name} {lane.name} {info.detail}"
-        return Offer(
-            info,
-            Surface(ChatCall, info.supports),
-            Surface(TextCall, info.supports),
-            Converter(self._config, info, lane.advice),
-            "fp_" + hashlib.sha256(facts.encode()).hexdigest()[:10],
-        )
+        request, ignored = self._requests.request(exchange, asked, offer)
+        label = _label(request)
+        await EventStream(
+            events=self._pipeline.complete(request),
+            encoder=ChatEncoder(label) if chat else TextEncoder(label),
+            choices=request.sampling.choices,
+            stream=request.stream,
+            headers=answer_headers(request, [*warnings, *ignored]),
+            resume_after=request.resume_after,
+        ).serve(exchange)
 
     def models(self, _: Exchange) -> Reply:
         """Answer `GET /v1/models`."""
@@ -254,11 +164,6 @@ def _label(request: Request) -> Label:
         choices=request.sampling.choices,
         usage=request.shape == USAGE_SHAPE,
     )
-
-
-def _warning_headers(names: list[str]) -> tuple[Header, ...]:
-    """Name what was accepted and has no effect; the names come from our own tables."""
-    return ((b"x-forebay-warning", ", ".join(names).encode()),) if names else ()
 
 
 def _model(lane: Lane) -> Model:

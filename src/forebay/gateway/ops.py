@@ -1,5 +1,6 @@
 """What operators and orchestrators ask: is it alive, is it ready, how is it doing."""
 
+import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -43,6 +44,9 @@ class Health(Struct, kw_only=True):
     """The server at a glance."""
 
     status: str
+    """`ok`, or why new requests should not come here."""
+    timestamp: float
+    """Unix seconds."""
     version: str
     present: int
     """Requests between the door and their record."""
@@ -82,7 +86,8 @@ class Operations:
         """Readiness, with the load of every model."""
         well, reason = self.lifecycle.readiness()
         health = Health(
-            status=reason,
+            status="ok" if well else reason,
+            timestamp=time.time(),
             version=__version__,
             present=self.lifecycle.present,
             models=[

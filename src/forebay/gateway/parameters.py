@@ -72,7 +72,7 @@ def _warned(name: str, note: str, *neutral: object) -> Parameter:
 
 
 _SHARED: Final = (
-    _honoured("model", "A name from GET /v1/models."),
+    _honoured("model", "A name from GET /v1/models; the first of them if not given."),
     _honoured(
         "frequency_penalty",
         "Lowers the odds of tokens by how often they were used.",

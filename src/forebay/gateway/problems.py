@@ -37,7 +37,7 @@ class ErrorBody(Struct, kw_only=True):
     error: Detail
 
 
-class ProblemBody(Struct, kw_only=True):
+class ProblemBody(Struct, kw_only=True, omit_defaults=True):
     """An error as RFC 9457 has it."""
 
     type: str
@@ -46,6 +46,10 @@ class ProblemBody(Struct, kw_only=True):
     detail: str
     code: str
     request_id: str
+    param: str | None = None
+    """The field at fault."""
+    retry_after_ms: int | None = None
+    """When a retry helps; also in the headers, where the error has its own."""
 
 
 class WrongMethod(Invalid):
@@ -59,13 +63,12 @@ class WrongMethod(Invalid):
 
 def headers(error: ServingError) -> list[Header]:
     """Return the advice to the client: whether, and when, to try again."""
-    retry = error.ending.retry
-    if retry not in (Retry.LATER, Retry.ELSEWHERE) and error.retry_after_s is None:
+    wait_s = _wait_s(error)
+    if wait_s is None:
         more = [(b"allow", error.allowed.encode())] if isinstance(error, WrongMethod) else []
         if error.outcome is Outcome.UNAUTHENTICATED:
             more.append((b"www-authenticate", b"Bearer"))
         return [(b"x-should-retry", b"false"), *more]
-    wait_s = _RETRY_S if error.retry_after_s is None else max(error.retry_after_s, 0.001)
     advice = [
         (b"retry-after", b"%d" % math.ceil(wait_s)),
         (b"retry-after-ms", b"%d" % math.ceil(wait_s * 1000)),
@@ -76,6 +79,13 @@ def headers(error: ServingError) -> list[Header]:
     if error.outcome is Outcome.DRAINING:
         advice.append((b"connection", b"close"))
     return advice
+
+
+def _wait_s(error: ServingError) -> float | None:
+    """Return the seconds until a retry helps; None where none does."""
+    if error.retry_after_s is not None:
+        return max(error.retry_after_s, 0.001)
+    return _RETRY_S if error.ending.retry in (Retry.LATER, Retry.ELSEWHERE) else None
 
 
 def openai_body(error: ServingError) -> bytes:
@@ -90,18 +100,24 @@ def openai_body(error: ServingError) -> bytes:
     return msgspec.json.encode(ErrorBody(error=detail))
 
 
-def problem_body(error: ServingError, request_id: str) -> bytes:
-    """Encode an error as an RFC 9457 problem."""
-    ending = error.ending
-    body = ProblemBody(
+def problem(error: ServingError, request_id: str) -> ProblemBody:
+    """Return an error as an RFC 9457 problem."""
+    ending, wait_s = error.ending, _wait_s(error)
+    return ProblemBody(
         type="about:blank",
         title=ending.meaning,
         status=error.status,
         detail=error.message[:_DETAIL_CHARACTERS_MAX],
         code=ending.code,
         request_id=request_id,
+        param=error.param,
+        retry_after_ms=None if wait_s is None else math.ceil(wait_s * 1000),
     )
-    return msgspec.json.encode(body)
+
+
+def problem_body(error: ServingError, request_id: str) -> bytes:
+    """Encode an error as an RFC 9457 problem."""
+    return msgspec.json.encode(problem(error, request_id))
 
 
 def frame(error: ServingError) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 from forebay.core.errors import Invalid
 from forebay.gateway import schemas
 
-T = TypeVar("T", bound=schemas.Shared)
+T = TypeVar("T", bound=msgspec.Struct)
 
 _NAME_CHARACTERS_MAX: Final = 64
 _EXPLAINED_BYTES_MAX: Final = 65_536
@@ -44,7 +44,7 @@ _NESTED: Final[dict[str, type[msgspec.Struct]]] = {
     "messages[]": schemas.ChatMessage,
     "messages[].content[]": schemas.Part,
 }
-_ELSEWHERE: Final[dict[type[schemas.Shared], tuple[type[schemas.Shared], str]]] = {
+_ELSEWHERE: Final[dict[type[msgspec.Struct], tuple[type[msgspec.Struct], str]]] = {
     schemas.ChatCall: (schemas.TextCall, "/v1/completions"),
     schemas.TextCall: (schemas.ChatCall, "/v1/chat/completions"),
 }
@@ -93,7 +93,7 @@ class Reader(Generic[T]):
         known = struct.__struct_fields__ if struct else ()
         near = difflib.get_close_matches(name[:_NAME_CHARACTERS_MAX], known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        if not path:
+        if not path and self._call in _ELSEWHERE:
             other, route = _ELSEWHERE[self._call]
             if name in other.__struct_fields__:
                 hint = f" It belongs to {route}."

@@ -81,7 +81,7 @@ class ResponseFormat(Struct, forbid_unknown_fields=True, kw_only=True):
 class Shared(Struct, forbid_unknown_fields=True, kw_only=True):
     """The parameters that both dialects have."""
 
-    model: ModelName
+    model: ModelName | None = None
     frequency_penalty: Penalty | None = None
     ignore_eos: bool | None = None
     logit_bias: Skipped = UNSET

@@ -12,7 +12,7 @@ from forebay.core.request import Request, Route, Sampling, Text
 from forebay.gateway.calls import Converter
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.exchange import Exchange
-from forebay.gateway.schemas import Call, ChatCall
+from forebay.gateway.schemas import Call
 from forebay.gateway.wishes import wishes
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lane
@@ -42,7 +42,15 @@ class Shedding:
         self._config = config
         self._remembers_all = cache.enabled and cache.scope == "all"
 
-    def check(self, exchange: Exchange, call: Call, lane: Lane, *, converter: Converter) -> None:
+    def check(
+        self,
+        exchange: Exchange,
+        call: Call,
+        lane: Lane,
+        *,
+        converter: Converter,
+        route: Route,
+    ) -> None:
         """Raise Overloaded for a call that is not to be read any further.
 
         Raises Invalid for one whose sampling is: no waiting would cure it.
@@ -53,17 +61,18 @@ class Shedding:
         if repeatable or self._remembers_all or not _DECIDING.isdisjoint(exchange.headers):
             return
         sampling = converter.sampling(call)
-        exchange.request = self._request(exchange, call, sampling)
+        exchange.request = self._request(exchange, call, sampling=sampling, route=route)
         lane.admission.shed(exchange.request)
         exchange.request = None  # it goes on, and whoever reads it makes a better one
 
-    def _request(self, exchange: Exchange, call: Call, sampling: Sampling) -> Request:
+    def _request(
+        self, exchange: Exchange, call: Call, *, sampling: Sampling, route: Route
+    ) -> Request:
         longest_s = self._config.request_s_max
         wished = wishes(exchange.headers, wall_s=time.time(), longest_s=longest_s)
-        chat = isinstance(call, ChatCall)
         return Request(
             id=exchange.id,
-            route=Route.CHAT_COMPLETIONS if chat else Route.COMPLETIONS,
+            route=route,
             model=exchange.model,
             prompt=_UNREAD,
             sampling=sampling,

@@ -6,16 +6,15 @@ inside.  And the events are closed however the exchange ends: what is not read i
 """
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
 from forebay.core.errors import Invalid
 from forebay.core.request import Begun, Delta, Events, Finished, Source, Usage, mark
-from forebay.gateway.encoding import Encoder, Frames, Gathered, encoder_of
-from forebay.gateway.exchange import ClientGone, Exchange, Header
-from forebay.gateway.problems import DONE, JSON
+from forebay.gateway.closing import Reading
+from forebay.gateway.encoding import Encoder, Frames, Gathered
+from forebay.gateway.exchange import Exchange, Header
+from forebay.gateway.problems import JSON
 
 _STREAM_HEADERS: Final[tuple[Header, ...]] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -79,7 +78,7 @@ class _Script:
 
     def last(self, usage: Usage) -> bytes:
         """Return the end; raises Invalid for a client that has more than there is."""
-        events = self._opening + self._frames.closing(usage) + DONE
+        events = self._opening + self._frames.closing(usage)
         if self._numbering is None:
             return events
         events = self._numbering(events)
@@ -105,7 +104,7 @@ class EventStream:
     async def serve(self, exchange: Exchange) -> None:
         """Answer `exchange`; raises what the events raise, and ClientGone."""
         exchange.piped = True
-        async with _Reading(self.events):
+        async with Reading(self.events):
             with exchange.watching():
                 if self.stream:
                     await self._stream(exchange)
@@ -146,7 +145,7 @@ class EventStream:
 
     def _begun(self, event: Begun) -> None:
         """Take the answer's name from whoever began it, and say where it comes from."""
-        self.encoder = encoder_of(event)
+        self.encoder = self.encoder.named(event)
         headers = dict(self.headers)
         if event.source is Source.CACHED:
             headers[CACHE_HEADER] = b"hit"
@@ -164,31 +163,3 @@ class EventStream:
         if usage.completion_tokens <= _INLINE_TOKENS_MAX:
             return self.encoder.whole(choices, usage)
         return await asyncio.to_thread(self.encoder.whole, choices, usage)
-
-
-class _Reading:
-    """Closes events however their reading ends, and tells them of a defect in the reader.
-
-    `aclosing` alone would have a completion that we failed to encode recorded as one that its
-    client gave up.
-    """
-
-    __slots__ = ("_events",)
-
-    def __init__(self, events: Events) -> None:
-        self._events = events
-
-    async def __aenter__(self) -> None:
-        """Enter; the events are started by whoever reads them."""
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ClientGone):
-            # Events that raised it themselves have ended, and say so instead of taking it.
-            with suppress(type(error), StopAsyncIteration):
-                await self._events.athrow(error)
-        await self._events.aclose()

@@ -85,7 +85,10 @@ def tenant(headers: Mapping[bytes, bytes]) -> str:
     """
     given = headers.get(b"authorization", b"").rstrip(_BLANKS)
     if not given:
-        return _ANONYMOUS
+        given = headers.get(b"x-api-key", b"").rstrip(_BLANKS)
+        if not given:
+            return _ANONYMOUS
+        given = b"x-api-key " + given
     return "key-" + hashlib.sha256(given).hexdigest()[:12]
 
 
@@ -199,6 +202,7 @@ _NAMES: Final = frozenset(
         b"cache-control",
         b"idempotency-key",
         b"last-event-id",
+        b"x-api-key",
         b"x-forebay-attach",
         b"x-forebay-ticket",
         b"x-priority",

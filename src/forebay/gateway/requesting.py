@@ -1,0 +1,175 @@
+"""A checked call, and the headers beside it -> the Request that the pipeline gets: any dialect."""
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from forebay import __version__
+from forebay.core.errors import Invalid, UnknownModel
+from forebay.core.request import NO_REUSE, Events, Prompt, Request, Reuse, Route, Sampling
+from forebay.engine.protocol import EngineInfo
+from forebay.gateway.calls import Converter
+from forebay.gateway.config import GatewayConfig
+from forebay.gateway.exchange import Exchange, Header
+from forebay.gateway.parameters import Surface
+from forebay.gateway.schemas import Call, ChatCall, TextCall
+from forebay.gateway.sse import CACHE_HEADER
+from forebay.gateway.wishes import Wishes, wishes
+from forebay.serve.cache import CacheConfig
+from forebay.serve.lanes import Lane, Lanes
+
+_REUSE: Final = Reuse(read=True, write=True)
+_CACHE_HEADERS: Final[dict[bool, tuple[Header, ...]]] = {
+    True: ((CACHE_HEADER, b"miss"),),
+    False: ((CACHE_HEADER, b"bypass"),),
+}
+
+
+class Completes(Protocol):
+    """What makes completions: the pipeline."""
+
+    def complete(self, request: Request) -> Events:
+        """Return a completion's events; raises ServingError as they are read."""
+
+    def reopen(self, request: Request) -> Events:
+        """Return the events of an answer that was begun before, by its `completion_id`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a lane's engine can be asked: made once, used for each of its calls."""
+
+    info: EngineInfo
+    adapter: str
+    chat: Surface
+    text: Surface
+    converter: Converter
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a call comes to, whatever its dialect."""
+
+    route: Route
+    prefix: str
+    """What its answer's name begins with."""
+    prompt: Prompt
+    sampling: Sampling
+    stream: bool = False
+    repeatable: bool = False
+    """The same answer is asked for every time."""
+    shape: str = ""
+
+
+class Requests:
+    """Finds the lane that a call is for, and makes the call a request."""
+
+    def __init__(self, lanes: Lanes, config: GatewayConfig, cache: CacheConfig) -> None:
+        """Ask the models of `lanes` within the bounds of `config`."""
+        self._lanes = lanes
+        self._config = config
+        self._cache = cache
+        # The whole mutable state: an offer per lane, made when its first call comes.
+        self._offers: dict[str, Offer] = {}
+
+    def lane(self, exchange: Exchange, model: str | None) -> Lane:
+        """Find the lane of a model; without a name, of the first that is served."""
+        lane = self._lanes.find(self.default() if model is None else model)
+        exchange.model = lane.name
+        return lane
+
+    def default(self) -> str:
+        """Return the name of the model that answers whoever names none; raises UnknownModel."""
+        for listing in self._lanes.listings:
+            return listing.name
+        raise UnknownModel("No model is served here.", param="model")
+
+    def offer(self, lane: Lane) -> Offer:
+        """Return what a lane can be asked."""
+        offer = self._offers.get(lane.name)
+        info = lane.engine.info  # a worker that was replaced may bring another
+        if offer is None or (offer.info is not info and offer.info != info):
+            offer = self._offers[lane.name] = self._open(lane)
+        return offer
+
+    def _open(self, lane: Lane) -> Offer:
+        info = lane.engine.info
+        facts = f"{__version__} {info.name} {lane.name} {info.detail}"
+        return Offer(
+            info=info,
+            adapter=lane.adapter,
+            chat=Surface(ChatCall, info.supports),
+            text=Surface(TextCall, info.supports),
+            converter=Converter(self._config, info, lane.advice),
+            fingerprint="fp_" + hashlib.sha256(facts.encode()).hexdigest()[:10],
+        )
+
+    def request(
+        self, exchange: Exchange, asked: Asked, offer: Offer
+    ) -> tuple[Request, tuple[str, ...]]:
+        """Make a request of a call and of the headers; and name the headers without effect.
+
+        Raises Invalid for a header that cannot be honoured.
+        """
+        longest_s = self._config.request_s_max
+        wished = wishes(exchange.headers, wall_s=time.time(), longest_s=longest_s)
+        if wished.resume_after is not None and not (asked.stream and wished.key is not None):
+            message = "Last-Event-ID: it goes with a stream and an Idempotency-Key only."
+            raise Invalid(message, param="Last-Event-ID")
+        # A client's own id may come twice; what a key stands for has a name of its own.
+        name = exchange.id if wished.key is None else secrets.token_hex(12)
+        # Who declines what was made before wants an answer of its own, not one under way either.
+        own = wished.reuse is not None and not wished.reuse.read
+        repeatable = asked.repeatable and not own
+        sampling = asked.sampling
+        request = Request(
+            id=exchange.id,
+            route=asked.route,
+            model=exchange.model,
+            prompt=asked.prompt,
+            sampling=replace(sampling, adapter=offer.adapter) if offer.adapter else sampling,
+            received=exchange.received,
+            deadline=exchange.received + min(wished.time_left_s, longest_s),
+            stream=asked.stream,
+            tenant=wished.tenant,
+            priority=wished.priority,
+            completion_id=asked.prefix + name,
+            created=int(time.time()),
+            shape=asked.shape,
+            imprint=offer.fingerprint,
+            key=wished.key,
+            attach=wished.attach,
+            resume_after=wished.resume_after,
+            resume_of=wished.resume_of,
+            repeatable=repeatable,
+            reuse=self._reuse(wished, repeatable=repeatable),
+            ticket=wished.ticket,
+            body_bytes=exchange.body_bytes,
+            body_sign=exchange.body_sign,
+        )
+        return request, wished.ignored
+
+    def _reuse(self, wished: Wishes, *, repeatable: bool) -> Reuse:
+        """Decide whether answers made before serve: what the client says, or what is the rule."""
+        if wished.key is not None or not self._cache.enabled:
+            return NO_REUSE
+        if wished.reuse is not None:
+            return wished.reuse
+        return _REUSE if repeatable or self._cache.scope == "all" else NO_REUSE
+
+
+def is_repeatable(call: Call) -> bool:
+    """Whether a call asks for the same answer every time: greedy, or with a seed."""
+    return call.seed is not None or call.temperature == 0
+
+
+def answer_headers(request: Request, warnings: list[str]) -> tuple[Header, ...]:
+    """Return what an answer's head says of how it was asked for.
+
+    The names of what was accepted and has no effect come from our own tables.
+    """
+    named = ((b"x-forebay-warning", ", ".join(warnings).encode()),) if warnings else ()
+    return _CACHE_HEADERS[request.reuse.read] + named
