@@ -11,7 +11,7 @@ from pathlib import Path
 from forebay.core.clock import Clock
 from forebay.core.errors import EngineError
 from forebay.core.record import Holding
-from forebay.core.request import Events, Finished, Request
+from forebay.core.request import Events, Request
 from forebay.engine.answering import Answering
 from forebay.engine.flights import LOST, Flight, Flights, Watcher
 from forebay.engine.protocol import EngineInfo, StepStats, WorkerLost
@@ -69,16 +69,8 @@ class SimulatedWorker:
         assert self.crew is not None
         self.crew.changed()
 
-    async def generate(self, request: Request) -> Events:
-        flight = self.board(request)
-        try:
-            while True:
-                event = await flight.outbox.take()
-                yield event
-                if isinstance(event, Finished):
-                    return
-        finally:
-            self.leave(flight)
+    def generate(self, request: Request) -> Events:
+        raise AssertionError(f"{request.id}: replicas board a worker themselves")
 
     def board(
         self,
