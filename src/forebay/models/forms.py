@@ -5,6 +5,7 @@ way back from OpenVINO or ONNX, and llama.cpp's own converter makes the best GGU
 """
 
 from collections.abc import Collection, Mapping
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
@@ -31,6 +32,8 @@ DESCRIBED: Final[Mapping[Form, str]] = MappingProxyType(
     }
 )
 
+_PICKLE_SUFFIXES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+_SHOWN_MAX: Final = 8
 _MARKS: Final[Mapping[str, Form]] = MappingProxyType(
     {
         "openvino_model.xml": Form.OPENVINO,
@@ -41,29 +44,51 @@ _MARKS: Final[Mapping[str, Form]] = MappingProxyType(
 )
 
 
-def held(names: Collection[str]) -> set[Form]:
-    """Return the forms that a folder with files of these names holds; a GGUF is one by itself."""
-    return {form for name, form in _MARKS.items() if name in names}
-
-
-def choose(where: str, held: Collection[Form], wanted: Form) -> Form:
-    """Return which of the forms that a source holds `wanted` is made from.
+def choose(where: str, names: Collection[str], wanted: Form) -> Form:
+    """Return which of the forms that a source's files are in `wanted` is made from.
 
     Raises `PreparationError` that says which engines can load this source.
     """
+    held = {form for name, form in _MARKS.items() if name in names}
+    if any(name.endswith(".gguf") for name in names):
+        held.add(Form.GGUF)
     for form in SOURCES[wanted]:
         if form in held:
             return form
     if not held:
         raise PreparationError(
-            f"{where} has no weights that are opened here: {_listed(SOURCES[wanted])}. Pickles "
-            "(.bin, .pt, .ckpt) run code when they are read and never are. Name a repository or "
-            "folder that has: many models have a twin whose name ends in -GGUF, or -ov."
+            f"{where} has no weights that are opened here{_pickles(names)}. {wanted} is made from "
+            f"{_listed(SOURCES[wanted])}. Name a repository or folder that has that: many models "
+            "have a twin whose name ends in -GGUF, or -ov."
         )
     raise PreparationError(
         f"{where} has {_listed(sorted(held))}, and {wanted} is made from {_listed(SOURCES[wanted])}"
         f". {_advice(held)}"
     )
+
+
+def one_gguf(where: str, names: Collection[str]) -> str:
+    """Return the only GGUF among a source's files, or raise `PreparationError` with their names."""
+    found = [name for name in sorted(names) if name.endswith(".gguf")]
+    if len(found) == 1:
+        return found[0]
+    raise PreparationError(
+        f"{where} has {len(found)} GGUF files, so one must be named. {offer(found)}"
+    )
+
+
+def offer(ggufs: Collection[str]) -> str:
+    """Say how a GGUF is named, and which there are."""
+    shown = ", ".join(name[:80] for name in list(ggufs)[:_SHOWN_MAX])
+    return f"Name it (hf:ORG/REPO#FILE, file:/PATH); there are: {shown or 'none'}."
+
+
+def _pickles(names: Collection[str]) -> str:
+    found = [name for name in sorted(names) if PurePosixPath(name).suffix in _PICKLE_SUFFIXES]
+    if not found:
+        return ""
+    shown = ", ".join(name[:80] for name in found[:_SHOWN_MAX])
+    return f": {shown} are pickles, which run code when they are read and never are"
 
 
 def _advice(held: Collection[Form]) -> str:

@@ -50,6 +50,7 @@ def _facts(header: gguf.GgufHeader, special: dict[str, int]) -> Facts:
         parameters=sum(tensor.elements for tensor in header.tensors),
         context_tokens_max=header.integer(f"{prefix}.context_length"),
         layers=header.integer(f"{prefix}.block_count"),
+        width=width,
         kv_heads=header.integer(f"{prefix}.attention.head_count_kv"),
         head_size=int(str(head_size)),
         vocabulary_size=len(header.items("tokenizer.ggml.tokens")),

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from forebay.engine.manifest import Form, file_sha256
@@ -26,7 +26,6 @@ _FILES: Final[Mapping[Form, re.Pattern[str]]] = {
 }
 """What is fetched of a repository, at its top: weights in one form, and text rules."""
 _FILES_MAX: Final = 10_000
-_SHOWN_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +73,18 @@ def list_files(source: HubSource, *, endpoint: str | None, form: Form) -> HubLis
             sha256=entry.lfs.sha256 if entry.lfs else None,
         )
         for entry in (info.siblings or [])[:_FILES_MAX]
+        if _is_inside(entry.rfilename)
     ]
     if info.sha is None:
         raise _unreachable(source, ValueError("it names no commit"))
     held, files = _choose(source, found, form)
     return HubListing(repository=source.repository, commit=info.sha, form=held, files=files)
+
+
+def _is_inside(name: str) -> bool:
+    """Tell whether a name leads to a place in the repository, as each should."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name
 
 
 def fetch(listing: HubListing, *, endpoint: str | None, folder: Path, report: Report) -> None:
@@ -118,29 +124,19 @@ def _check(path: Path, file: HubFile) -> None:
 def _choose(
     source: HubSource, found: list[HubFile], wanted: Form
 ) -> tuple[Form, tuple[HubFile, ...]]:
-    ggufs = [file for file in found if file.name.endswith(".gguf")]
+    files = {file.name: file for file in found}
     if source.path is not None:
-        named = tuple(file for file in ggufs if file.name == source.path)
-        if not named:
+        if source.path not in files:
+            ggufs = [name for name in files if name.endswith(".gguf")]
             raise PreparationError(
-                f"{source.repository} has no file {source.path[:80]!r}. {_offer(ggufs)}"
+                f"{source.repository} has no file {source.path[:80]!r}. {forms.offer(ggufs)}"
             )
-        return forms.choose(source.repository, {Form.GGUF}, wanted), named
-    held = forms.held({file.name for file in found}) | ({Form.GGUF} if ggufs else set())
-    form = forms.choose(source.repository, held, wanted)
-    if form is not Form.GGUF:
-        return form, tuple(file for file in found if _FILES[form].fullmatch(file.name))
-    if len(ggufs) > 1:
-        raise PreparationError(
-            f"{source.repository} has {len(ggufs)} GGUF files, so one must be named. "
-            f"{_offer(ggufs)}"
-        )
-    return form, tuple(ggufs)
-
-
-def _offer(ggufs: list[HubFile]) -> str:
-    shown = ", ".join(file.name[:80] for file in ggufs[:_SHOWN_MAX])
-    return f"Add #FILE to the source; there are: {shown or 'none'}."
+        form = forms.choose(source.repository, {source.path}, wanted)
+        return form, (files[source.path],)
+    form = forms.choose(source.repository, set(files), wanted)
+    if form is Form.GGUF:
+        return form, (files[forms.one_gguf(source.repository, files)],)
+    return form, tuple(file for file in found if _FILES[form].fullmatch(file.name))
 
 
 def _unreachable(source: HubSource, error: Exception) -> PreparationError:

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
 from forebay import __version__
 from forebay.engine.manifest import FORMAT, Form, Manifest, file_sha256, write_manifest
-from forebay.models import checkpoint_folder, ir_folder
+from forebay.models import checkpoint_folder, ir_folder, onnx_folder
 from forebay.models.artefacts import Artefact, held, open_artefact, places
 from forebay.models.catalogue import ModelEntry
 from forebay.models.conversion import Failed, Line, Moved
@@ -99,8 +99,13 @@ class _Preparation:
             case Form.SAFETENSORS:
                 out.mkdir()
                 return checkpoint_folder.take(folder, out, self._report)
-            case _:
+            case Form.ONNX:
+                out.mkdir()
+                return onnx_folder.take(folder, out, self._report)
+            case Form.GGUF:
                 return None
+            case _:
+                assert_never(self._form)
 
     def _convert(self, fetched: Fetched) -> Facts:
         """Run the conversion in its own process and pass its progress on."""
