@@ -1,13 +1,15 @@
 """Engine name -> how to make one, by entry point (group `forebay.engines`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from forebay.core.clock import Clock
+from forebay.core.record import EventLog, Holding
 from forebay.engine.manifest import Form
-from forebay.engine.protocol import StepEngine
+from forebay.engine.protocol import Engine, StepEngine, StepStats
 
 GROUP: Final = "forebay.engines"
 
@@ -25,6 +27,54 @@ class EngineKind:
     """(configuration, folder of the artefact) -> a loaded engine; called in the worker."""
 
 
+class RemoteEngine(Engine, Protocol):
+    """An engine that runs in the gateway, because its tokens are made elsewhere.
+
+    Beside an Engine's promises it says what a server of it is asked about: the same as
+    `serve/replicas.py` says of workers.
+    """
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """Workers lost since the start, by reason; a remote engine has none."""
+
+    @property
+    def reruns(self) -> int:
+        """Requests that went on elsewhere."""
+
+    @property
+    def poisoned(self) -> int:
+        """Requests found to end workers; a remote engine knows of none."""
+
+    def well(self, now: float) -> bool:
+        """Whether anybody there can make tokens."""
+
+    def gauges(self) -> StepStats | None:
+        """Return its gauges, if it has any."""
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what it holds for whom."""
+
+
+class Connect(Protocol):
+    """How a remote engine is made."""
+
+    def __call__(self, config: Any, /, *, now: Clock, log: EventLog) -> RemoteEngine:  # noqa: ANN401 - of the kind's own class
+        """Return an engine that is not started; raises CannotLoad for what it cannot use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteKind:
+    """An engine that others run: no worker, no artefact."""
+
+    name: str
+    config: type
+    """Its configuration: a frozen dataclass of knobs."""
+    connect: Connect
+    form: Form | None = None
+    """None: nothing is prepared for it."""
+
+
 class UnknownEngine(ValueError):
     """No such engine is installed."""
 
@@ -34,11 +84,11 @@ def names() -> list[str]:
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
-def find(name: str) -> EngineKind:
+def find(name: str) -> EngineKind | RemoteKind:
     """Return the engine of that name, or raise `UnknownEngine` with the names there are."""
     for point in entry_points(group=GROUP):
         if point.name == name:
             kind = point.load()
-            assert isinstance(kind, EngineKind), f"{point.value} is not an EngineKind"
+            assert isinstance(kind, EngineKind | RemoteKind), f"{point.value} is no kind of engine"
             return kind
     raise UnknownEngine(f"There is no engine {name!r}. Installed: {', '.join(names())}.")
