@@ -44,6 +44,8 @@ class KvWish:
     """Most of the free memory that is taken unasked."""
     tokens_useful: int
     """Tokens beyond which more memory has no use: sequences running x context."""
+    knob: str = "openvino.kv_cache_bytes"
+    """Which setting asks for another size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ def plan_kv(shape: KvShape, wish: KvWish, *, free_bytes: int, reserved_bytes: in
         raise TooLittleMemory(
             f"The KV cache needs {_mb(max(granted, _BLOCKS_MIN * shape.block_bytes))} MB beside "
             f"{_mb(reserved_bytes)} MB for the model, and {_mb(free_bytes)} MB is free. Give the "
-            "process more memory, choose a smaller model, or set openvino.kv_cache_bytes."
+            f"process more memory, choose a smaller model, or set {wish.knob}."
         )
     return KvPlan(blocks=blocks, bytes=blocks * shape.block_bytes, tokens=blocks * BLOCK_TOKENS)
 

@@ -17,6 +17,8 @@ class Machine:
     """Free memory: the machine's, or what the cgroup's limit leaves, whichever is less."""
     processors: int
     """Processors that it may run on at once."""
+    abilities: frozenset[str] = frozenset()
+    """What a processor's instructions can do, in the kernel's words: `avx512_bf16`."""
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
@@ -28,7 +30,9 @@ def read_machine(root: Path = Path("/")) -> Machine:
             # Page cache counts as used, but the kernel gives it back before it kills anybody.
             taken = (_number(folder / used) or 0) - _cached(folder / "memory.stat")
             free = min(free, max(0, allowed - taken))
-    return Machine(memory_bytes=free, processors=_processors(root))
+    return Machine(
+        memory_bytes=free, processors=_processors(root), abilities=_abilities(root / "proc/cpuinfo")
+    )
 
 
 def _available(meminfo: Path) -> int:
@@ -36,6 +40,18 @@ def _available(meminfo: Path) -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def _abilities(cpuinfo: Path) -> frozenset[str]:
+    try:
+        text = cpuinfo.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        name, _, words = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return frozenset(words.split())
+    return frozenset()
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -1,0 +1,248 @@
+"""torch and Hugging Face transformers, on a GPU or a processor: any model, and LoRA adapters.
+
+The library has a continuous batching of its own, and it cannot keep our promises: it samples all
+sequences or none, has one seed for all, knows no penalties and no adapter per sequence.
+So the model computes, and whose token is whose is ours: `transformers_batch` decides what a step
+reads, `transformers_kv` keeps what was read, `transformers_sampling` chooses.
+"""
+
+import ctypes
+import gc
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from forebay.core.request import FinishReason, Sampling, TokenId
+from forebay.engine.manifest import Form, load_verified
+from forebay.engine.protocol import (
+    EVERY_ENGINE,
+    EngineInfo,
+    Feature,
+    Refused,
+    SequenceId,
+    StepOutput,
+    StepStats,
+    Tokenizer,
+)
+from forebay.engine.registry import EngineKind
+from forebay.engine.text import ModelTokenizer
+from forebay.engines.openvino_generation import check_prompt
+from forebay.engines.step_measuring import measure
+from forebay.engines.transformers_adapters import AdapterLimits, Adapters
+from forebay.engines.transformers_batch import Batch, Growing
+from forebay.engines.transformers_kv import KvStore
+from forebay.engines.transformers_loading import load
+from forebay.engines.transformers_model import BatchedModel, arrange
+from forebay.engines.transformers_precision import TransformersConfig
+from forebay.engines.transformers_sampling import Wish, check_sampling, choose
+
+_STEP_FACTOR_SHORT: Final = 3.0
+_STEP_FACTOR_LONG: Final = 24.0
+"""As with `openvino`: chunks late in a long prompt attend to all of it."""
+_NOT_FINITE: Final = "The model's numbers overflowed on this sequence; try another precision."
+
+
+class TransformersStepEngine:
+    """A `StepEngine` over a model in torch."""
+
+    def __init__(self, config: TransformersConfig, folder: Path) -> None:
+        """Load a prepared model; raise CannotLoad with the fix."""
+        manifest = load_verified(folder)
+        self._tokenizer = ModelTokenizer.load(folder)
+        self._loaded = loaded = load(config, manifest, folder)
+        plan, numbers = loaded.plan, loaded.numbers
+        context = min(manifest.context_tokens_max, plan.tokens // 2)
+        self._store = KvStore(
+            loaded.shape,
+            tokens_max=plan.tokens,
+            length_max=context,
+            dtype=numbers.compute,
+            device=numbers.device,
+        )
+        self._model = BatchedModel(loaded.model, self._store, device=numbers.device)
+        self._model.prove(manifest.vocabulary_size)
+        limits = AdapterLimits(config.adapters_max, config.adapter_bytes_max)
+        self._adapters = Adapters(loaded.model, limits)
+        self._ends = frozenset(manifest.eos_token_ids)
+        # All mutable state, beside the store's and the adapters': who runs and waits, a counter.
+        self._batch = Batch(
+            self._store,
+            running_max=config.sequences_running_max,
+            tokens_max=config.batched_tokens_max,
+        )
+        self._tokens_made = 0
+        supports = EVERY_ENGINE - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
+        supports |= self._tokenizer.features
+        if config.adapters_max and not numbers.int8_by_torch:
+            supports |= {Feature.ADAPTERS}
+        self._info = EngineInfo(
+            name="transformers",
+            context_tokens_max=context,
+            running_max=config.sequences_running_max,
+            supports=supports,
+            # A batch of another size sums in another order, and the last bits differ.
+            deterministic=False,
+            resumable=supports,
+            step_s_max=config.step_s_max,
+            kv_bytes=plan.bytes,
+            kv_tokens_max=plan.tokens,
+            vocabulary_size=manifest.vocabulary_size,
+            detail=f"weights {numbers.precision} on {numbers.device.type}; computing in "
+            f"{str(numbers.compute).removeprefix('torch.')}; KV cache {plan.bytes / 1e6:.0f} MB "
+            f"for {plan.tokens} tokens",
+        )
+        measured = measure(self, tokens_max=config.batched_tokens_max)
+        chunk_s = measured.token_s * config.batched_tokens_max
+        self._info = replace(
+            self._info,
+            step_s_max=max(config.step_s_max, _STEP_FACTOR_LONG * chunk_s),
+            step_s_short=_STEP_FACTOR_SHORT * chunk_s,
+            costs=measured.costs,
+        )
+        self._tokens_made = 0
+
+    @property
+    def info(self) -> EngineInfo:
+        """What it is and can do."""
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's text rules."""
+        return self._tokenizer
+
+    def submit(
+        self,
+        id: SequenceId,
+        prompt_token_ids: Sequence[TokenId],
+        sampling: Sampling,
+        *,
+        made: Sequence[TokenId] = (),
+    ) -> None:
+        """Queue a sequence, or raise Refused; what is made already is read like a prompt."""
+        token_ids = [*prompt_token_ids, *made]
+        check_prompt(token_ids, sampling, self._info)
+        check_sampling(sampling)
+        if sampling.grammar is not None:
+            message = "response_format: this engine has no grammars; ask for text."
+            raise Refused(message, param="response_format")
+        assert sampling.tokens_max is not None, "set by the worker"
+        inner = ""
+        if sampling.adapter:
+            taken = self._adapters.take(sampling.adapter)
+            if taken is None:
+                known = ", ".join(self._adapters.names()) or "none"
+                raise Refused(f"There is no such adapter here. Loaded: {known}.", param="model")
+            inner = taken
+        self._batch.add(
+            Growing(
+                id=id,
+                tokens=token_ids,
+                prompt_tokens=len(prompt_token_ids),
+                end_least=len(token_ids) + sampling.tokens_min,
+                end_most=len(token_ids) + sampling.tokens_max,
+                sampling=sampling,
+                adapter=inner,
+            )
+        )
+
+    def abort(self, id: SequenceId) -> None:
+        """Forget a sequence, and take its memory back."""
+        self._drop([id])
+
+    def step(self) -> Sequence[StepOutput]:
+        """Run one iteration."""
+        planned = self._batch.plan()
+        if not planned:
+            return []
+        shares = arrange(planned)
+        self._adapters.choose(
+            [share.sequence.adapter for share in shares for _ in range(share.count)]
+        )
+        answered = [share.sequence for share in shares if share.last]
+        logits = self._model.read(shares)
+        if not answered:
+            return []
+        chosen = choose(logits, [self._wish(sequence) for sequence in answered])
+        logprobs = chosen.logprobs or [0.0] * len(answered)
+        outputs = [
+            self._output(sequence, token, odds)
+            for sequence, token, odds in zip(answered, chosen.token_ids, logprobs, strict=True)
+        ]
+        self._drop(
+            [one.id for one in outputs if one.finish_reason is not None or one.failure is not None]
+        )
+        return outputs
+
+    def stats(self) -> StepStats:
+        """Return the gauges."""
+        return StepStats(
+            running=len(self._batch.running),
+            waiting=len(self._batch.waiting),
+            blocks_used_ratio=self._store.tokens_held / self._info.kv_tokens_max,
+            tokens_made=self._tokens_made,
+        )
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Load a PEFT folder under a name; raises CannotLoad with the fix if it does not fit."""
+        self._adapters.load(name, folder)
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter; its memory is free when the last sequence with it has ended."""
+        self._adapters.unload(name)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        import torch  # noqa: PLC0415 - heavy
+
+        self._drop([*self._batch.running, *(one.id for one in self._batch.waiting)])
+        self._store.close()
+        del self._model, self._adapters, self._loaded
+        gc.collect()  # a model of modules and hooks is full of cycles
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if give_back is not None:
+            give_back(0)
+
+    def _wish(self, sequence: Growing) -> Wish:
+        sampling = sequence.sampling
+        early = len(sequence.tokens) < sequence.end_least and not sampling.ignore_eos
+        return Wish(
+            sampling=sampling, made=sequence.made, banned=sorted(self._ends) if early else ()
+        )
+
+    def _output(self, sequence: Growing, token: TokenId | None, odds: float) -> StepOutput:
+        """Add a token to a sequence, and say so."""
+        if token is None:
+            self._store.wipe(sequence.row)
+            return StepOutput(id=sequence.id, token_ids=(), failure=_NOT_FINITE)
+        self._tokens_made += 1
+        sequence.tokens.append(token)
+        if token in self._ends and not sequence.sampling.ignore_eos:
+            return StepOutput(
+                id=sequence.id, token_ids=(), finish_reason=FinishReason.STOP, tokens_hidden=1
+            )
+        ended = len(sequence.tokens) >= sequence.end_most
+        return StepOutput(
+            id=sequence.id,
+            token_ids=(token,),
+            finish_reason=FinishReason.LENGTH if ended else None,
+            logprobs=(odds,) if sequence.sampling.logprobs else (),
+        )
+
+    def _drop(self, ids: Sequence[SequenceId]) -> None:
+        for sequence in self._batch.drop(ids):
+            if sequence.adapter:
+                self._adapters.give_back(sequence.adapter)
+
+
+def _make(config: TransformersConfig, folder: Path | None) -> TransformersStepEngine:
+    assert folder is not None, "its form says so"
+    return TransformersStepEngine(config, folder)
+
+
+KIND: Final = EngineKind(
+    name="transformers", config=TransformersConfig, form=Form.SAFETENSORS, make=_make
+)
