@@ -93,8 +93,8 @@ BODIES: dict[str, tuple[Any, str | None, str]] = {
     ),
     "tool calls": (
         said_by("assistant", content="x", tool_calls=[{"id": "a"}]),
-        "messages[0].tool_calls",
-        "not supported",
+        "messages[0].tool_calls[0].function",
+        "missing",
     ),
     "a huge name": (chat() | {"x" * 600_000: 1}, "x" * 64, "no such parameter"),
     "a huge name that reads like the parser's words": (
@@ -153,7 +153,7 @@ BODIES: dict[str, tuple[Any, str | None, str]] = {
         "stream_options",
         "only together with stream",
     ),
-    "tools": (chat(tools=[{"type": "function"}]), "tools", "not supported"),
+    "tools": (chat(tools=[{"type": "function"}]), "tools[0].function", "missing"),
     "a bias": (chat(logit_bias={"5": 1}), "logit_bias", "not supported"),
     "storing": (chat(store=True), "store", "not supported"),
     "storing by a number": (chat(store=0), "store", "not supported"),

@@ -90,9 +90,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     for name in ("chat", "prompt"):
         plain = getattr(Converter, name)
 
-        def counted(self: Converter, call: Any, name: str = name, plain: Any = plain) -> Any:
+        def counted(self: Converter, *call: Any, name: str = name, plain: Any = plain) -> Any:
             counts[name] += 1
-            return plain(self, call)
+            return plain(self, *call)
 
         monkeypatch.setattr(Converter, name, counted)
     return counts

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from forebay.core.request import FinishReason, Message, Sampling, TokenId
+from forebay.core.request import FinishReason, Message, Sampling, TokenId, Tooling
 from forebay.engine.protocol import (
     EngineInfo,
     Feature,
@@ -39,7 +39,7 @@ class ByteDetokenizer:
 class ByteTokenizer:
     """One byte is one token; `BAD` is what a template refuses, `BUG` what breaks it."""
 
-    def chat(self, messages: Sequence[Message]) -> list[TokenId]:
+    def chat(self, messages: Sequence[Message], _tooling: Tooling | None = None) -> list[TokenId]:
         text = "".join(message.content for message in messages)
         if text == "BAD":
             raise Refused("messages: the template refuses this.", param="messages")

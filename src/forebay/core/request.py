@@ -4,13 +4,16 @@ import enum
 import hashlib
 import math
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NewType
 
 from forebay.core.value import value
 
 RequestId = NewType("RequestId", str)
 TokenId = int
+
+ANONYMOUS: Final = "anonymous"
+"""The tenant of whoever shows no credential."""
 
 
 class Route(enum.StrEnum):
@@ -24,6 +27,7 @@ class Route(enum.StrEnum):
     GENERATE_BATCH = "generate_batch"
     INFER = "infer"
     STREAMS = "streams"
+    SHADOW = "shadow"
     PROBE = "probe"
     UNMATCHED = "unmatched"
 
@@ -54,10 +58,53 @@ class Message:
 
 
 @value
+class Tool:
+    """A function that the model may ask for."""
+
+    name: str
+    description: str = ""
+    parameters: str = ""
+    """The JSON schema of its arguments, as JSON text; empty: not said."""
+
+
+@value
+class ToolCall:
+    """A function that the model asked for, in an earlier turn."""
+
+    id: str
+    name: str
+    arguments: str
+    """What the model wrote: JSON text, if it wrote well."""
+
+
+@value
+class ToolTurn:
+    """What one turn of a conversation says of tools, beside its text."""
+
+    index: int
+    """Which of the messages."""
+    calls: tuple[ToolCall, ...] = ()
+    answers: str = ""
+    """The id of the call whose result this turn is; empty: of none."""
+    name: str = ""
+    """The function that was called."""
+
+
+@value
+class Tooling:
+    """What a conversation has to do with tools."""
+
+    tools: tuple[Tool, ...] = ()
+    turns: tuple[ToolTurn, ...] = ()
+
+
+@value
 class Chat:
     """A prompt to be rendered by the model's chat template."""
 
     messages: tuple[Message, ...]
+    tooling: Tooling | None = None
+    """For templates that take tools; None: the conversation is plain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +213,7 @@ class Request:
     deadline: float
     stream: bool = False
     """The client reads as tokens are made; otherwise it waits for the whole completion."""
-    tenant: str = "anonymous"
+    tenant: str = ANONYMOUS
     priority: Priority = Priority.INTERACTIVE
     completion_id: str = ""
     """What the answer is called (`chatcmpl-...`)."""
@@ -195,15 +242,22 @@ class Request:
     """What tells this body from others within this process; 0 where there is none."""
     made: tuple[Made, ...] = ()
     """Per choice, what a lost worker made; empty: begin at the beginning."""
+    via: str = ""
+    """The route that led to the model; empty where the client named the model itself."""
 
 
-def digest(request: Request) -> str:
+def digest(request: Request, *, by_route: bool = False) -> str:
     """Return the SHA-256 of what decides an answer's content: equal wishes, equal digests.
+
+    `by_route`: what a client sent is equal, to whichever model its route led.
 
     It is taken from the typed request, so that neither the order of a body's keys nor a default
     spelled out makes a difference; tenant, stream or not, and deadline are not in it.
     """
-    facts = repr((request.route.value, request.model, request.prompt, request.sampling))
+    model, sampling = request.model, request.sampling
+    if by_route and request.via:
+        model, sampling = request.via, replace(sampling, adapter="")
+    facts = repr((request.route.value, model, request.prompt, sampling))
     return hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -13,6 +13,7 @@ from forebay.core.request import Message, Role
 from forebay.engine.protocol import Refused
 from forebay.engine.template_meter import TooMuch
 from forebay.engine.template_sandbox import MeteredEnvironment
+from forebay.engine.tool_rendering import ToolShapes
 
 _FAULTS: Final = (
     *(TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError),
@@ -61,13 +62,26 @@ class ChatTemplate:
         self._developer = Role.DEVELOPER if Role.DEVELOPER in source else Role.SYSTEM
         self.source = source
 
-    def render(self, messages: Sequence[Message], variables: dict[str, Any]) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        variables: dict[str, Any],
+        shapes: ToolShapes | None = None,
+    ) -> str:
         """Return the prompt's text; raise `Refused` where the template does not make one."""
         chars = sum(len(message.content) for message in messages)
-        size = 4 * chars + self._limits.extra_chars_max
-        work = self._limits.work_max + self._limits.work_per_message_max * len(messages)
-        self._environment.meter.allow(work=work + chars // 64, size=size)
+        turns: list[dict[str, Any]]
         turns = [{"role": self._role(message), "content": message.content} for message in messages]
+        parts = len(turns)
+        if shapes is not None:
+            chars += sum(map(len, shapes.texts()))
+            parts += shapes.parts
+            variables = variables | {"tools": shapes.tools}
+            for index, said in shapes.turns.items():
+                turns[index].update(said)
+        size = 4 * chars + self._limits.extra_chars_max
+        work = self._limits.work_max + self._limits.work_per_message_max * parts
+        self._environment.meter.allow(work=work + chars // 64, size=size)
         try:
             return self._join(size, {"messages": turns, **variables})
         except TooMuch as error:

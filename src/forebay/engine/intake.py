@@ -49,8 +49,9 @@ class Intake:
 
     def _tokenize(self, prompt: WirePrompt) -> Sequence[TokenId]:
         match prompt:
-            case ChatPrompt(messages):
-                return self.tokenizer.chat(messages)
+            case ChatPrompt(messages, tooling):
+                chat = self.tokenizer.chat
+                return chat(messages) if tooling is None else chat(messages, tooling)
             case TextPrompt(text):
                 return self.tokenizer.encode(text)
             case TokensPrompt(ids):

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Final, NewType, Protocol
 
 from forebay.core.errors import EngineError
-from forebay.core.request import Events, FinishReason, Message, Request, Sampling, TokenId
+from forebay.core.request import (
+    Events,
+    FinishReason,
+    Message,
+    Request,
+    Sampling,
+    TokenId,
+    Tooling,
+)
 from forebay.policy.step_costs import StepCosts
 
 SequenceId = NewType("SequenceId", int)
@@ -140,10 +148,11 @@ class Detokenizer(Protocol):
 class Tokenizer(Protocol):
     """A model's own text rules: chat template, vocabulary, end of sequence."""
 
-    def chat(self, messages: Sequence[Message]) -> list[TokenId]:
+    def chat(self, messages: Sequence[Message], tooling: Tooling | None = None, /) -> list[TokenId]:
         """Render a conversation and encode it; control tokens in contents arrive as text.
 
-        Raises Refused for what the template does not accept.
+        `tooling` comes only where `Feature.TOOLS` is supported.  Raises Refused for what the
+        template does not accept.
         """
 
     def encode(self, text: str) -> list[TokenId]:

@@ -4,10 +4,11 @@ Used in the worker only.  `tokenizers` and Jinja are imported when a model is lo
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebay.core.request import Message, Role, TokenId
+from forebay.core.request import Message, Role, TokenId, Tooling
 from forebay.engine.control_tokens import ControlToken, ControlTokens, separator_for
 from forebay.engine.detokenizing import (
     ByteDetokenizer,
@@ -16,7 +17,8 @@ from forebay.engine.detokenizing import (
     is_byte_level,
 )
 from forebay.engine.manifest import ArtefactError, Manifest, read_manifest
-from forebay.engine.protocol import Detokenizer, Refused
+from forebay.engine.protocol import Detokenizer, Feature, Refused
+from forebay.engine.tool_rendering import can_call, tool_shapes
 from forebay.engine.vocabulary import Vocabulary, read_template, read_vocabulary
 
 if TYPE_CHECKING:
@@ -75,7 +77,15 @@ class ModelTokenizer:
         """Whether the model has a chat template."""
         return self._template is not None
 
-    def chat(self, messages: Sequence[Message]) -> list[TokenId]:
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What the model's text rules add to what an engine can do."""
+        if self._template is None:
+            return frozenset()
+        tools = {Feature.TOOLS} if can_call(self._template.source) else set()
+        return frozenset({Feature.CHAT} | tools)
+
+    def chat(self, messages: Sequence[Message], tooling: Tooling | None = None) -> list[TokenId]:
         """Render a conversation and encode it; control tokens in contents arrive as text.
 
         Where no content holds a control token, the ids are those of the library for the same
@@ -85,7 +95,7 @@ class ModelTokenizer:
             raise Refused(
                 "messages: this model has no chat template. Use /v1/completions.", param="messages"
             )
-        marked, separator = self._rendered(self._template, messages)
+        marked, separator = self._rendered(self._template, messages, tooling)
         clean = marked.replace(separator, "")
         self._refuse_too_long(clean, "messages")
         pieces = _pieces(self._controls, marked, separator)
@@ -111,9 +121,14 @@ class ModelTokenizer:
         """Return the bytes that one token adds to the text; none for a special token."""
         return self._bytes[token_id]
 
-    def _rendered(self, template: "ChatTemplate", messages: Sequence[Message]) -> tuple[str, str]:
+    def _rendered(
+        self, template: "ChatTemplate", messages: Sequence[Message], tooling: Tooling | None
+    ) -> tuple[str, str]:
         """Return the prompt with separators inside what may not become control tokens."""
+        shapes = None if tooling is None else tool_shapes(tooling, template.source)
         contents = [message.content for message in messages]
+        if shapes is not None:
+            contents += shapes.texts()
         separator = separator_for(contents)
         if separator is None or any(map(self._controls.unbreakable, contents)):
             raise Refused(
@@ -125,7 +140,9 @@ class ModelTokenizer:
             Message(role=message.role, content=self._marked(message, separator))
             for message in messages
         ]
-        return template.render(marked, self._variables), separator
+        if shapes is not None:
+            shapes = shapes.marked(partial(self._controls.mark, separator=separator))
+        return template.render(marked, self._variables, shapes), separator
 
     def _marked(self, message: Message, separator: str) -> str:
         # The model's own earlier turns may hold markup that the template has to read, such as

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from forebay.core.knob import knob
 from forebay.core.request import FinishReason, Sampling, TokenId
-from forebay.engine.manifest import CHAT_TEMPLATE, Form, Manifest, load_verified
+from forebay.engine.manifest import Form, Manifest, load_verified
 from forebay.engine.protocol import (
     EVERY_ENGINE,
     EngineInfo,
@@ -132,8 +132,7 @@ class OpenVinoStepEngine:
             # One block is held back: a sequence may need it before another's is given back.
             context_tokens_max=min(manifest.context_tokens_max, self._plan.tokens - 32),
             running_max=config.sequences_running_max,
-            supports=EVERY_ENGINE
-            | ({Feature.CHAT} if (folder / CHAT_TEMPLATE).is_file() else set()),
+            supports=EVERY_ENGINE | self._tokenizer.features,
             # Measured: a sequence alone takes another path through attention than one beside
             # others, and the last bits differ.
             deterministic=False,

@@ -33,7 +33,7 @@ from typing import Final, assert_never, cast
 
 from forebay.core.clock import MONOTONIC, Clock
 from forebay.core.knob import knob
-from forebay.core.request import FinishReason, Message, Role, Sampling, TokenId
+from forebay.core.request import FinishReason, Message, Role, Sampling, TokenId, Tooling
 from forebay.engine.protocol import (
     EVERY_ENGINE,
     EngineInfo,
@@ -104,7 +104,7 @@ class ScriptedTokenizer:
         """Remember the bytes of some ids."""
         self.token_bytes = functools.lru_cache(_REMEMBERED_MAX)(_bytes_of)
 
-    def chat(self, messages: Sequence[Message]) -> list[TokenId]:
+    def chat(self, messages: Sequence[Message], _tooling: Tooling | None = None) -> list[TokenId]:
         """Mark each turn by who speaks."""
         token_ids = []
         for message in messages:
@@ -165,7 +165,8 @@ class ScriptedEngine:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """Speak at the configured pace."""
-        supports = (EVERY_ENGINE | {Feature.CHAT}) - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
+        spoken = {Feature.CHAT, Feature.TOOLS}  # a script may hold a tool call
+        supports = (EVERY_ENGINE | spoken) - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
         self.info = EngineInfo(
             name="scripted",
             context_tokens_max=config.context_tokens_max,

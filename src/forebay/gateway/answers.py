@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from forebay.core.request import TokenLogprob, Usage
 
@@ -72,15 +72,49 @@ class TextLogprobs(Struct, kw_only=True):
         )
 
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+class CalledBody(Struct, kw_only=True):
+    """A function that the model asks for, and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallBody(Struct, kw_only=True):
+    """One call of a tool."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledBody
+
+
+class CalledDelta(Struct, kw_only=True, omit_defaults=True):
+    """What a chunk adds to a call: its name, or more of its arguments."""
+
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallDelta(Struct, kw_only=True, omit_defaults=True):
+    """What a chunk adds to one of the calls; id, type and name come with a call's first."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: CalledDelta
 
 
 class AssistantMessage(Struct, kw_only=True):
     """The model's turn."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
+    """null where the turn is nothing but calls."""
     refusal: None = None
+    tool_calls: list[ToolCallBody] | UnsetType = UNSET
+    """Where the model asks for tools."""
 
 
 class ChatChoice(Struct, kw_only=True):
@@ -110,6 +144,7 @@ class ChatDelta(Struct, kw_only=True, omit_defaults=True):
     role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChatChunkChoice(Struct, kw_only=True):

@@ -37,6 +37,9 @@ from forebay.gateway.schemas import (
     SchemaFormat,
     TextCall,
 )
+from forebay.gateway.tool_prompt import in_words
+from forebay.gateway.tools import Toolbox, Tools
+from forebay.policy.forecast import tooling_bytes
 
 _TEXT_TOKENS: Final = 16
 """OpenAI's own default of `max_tokens` for `/v1/completions`."""
@@ -56,8 +59,20 @@ class Converter:
         self._config = config
         self._info = info
         self._advice = advice
+        self._tools = Tools(config, info)
 
-    def chat(self, call: ChatCall) -> Chat:
+    def toolbox(self, call: ChatCall) -> Toolbox | None:
+        """Return what the model may, or must, call; None where it is nothing."""
+        if call.tools is None and call.tool_choice is None:
+            return None
+        return self._tools.read(call)
+
+    @property
+    def offers_tools(self) -> bool:
+        """Whether conversations may have to do with tools."""
+        return self._tools.offered
+
+    def chat(self, call: ChatCall, toolbox: Toolbox | None = None) -> Chat:
         """Return the conversation; developers' turns become the system's."""
         messages = call.messages
         if not messages:
@@ -67,8 +82,23 @@ class Converter:
             message = f"messages: {found} messages, at most {limit} are taken."
             raise Invalid(message, param="messages")
         turns = tuple(self._turn(index, message) for index, message in enumerate(messages))
-        self._check_prompt(sum(len(turn.content.encode()) for turn in turns), "messages")
-        return Chat(messages=turns)
+        size = sum(len(turn.content.encode()) for turn in turns)
+        self._check_prompt(size, "messages")
+        if toolbox is None and not any(m.tool_calls or m.tool_call_id for m in messages):
+            return Chat(messages=turns)
+        return self._with_tools(turns, call, toolbox=toolbox, size=size)
+
+    def _with_tools(
+        self, turns: tuple[Message, ...], call: ChatCall, *, toolbox: Toolbox | None, size: int
+    ) -> Chat:
+        """Return a conversation that has to do with tools."""
+        if not self._tools.offered:
+            return Chat(messages=turns)  # what messages say of tools is judged as they are
+        tooling = self._tools.tooling(call.messages, toolbox)
+        self._check_prompt(size + tooling_bytes(tooling), "messages")
+        if self._tools.generic:
+            return Chat(messages=in_words(turns, tooling))
+        return Chat(messages=turns, tooling=tooling)
 
     def _turn(self, index: int, message: ChatMessage) -> Message:
         # Templates know no developer: to a model that role is the system's newer name.
@@ -76,6 +106,8 @@ class Converter:
         match message.content:
             case str() as text:
                 return Message(role=role, content=text)
+            case None if message.tool_calls:
+                return Message(role=role, content="")
             case None:
                 param = f"messages[{index}].content"
                 raise Invalid(f"{param}: missing; send a text.", param=param)
@@ -149,8 +181,9 @@ class Converter:
             message = f"{param}: {found} bytes of text, at most {limit} are taken."
             raise Invalid(message, param=param)
 
-    def sampling(self, call: Call) -> Sampling:
+    def sampling(self, call: Call, toolbox: Toolbox | None = None) -> Sampling:
         """Return how tokens are chosen and when they end."""
+        forced = None if toolbox is None else toolbox.grammar
         tokens_max = self._tokens_max(call)
         tokens_min = call.min_tokens or 0
         if tokens_max is not None and tokens_min > tokens_max:
@@ -171,7 +204,7 @@ class Converter:
             presence_penalty=call.presence_penalty or 0.0,
             frequency_penalty=call.frequency_penalty or 0.0,
             logprobs=_logprobs(call),
-            grammar=self._grammar(call.response_format),
+            grammar=forced or self._grammar(call.response_format),
             ignore_eos=call.ignore_eos or False,
         )
 

@@ -10,6 +10,7 @@ from forebay.gateway import parameters
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.parameters import Parameter, Verdict
 from forebay.gateway.schemas import Call, ChatCall, TextCall
+from forebay.gateway.tools import offered
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
@@ -21,7 +22,7 @@ def capabilities(info: EngineInfo, config: GatewayConfig, advice: SamplingAdvice
         "deterministic": info.deterministic,
         "context_tokens_max": info.context_tokens_max,
         "defaults": {"temperature": advice.temperature, "top_p": advice.top_p},
-        "features": sorted(feature.value for feature in info.supports),
+        "features": sorted(feature.value for feature in offered(info, config)),
         "endpoints": {
             "/v1/chat/completions": _dialect(ChatCall, parameters.CHAT, info=info, config=config),
             "/v1/completions": _dialect(TextCall, parameters.TEXT, info=info, config=config),
@@ -33,11 +34,12 @@ def _dialect(
     call: type[Call], table: tuple[Parameter, ...], *, info: EngineInfo, config: GatewayConfig
 ) -> dict[str, Any]:
     bounds = typed_bounds(call)
+    supports = offered(info, config)
     for name, more in _configured(info, config).items():
         bounds.get(name, {}).update(more)
     rows: dict[str, dict[str, Any]] = {}
     for parameter in sorted(table, key=lambda p: p.name):
-        verdict = parameter.on(info.supports)
+        verdict = parameter.on(supports)
         rows[parameter.name] = {"verdict": verdict.value, "note": parameter.advice(verdict)}
         if verdict is Verdict.HONOURED and bounds[parameter.name]:
             rows[parameter.name]["bounds"] = bounds[parameter.name]
@@ -68,6 +70,8 @@ def _configured(info: EngineInfo, config: GatewayConfig) -> dict[str, dict[str, 
     forms = ["text"]
     forms += ["json_object"] if Feature.JSON_OBJECT in info.supports else []
     forms += ["json_schema"] if Feature.JSON_SCHEMA in info.supports else []
+    choices = ["none", "auto"]
+    choices += ["required", "function"] if Feature.JSON_SCHEMA in info.supports else []
     return {
         "max_tokens": tokens,
         "max_completion_tokens": tokens,
@@ -84,5 +88,12 @@ def _configured(info: EngineInfo, config: GatewayConfig) -> dict[str, dict[str, 
             "bytes_max": config.prompt_bytes_max,
             "token_ids": Feature.TOKEN_IDS in info.supports,
         },
+        "tools": {
+            "tools_max": config.tools_max,
+            "types": ["function"],
+            "schema_bytes_max": config.schema_bytes_max,
+            "said_by": "template" if Feature.TOOLS in info.supports else "system message",
+        },
+        "tool_choice": {"types": choices, "calls_max": config.tool_calls_max},
         "response_format": {"types": forms, "schema_bytes_max": config.schema_bytes_max},
     }

@@ -107,6 +107,25 @@ class GatewayConfig:
         maximum=10_000,
         live=True,
     )
+    tools_max: int = knob(
+        128,
+        "Most tools in one request.",
+        minimum=1,
+        maximum=1_024,
+        live=True,
+    )
+    tool_calls_max: int = knob(
+        16,
+        "Most tool calls in one message, given or made under tool_choice: required.",
+        minimum=1,
+        maximum=1_024,
+        live=True,
+    )
+    tools_generic: bool = knob(
+        default=False,
+        help="Offer tools to models whose chat template takes none, by a system message.",
+        live=True,
+    )
     request_s_max: float = knob(
         600.0,
         "Longest time from a request's receipt to its end, in seconds; then 504.",

@@ -18,6 +18,11 @@ from forebay.core.errors import Invalid
 from forebay.engine.protocol import Feature
 from forebay.gateway.schemas import NULL, Call, ChatCall, ChatMessage, Part, TextCall
 
+_OLDER: Final = "It is the older form of tools and tool_choice; send those."
+_NO_TOOLS: Final = (
+    "This model's chat template takes no tools, or has it ask for them in a form that is not read "
+    "here. Ask in words, choose another model, or have the operator set gateway.tools_generic."
+)
 _NEUTRAL_BYTES_MAX: Final = 64
 """A skipped value longer than this is no neutral value, and is not parsed to find out."""
 
@@ -41,6 +46,8 @@ class Parameter:
     """Honoured where the engine has one of these; refused elsewhere.  Empty: everywhere."""
     neutral: tuple[object, ...] = ()
     """Values that ask for what happens anyway; they always pass."""
+    lacking: str = "The engine of this model cannot do it; leave it out."
+    """What to do where no engine honours it."""
 
     def on(self, supports: frozenset[Feature]) -> Verdict:
         """Return what happens to it on an engine that has these features."""
@@ -50,7 +57,7 @@ class Parameter:
     def advice(self, verdict: Verdict) -> str:
         """Return the note that goes with a verdict."""
         lacking = verdict is Verdict.REFUSED and self.verdict is not Verdict.REFUSED
-        return _LACKING if lacking else self.note
+        return self.lacking if lacking else self.note
 
 
 def _honoured(name: str, note: str, *needs: Feature, neutral: tuple[object, ...] = ()) -> Parameter:
@@ -69,6 +76,17 @@ def _refused(name: str, note: str, *neutral: object) -> Parameter:
 
 def _warned(name: str, note: str, *neutral: object) -> Parameter:
     return Parameter(name=name, verdict=Verdict.WARNED, note=note, neutral=neutral)
+
+
+def _tools(name: str, note: str, *neutral: object) -> Parameter:
+    return Parameter(
+        name=name,
+        verdict=Verdict.HONOURED,
+        note=note,
+        needs=frozenset({Feature.TOOLS}),
+        neutral=neutral,
+        lacking=_NO_TOOLS,
+    )
 
 
 _SHARED: Final = (
@@ -134,15 +152,13 @@ _SHARED: Final = (
     _warned("user", "Nobody reads it."),
 )
 
-_LACKING: Final = "The engine of this model cannot do it; leave it out."
-_TOOLS: Final = "Tools are not offered; leave it out and ask in words."
 
 CHAT: Final = (
     *_SHARED,
     _honoured("messages", "The conversation; contents are text.", Feature.CHAT),
     _refused("audio", "Answers are text only; leave it out."),
-    _refused("function_call", _TOOLS, "none", "auto"),
-    _refused("functions", _TOOLS, []),
+    _refused("function_call", _OLDER, "none", "auto"),
+    _refused("functions", _OLDER, []),
     _honoured(
         "logprobs",
         "Report the log-probability of each token of the answer.",
@@ -154,7 +170,12 @@ CHAT: Final = (
     _warned("metadata", "Nothing is stored, so there is nothing to attach it to.", {}),
     _refused("modalities", 'Answers are text only; leave it out, or send ["text"].', ["text"]),
     _refused("moderation", "Answers are not moderated here; leave it out."),
-    _warned("parallel_tool_calls", "Without tools it has no effect."),
+    _tools(
+        "parallel_tool_calls",
+        "false: at most one call an answer.",
+        True,  # noqa: FBT003 - a value that clients send
+        False,  # noqa: FBT003 - a value that clients send
+    ),
     _warned("prediction", "It only hints at speed; the text is the same without it."),
     _warned("prompt_cache_key", "The prefix cache finds shared prompts by itself."),
     _warned("prompt_cache_options", "The prefix cache decides by itself."),
@@ -165,8 +186,17 @@ CHAT: Final = (
     _warned("safety_identifier", "Nobody reads it."),
     _refused("service_tier", 'There is one tier; send "auto" or "default".', "auto", "default"),
     _refused("store", "Nothing is stored; send false or nothing.", False),  # noqa: FBT003 - a value that clients send
-    _refused("tool_choice", _TOOLS, "none", "auto"),
-    _refused("tools", _TOOLS, []),
+    _tools(
+        "tool_choice",
+        "none, auto, required, or a function; the last two where the engine has grammars.",
+        "none",
+        "auto",
+    ),
+    _tools(
+        "tools",
+        "Functions that the model may call, or must, by tool_choice.",
+        [],
+    ),
     _refused("top_logprobs", "Only the chosen tokens' odds are known; send 0 or nothing.", 0),
     _refused("verbosity", 'Ask for brevity in words; send "medium" or nothing.', "medium"),
     _refused("web_search_options", "The web is not searched; leave it out."),
@@ -231,18 +261,23 @@ class Surface:
         return warnings
 
 
-def message_warnings(messages: list[ChatMessage]) -> list[str]:
-    """Return which fields of messages have no effect; raises Invalid for what must have one."""
+def message_warnings(messages: list[ChatMessage], *, tools: bool = False) -> list[str]:
+    """Return which fields of messages have no effect; raises Invalid for what must have one.
+
+    `tools`: what messages say of tools has.
+    """
     names: set[str] = set()
     for index, message in enumerate(messages):
         if _message_values(message) == _MESSAGE_ABSENT:
             continue
         for name, neutral in _MESSAGE_REFUSED:
+            if tools and name == "tool_calls":
+                continue
             if is_given(value := getattr(message, name)) and not _passes(value, neutral):
                 param = f"messages[{index}].{name}"
                 raise Invalid(f"{param}: not supported. Put it into the text.", param=param)
         names.update(f"messages[].{n}" for n in _MESSAGE_WARNED if is_given(getattr(message, n)))
-    return sorted(names)
+    return sorted(names - {"messages[].tool_call_id"} if tools else names)
 
 
 def part_extras(part: Part) -> Iterator[str]:
@@ -282,5 +317,8 @@ _MESSAGE_REFUSED: Final[tuple[tuple[str, tuple[object, ...]], ...]] = (
 )
 _MESSAGE_WARNED: Final = ("annotations", "name", "tool_call_id")
 _message_values: Final = attrgetter(*(name for name, _ in _MESSAGE_REFUSED), *_MESSAGE_WARNED)
-_MESSAGE_ABSENT: Final = (UNSET,) * (len(_MESSAGE_REFUSED) + len(_MESSAGE_WARNED))
+_MESSAGE_ABSENT: Final = tuple(
+    next(field.default for field in structs.fields(ChatMessage) if field.name == name)
+    for name in (*(name for name, _ in _MESSAGE_REFUSED), *_MESSAGE_WARNED)
+)
 _PART_EXTRAS: Final = ("file", "image_url", "input_audio", "refusal")

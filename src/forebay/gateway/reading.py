@@ -43,6 +43,12 @@ _NESTED: Final[dict[str, type[msgspec.Struct]]] = {
     "response_format.json_schema": schemas.SchemaFormat,
     "messages[]": schemas.ChatMessage,
     "messages[].content[]": schemas.Part,
+    "messages[].tool_calls[]": schemas.AskedCall,
+    "messages[].tool_calls[].function": schemas.CalledFunction,
+    "tools[]": schemas.OfferedTool,
+    "tools[].function": schemas.Function,
+    "tool_choice": schemas.ToolChoice,
+    "tool_choice.function": schemas.ChosenFunction,
 }
 _ELSEWHERE: Final[dict[type[msgspec.Struct], tuple[type[msgspec.Struct], str]]] = {
     schemas.ChatCall: (schemas.TextCall, "/v1/completions"),
@@ -134,7 +140,8 @@ def _expected(verdict: str, path: str) -> str:
     if verdict.startswith("Number out of range"):
         return "a finite number"
     if "of length" in verdict:
-        return "a name of 1 to 256 characters" if path == "model" else "another length"
+        named = path == "model" or path.endswith(("id",))
+        return "1 to 256 characters" if named else "another length"
     if kind := _TYPE.match(verdict):
         words = " or ".join(_WORDS.get(t, t) for t in kind["types"].split(" | ") if t != "null")
         return f"{words} {kind['bound']}" if kind["bound"] else words

@@ -26,6 +26,8 @@ TokensMin = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Choices = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=INT64_MAX)]
 TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
+FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+CallId = Annotated[str, Meta(min_length=1, max_length=256)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -41,6 +43,23 @@ class Part(Struct, forbid_unknown_fields=True, kw_only=True):
     refusal: Skipped = UNSET
 
 
+class CalledFunction(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What the model asked for: a function, and arguments as the text that it wrote."""
+
+    name: FunctionName
+    arguments: str
+
+
+class AskedCall(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A tool call of an earlier turn."""
+
+    id: CallId
+    function: CalledFunction | None = None
+    type: str = "function"
+    index: Skipped = UNSET
+    """Clients that put a stream together leave it in."""
+
+
 class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     """One turn of a conversation."""
 
@@ -51,8 +70,40 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     function_call: Skipped = UNSET
     name: Skipped = UNSET
     refusal: Skipped = UNSET
-    tool_call_id: Skipped = UNSET
-    tool_calls: Skipped = UNSET
+    tool_call_id: CallId | None = None
+    tool_calls: list[AskedCall] | None = None
+
+
+class Function(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A function that the model may ask for."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: Skipped = UNSET
+    strict: bool | None = None
+
+
+class OfferedTool(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A tool; only `type: function` is honoured."""
+
+    type: str
+    function: Function | None = None
+    custom: Skipped = UNSET
+
+
+class ChosenFunction(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The name of one of the tools."""
+
+    name: FunctionName
+
+
+class ToolChoice(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The one tool that is to be called."""
+
+    type: str
+    function: ChosenFunction | None = None
+    allowed_tools: Skipped = UNSET
+    custom: Skipped = UNSET
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -65,7 +116,7 @@ class StreamOptions(Struct, forbid_unknown_fields=True, kw_only=True):
 class SchemaFormat(Struct, forbid_unknown_fields=True, kw_only=True):
     """A named JSON schema that the answer must satisfy."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    name: FunctionName
     schema: Skipped = UNSET
     description: str | None = None
     strict: bool | None = None
@@ -113,7 +164,7 @@ class ChatCall(Shared, kw_only=True):
     metadata: Skipped = UNSET
     modalities: Skipped = UNSET
     moderation: Skipped = UNSET
-    parallel_tool_calls: Skipped = UNSET
+    parallel_tool_calls: bool | None = None
     prediction: Skipped = UNSET
     prompt_cache_key: Skipped = UNSET
     prompt_cache_options: Skipped = UNSET
@@ -122,8 +173,8 @@ class ChatCall(Shared, kw_only=True):
     safety_identifier: Skipped = UNSET
     service_tier: Skipped = UNSET
     store: Skipped = UNSET
-    tool_choice: Skipped = UNSET
-    tools: Skipped = UNSET
+    tool_choice: str | ToolChoice | None = None
+    tools: list[OfferedTool] | None = None
     top_logprobs: TopLogprobs | None = None
     verbosity: Skipped = UNSET
     web_search_options: Skipped = UNSET

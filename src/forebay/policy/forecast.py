@@ -22,7 +22,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from forebay.core.request import Chat, Prompt, Text, TokenIds
+from forebay.core.request import Chat, Prompt, Text, TokenIds, Tooling
 from forebay.policy.estimate import Line, Mean, Span, Trend
 from forebay.policy.step_costs import StepCosts
 
@@ -248,12 +248,25 @@ class Forecast:
 def prompt_bytes(prompt: Prompt) -> int:
     """Return a prompt's length in UTF-8; 0 where it is token ids."""
     match prompt:
-        case Chat(messages=messages):
-            return sum(_utf8_length(message.content) for message in messages)
+        case Chat(messages=messages, tooling=tooling):
+            spoken = sum(_utf8_length(message.content) for message in messages)
+            return spoken if tooling is None else spoken + tooling_bytes(tooling)
         case Text(text=text):
             return _utf8_length(text)
         case TokenIds():
             return 0
+
+
+def tooling_bytes(tooling: Tooling) -> int:
+    """Return how much text of a conversation is about tools, in UTF-8."""
+    calls = [call for turn in tooling.turns for call in turn.calls]
+    return sum(
+        _utf8_length(text)
+        for text in (
+            *(text for tool in tooling.tools for text in (tool.description, tool.parameters)),
+            *(text for call in calls for text in (call.name, call.arguments)),
+        )
+    )
 
 
 def _utf8_length(text: str) -> int:

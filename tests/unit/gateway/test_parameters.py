@@ -199,8 +199,8 @@ def test_every_note_is_a_sentence_for_people() -> None:
 
 
 def test_a_long_value_is_not_parsed_to_see_whether_it_is_neutral() -> None:
-    with pytest.raises(Invalid, match="tools: not supported"):
-        understood(ChatCall, {"tools": [{"name": "x" * 100}]})
+    with pytest.raises(Invalid, match="functions: not supported"):
+        understood(ChatCall, {"functions": [{"name": "x" * 100}]})
 
 
 def test_a_number_that_fits_nowhere_is_not_neutral() -> None:

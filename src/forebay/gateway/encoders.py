@@ -1,0 +1,29 @@
+"""Which encoder writes an answer that is reopened by its name alone."""
+
+from dataclasses import dataclass
+
+from forebay.core.request import Begun, Usage
+from forebay.gateway.encoding import Encoder, Frames, Gathered
+from forebay.gateway.tool_encoding import Calling, ToolChatEncoder, label_of
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Writes what `other` writes, until the answer says how it was begun."""
+
+    other: Encoder
+
+    def named(self, answer: Begun) -> Encoder:
+        """Return what writes an answer in the dialect that its first request spoke."""
+        calling = Calling.of(answer.shape)
+        if calling is not None:
+            return ToolChatEncoder(label_of(answer), calling)
+        return self.other.named(answer)
+
+    def whole(self, choices: list[Gathered], usage: Usage) -> bytes:
+        """Return the whole answer."""
+        return self.other.whole(choices, usage)
+
+    def frames(self) -> Frames:
+        """Return what writes it as a stream."""
+        return self.other.frames()
