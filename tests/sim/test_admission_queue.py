@@ -128,7 +128,7 @@ class Traffic:
         assert load.places_taken == taken, "places leaked"
         assert taken <= PLACES_MAX or len(running) == 1, "too many run"
         assert all(ticket.expires > self.now for ticket in waiting), "somebody waits too long"
-        for line in (self.queue._interactive, self.queue._batch):
+        for line in (self.queue._waiting.interactive, self.queue._waiting.batch):
             assert len(line.share) <= TENANTS_MAX, "too many tenants are remembered"
         assert len(self.queue.outlook.promises) <= 20, "too many promises"
         if self.dice.random() < 0.1:

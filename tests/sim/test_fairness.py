@@ -74,7 +74,7 @@ def backlogged(seed: int, tenants: dict[str, float], share: type[FairShare] = Fa
         tenant_weights=",".join(f"{name}={weight}" for name, weight in tenants.items()),
     )
     queue = AdmissionQueue(config, FixedLimit(PLACES))
-    queue._interactive.share = share(tenants, tenants_max=100)
+    queue._waiting.interactive.share = share(tenants, tenants_max=100)
     return Backlog(seed, queue, tenants)
 
 

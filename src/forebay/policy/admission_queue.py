@@ -8,13 +8,12 @@ move that has become possible: late tickets go, then those whose turn it is run 
 is room.  Whoever changes something calls `settle` afterwards, so between calls nobody
 waits who could run, and nobody waits past its deadline.
 
-Turns.  Interactive goes before batch, but after `batch_overtaken_max` interactive tickets
-that went before waiting batch ones, one of those has its turn.  Within a class the tenant
-goes first that was served least (`fair_share.py`); within a tenant, those who were promised
-a place, then the earliest to expire.  Whose turn it is, is never overtaken by a smaller one
-behind it, or a big request could wait for ever; one that is larger than the whole limit runs
-alone.  A request needs as many places as it has choices (`n`).  While several tenants come,
-the last places are kept for those that hold less than their share (`reserve.py`).
+Turns.  The classes take turns (`waiting.py`).  Within a class the tenant goes first that was
+served least (`fair_share.py`); within a tenant, those who were promised a place, then the
+earliest to expire.  Whose turn it is, is never overtaken by a smaller one behind it, or a big
+request could wait for ever; one that is larger than the whole limit runs alone.  A request
+needs as many places as it has choices (`n`).  While several tenants come, the last places are
+kept for those that hold less than their share (`reserve.py`).
 
 The door.  A request that finds room and nobody waiting runs at once: nothing is forecast or
 sorted for it.  Any other is forecast; if it would miss its deadline, or keep its class's
@@ -33,19 +32,18 @@ from typing import Final
 
 from forebay.core.errors import DeadlineExceeded, Overloaded, QueueTimeout
 from forebay.core.record import Holding
-from forebay.core.request import Priority, Request
+from forebay.core.request import Request
 from forebay.policy.admission_config import AdmissionConfig
-from forebay.policy.fair_share import FairShare, cost_of, parse_weights
+from forebay.policy.fair_share import cost_of
 from forebay.policy.forecast import Crowd
 from forebay.policy.limit import Limit, sample_of
 from forebay.policy.load import Load
 from forebay.policy.outlook import Outlook
 from forebay.policy.reserve import Reserve
-from forebay.policy.standing import Standing
 from forebay.policy.step_costs import StepCosts
 from forebay.policy.storm import Storm
 from forebay.policy.ticket import Place, Ticket
-from forebay.policy.waiting_line import WaitingLine
+from forebay.policy.waiting import Waiting
 
 _LEARN_S_MIN: Final = 0.005
 """Learning costs 30 us: 200 departures a second teach enough, whatever else departs."""
@@ -71,33 +69,24 @@ class AdmissionQueue:
         Raises ValueError for tenant weights that cannot be read.
         """
         self._adopt(config)
-        weights = parse_weights(config.tenant_weights)
-        # The whole mutable state: what runs, who waits in each class, who was displaced since the
-        # last `settle`, how often batch was overtaken, when somebody expires next, and when
-        # something was last learned.
+        # The whole mutable state: what runs, who waits, who was displaced since the last `settle`,
+        # and when something was last learned.
         self._running: dict[Ticket, None] = {}
         self._taken = 0
-        self._interactive, self._batch = (
-            WaitingLine(
-                FairShare(weights, tenants_max=config.tenants_max, credit=config.credit_tokens)
-            )
-            for _ in Priority
-        )
-        self._waiting = 0
+        self._waiting = Waiting(config)
         self._displaced: list[Ticket] = []
-        self._overtaken = 0
-        self._expires_next = math.inf
         self._learned, self._lessons = 0.0, _LESSONS_MAX
         self._numbers = itertools.count()
-        self._standing = Standing(config.standing_s)
         self._limit = limit
-        self._reserve = Reserve(self._interactive.share.weight, tenants_max=config.tenants_max)
+        weight = self._waiting.interactive.share.weight
+        self._reserve = Reserve(weight, tenants_max=config.tenants_max)
         self.outlook: Final = Outlook(config, costs, limit.current)
         self.storm: Final = Storm(config, self.outlook.promises)
 
     def reconfigure(self, config: AdmissionConfig) -> None:
         """Hold those who come from now on to what is live in `config`; who waits, waits on."""
         self._adopt(config)
+        self._waiting.reconfigure(config)
         self.outlook.reconfigure(config)
         self.storm.reconfigure(config)
 
@@ -113,7 +102,7 @@ class AdmissionQueue:
         return Load(
             self._taken,
             len(self._running),
-            self._waiting,
+            len(self._waiting),
             self._limit.current,
             self._config.waiting_max,
         )
@@ -122,9 +111,8 @@ class AdmissionQueue:
         """Yield every place that is held or waited for."""
         for ticket in self._running:
             yield ticket.holding("place")
-        for line in (self._interactive, self._batch):
-            for ticket in line:
-                yield ticket.holding("waiting")
+        for ticket in self._waiting:
+            yield ticket.holding("waiting")
 
     def offer(self, request: Request, now: float) -> Ticket:
         """Take a request in, or raise `Overloaded`: a short queue beats a long wait."""
@@ -139,7 +127,7 @@ class AdmissionQueue:
             and not self.outlook.is_behind()
         ):
             ticket = Ticket(request, now, request.deadline)
-            self._line(request).share.serve(request.tenant)
+            self._waiting.line(request).share.serve(request.tenant)
             self._run(ticket, now)
             return ticket
         return self._enter(request, now)
@@ -147,7 +135,7 @@ class AdmissionQueue:
     def leave(self, ticket: Ticket, now: float) -> None:
         """Take a request out, wherever it was and however it ended."""
         if ticket.place is Place.WAITING:
-            self._unwait(ticket)
+            self._waiting.remove(ticket)
         elif ticket.place is Place.RUNNING:
             taken = self._taken
             del self._running[ticket]
@@ -170,15 +158,13 @@ class AdmissionQueue:
         if not self._waiting and not self._displaced:
             return []
         moved, self._displaced = self._displaced, []
-        if now >= self._expires_next:
+        if self._waiting.may_be_late(now):
             moved += self._expire(now)
         while self._waiting:
             ticket = self._next(now)
             if ticket is None or not self._fits(ticket.size):
                 break
-            line = self._line(ticket.request)
-            self._overtaken = self._overtaken + 1 if line is self._interactive else 0
-            self._unwait(ticket)
+            self._waiting.take_turn(ticket)
             self._charge(ticket)
             self._run(ticket, now)
             moved.append(ticket)
@@ -211,14 +197,11 @@ class AdmissionQueue:
             raise self._refused(ticket, self._full(), now)
         if not self._waiting:
             self._charge_running()
-        self._line(request).add(ticket)
-        self._waiting += 1
-        self._standing.filled(now)
-        self._expires_next = min(self._expires_next, expires)
+        self._waiting.add(ticket, now)
         return ticket
 
     def _patience_s(self, request: Request, now: float) -> float:
-        if not self._standing.at(now):
+        if not self._waiting.stands(now):
             return math.inf
         ratio = self._config.ttft_ratio
         if self._config.forecast:
@@ -230,7 +213,10 @@ class AdmissionQueue:
     def _crowd(self, ticket: Ticket, now: float) -> Crowd:
         limit = self._limit.current
         kept = self._is_kept(ticket.size, (ticket.request.tenant,), now)
-        ahead = self._places_ahead(ticket, now)
+        ahead = 0.0
+        if self._waiting:
+            cost = self.outlook.cost(ticket.request)
+            ahead = self._waiting.places_before(ticket, cost, now)
         return Crowd(
             places=limit - int(limit * self._config.reserve_ratio) if kept else limit,
             taken=self._taken,
@@ -246,43 +232,19 @@ class AdmissionQueue:
             return now - ticket.admitted
         return math.inf
 
-    def _places_ahead(self, ticket: Ticket, now: float) -> float:
-        """Return the places that those will take who wait and would go first."""
-        if not self._waiting:
-            return 0.0
-        interactive, batch = self._interactive, self._batch
-        ahead = self._line(ticket.request).ahead_of(ticket, self.outlook.cost(ticket.request))
-        overtaken_max = self._config.batch_overtaken_max
-        if ticket.request.priority is Priority.INTERACTIVE:
-            ahead += min(len(batch), ahead / overtaken_max)
-        elif interactive and self._standing.at(now):
-            # There will always be somebody interactive: it goes forward by its turns alone.
-            ahead += (ahead + 1) * overtaken_max
-        else:
-            ahead += len(interactive)
-        return ahead * (interactive.places + batch.places) / self._waiting
-
     def _is_full(self, ticket: Ticket) -> bool:
-        if len(self._running) + self._waiting >= self._requests_max:
+        waiting = len(self._waiting)
+        if len(self._running) + waiting >= self._requests_max:
             return True
-        free = not self._waiting and self._fits(ticket.size)
-        return self._waiting >= self._config.waiting_max and not free
+        free = not waiting and self._fits(ticket.size)
+        return waiting >= self._config.waiting_max and not free
 
     def _displace_for(self, ticket: Ticket, now: float) -> bool:
         """Make room in a full queue for a ticket with a better right to wait, if it has one."""
-        request, batch_share = ticket.request, self._config.waiting_max // 10
-        line = self._line(request)
-        found: Ticket | None = None
-        if line is self._interactive and len(self._batch) > batch_share:
-            found = self._batch.newest_of_largest()
-        elif line is self._batch and len(self._batch) < batch_share:
-            found = self._interactive.newest_of_largest()
-        found = found or line.who_yields_to(request)
-        if found is None and ticket.promised:
-            found = line.newest_of_largest()
+        found = self._waiting.who_yields_to(ticket)
         if found is None:
             return False
-        self._unwait(found)
+        self._waiting.remove(found)
         found.place = Place.GONE
         found.refusal = self._refusal(found, self._full(), now)
         self._displaced.append(found)
@@ -300,34 +262,19 @@ class AdmissionQueue:
         return Overloaded(message, retry_after_s=retry_after_s, ticket=name)
 
     def _full(self) -> str:
-        return f"The server is full: {len(self._running)} requests run and {self._waiting} wait. "
+        running, waiting = len(self._running), len(self._waiting)
+        return f"The server is full: {running} requests run and {waiting} wait. "
 
     def _come_back(self, ticket: Ticket, now: float) -> tuple[float, str | None]:
         places = self._limit.current
-        return self.outlook.come_back(ticket, ahead=self._waiting, places=places, now=now)
+        return self.outlook.come_back(ticket, ahead=len(self._waiting), places=places, now=now)
 
     def _expire(self, now: float) -> list[Ticket]:
-        late: list[Ticket] = []
-        self._expires_next = math.inf
-        for line in (self._interactive, self._batch):
-            for ticket in line:
-                if ticket.expires <= now:
-                    late.append(ticket)
-                else:
-                    self._expires_next = min(self._expires_next, ticket.expires)
+        late = self._waiting.take_late(now)
         for ticket in late:
-            self._unwait(ticket)
             ticket.place = Place.GONE
         self.storm.left()
         return late
-
-    def _unwait(self, ticket: Ticket) -> None:
-        self._line(ticket.request).remove(ticket)
-        self._waiting -= 1
-        if not self._waiting:
-            self._standing.emptied()
-        if not self._batch:
-            self._overtaken = 0
 
     def _run(self, ticket: Ticket, now: float) -> None:
         ticket.place = Place.RUNNING
@@ -346,7 +293,7 @@ class AdmissionQueue:
 
     def _charge(self, ticket: Ticket) -> None:
         ticket.charge = self.outlook.cost(ticket.request)
-        self._line(ticket.request).share.charge(ticket.request.tenant, ticket.charge)
+        self._waiting.line(ticket.request).share.charge(ticket.request.tenant, ticket.charge)
 
     def _settle_account(self, ticket: Ticket) -> None:
         """Charge a ticket's tenant what was made; or, for who left early, what was expected."""
@@ -356,7 +303,7 @@ class AdmissionQueue:
             cost = cost_of(usage.prompt_tokens, usage.completion_tokens)
         else:
             cost = ticket.charge or self.outlook.cost(request)
-        self._line(request).share.correct(request.tenant, cost - ticket.charge)
+        self._waiting.line(request).share.correct(request.tenant, cost - ticket.charge)
 
     def _learn(self, ticket: Ticket, taken: int, now: float) -> None:
         self.outlook.pace.departed(now, busy=bool(self._running or self._waiting))
@@ -372,14 +319,10 @@ class AdmissionQueue:
 
     def _next(self, now: float) -> Ticket | None:
         """Return whose turn it is; None if places are rather kept for others than given to them."""
-        lines = self._interactive, self._batch
-        if self._overtaken >= self._config.batch_overtaken_max:
-            lines = self._batch, self._interactive
-        for line in lines:
-            if line:
-                ticket = line.first()
-                if not self._is_kept(ticket.size, line.tenants(), now):
-                    return ticket
+        for line in self._waiting.in_turn():
+            ticket = line.first()
+            if not self._is_kept(ticket.size, line.tenants(), now):
+                return ticket
         return None
 
     def _is_kept(self, size: int, tenants: Iterable[str], now: float) -> bool:
@@ -390,9 +333,6 @@ class AdmissionQueue:
         if not reserve.shared(now - config.reserve_s):
             return False
         return not any(reserve.entitled(tenant, limit) for tenant in tenants)
-
-    def _line(self, request: Request) -> WaitingLine:
-        return self._interactive if request.priority is Priority.INTERACTIVE else self._batch
 
     def _fits(self, size: int) -> bool:
         return self._taken + size <= self._limit.current or self._taken == 0
