@@ -22,6 +22,8 @@ from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
 from forebay.serve.replicas import Replicas
 from forebay.serve.residency import Model, Residency
+from forebay.serve.routes import Routes
+from forebay.serve.shadow import Shadows
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
@@ -69,6 +71,7 @@ class Service:
     ledger: Ledger
     replay: Replay
     gateway: Gateway
+    shadows: Shadows
     rereading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time reads the settings again."""
 
@@ -144,11 +147,15 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     for holder in (residency.holdings, replay.holdings):
         ledger.ask(holder)
     admin = Admin(ledger, MONOTONIC, config=_admin_config(settings.server))
-    hooks = (metrics, log, ledger)
+    routes = Routes(settings.routes, MONOTONIC, log.event)
+    shadows = Shadows(routes, lanes, ledger, now=MONOTONIC)
+    hooks = (metrics, log, ledger, routes, shadows) if routes else (metrics, log, ledger)
+    pipeline = Pipeline(
+        lifecycle=lifecycle, replay=replay, lanes=lanes, hooks=hooks, now=MONOTONIC
+    )
+    shadows.pipeline = pipeline
     gateway = Gateway(
-        pipeline=Pipeline(
-            lifecycle=lifecycle, replay=replay, lanes=lanes, hooks=hooks, now=MONOTONIC
-        ),
+        pipeline=pipeline,
         lanes=lanes,
         lifecycle=lifecycle,
         metrics=metrics,
@@ -159,6 +166,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         now=MONOTONIC,
         config=settings.gateway,
         cache=settings.cache,
+        routes=routes,
     )
     service = Service(
         live=live,
@@ -172,6 +180,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         ledger=ledger,
         replay=replay,
         gateway=gateway,
+        shadows=shadows,
     )
     admin.reload = service.reload
     metrics.watch_server(service.read)

@@ -111,6 +111,7 @@ async def _live(
         await _drain(service, signals)
     finally:
         rereading.cancel()
+        await service.shadows.stop()
         await service.residency.stop()
         await service.replay.stop()
         service.loop_lag.stop()

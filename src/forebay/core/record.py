@@ -99,6 +99,8 @@ class RequestRecord:
     usage: Usage | None = None
     error: str | None = None
     """The message that the client was given."""
+    via: str = ""
+    """The route that led to the model; empty where the client named the model itself."""
 
     @property
     def e2e_s(self) -> float:

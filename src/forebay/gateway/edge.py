@@ -33,6 +33,7 @@ from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
+from forebay.serve.routes import Routes
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Page = Callable[[Exchange], Reply]
@@ -73,6 +74,7 @@ class Gateway:
     now: Clock
     config: GatewayConfig = field(default_factory=GatewayConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    routes: Routes | None = None
 
     def __post_init__(self) -> None:
         """Draw up the routes."""
@@ -85,7 +87,9 @@ class Gateway:
         self._draw_up()
 
     def _draw_up(self) -> None:
-        requests = Requests(self.lanes, self.config, self.cache)
+        requests = Requests(
+            self.lanes, config=self.config, cache=self.cache, routes=self.routes
+        )
         shedding = Shedding(self.lifecycle, self.config, self.cache)
         openai = OpenAI(
             pipeline=self.pipeline,
@@ -217,6 +221,7 @@ class Gateway:
             timeline=Timeline(received=exchange.received, ended=self.now()),
             request=exchange.request,
             error=error.message,
+            via=exchange.via,
         )
         page = not exchange.counted  # pages that answer are no requests; one that fails is
         if page:

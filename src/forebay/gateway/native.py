@@ -87,7 +87,7 @@ class Native:
                 raise Invalid(message, param="prompts")
             await self._serve_batch(exchange, call, call.model, prompts=call.prompts)
             return
-        wanted = self._wanted(exchange, call, call.model, route=Route.GENERATE)
+        wanted = await self._wanted(exchange, call, call.model, route=Route.GENERATE)
         prompt = self._prompt(exchange, call.prompt, wanted)
         self.ledger.opened(exchange.id)
         exchange.counted = True
@@ -96,7 +96,7 @@ class Native:
     async def generate_stream(self, exchange: Exchange) -> None:
         """Answer `POST /generate_stream`."""
         call = self._stream.read(await exchange.body())
-        wanted = self._wanted(exchange, call, call.model, route=Route.GENERATE_STREAM)
+        wanted = await self._wanted(exchange, call, call.model, route=Route.GENERATE_STREAM)
         prompt = self._prompt(exchange, call.prompt, wanted)
         await self._serve(exchange, wanted, prompt, write=generated)
 
@@ -112,18 +112,18 @@ class Native:
         version = call.adapter_version
         name = base if version in {None, OWN_VERSION} else f"{base}:{version}"
         try:
-            wanted = self._wanted(exchange, call, name, route=Route.INFER)
+            wanted = await self._wanted(exchange, call, name, route=Route.INFER)
         except UnknownModel as error:
             param = "base_model" if version is None else "adapter_version"
             raise UnknownModel(f"{param}: {error.message}", param=param) from None
         prompt = self._prompt(exchange, call.prompt, wanted)
         await self._serve(exchange, wanted, prompt, write=inferred)
 
-    def _wanted(
+    async def _wanted(
         self, exchange: Exchange, call: Generation, model: str | None, *, route: Route
     ) -> _Wanted:
         """Find the lane, and say the call in OpenAI's words; raises ServingError."""
-        lane = self.requests.lane(exchange, model)
+        lane = await self.requests.lane(exchange, model)
         offer = self.requests.offer(lane)
         translator = Translator(self.config, offer.info, lane.advice)
         chat = translator.is_chat(call)
@@ -197,7 +197,7 @@ class Native:
         if len(prompts) > limit:
             message = f"prompts: {len(prompts)} prompts, at most {limit} are taken at once"
             raise Invalid(f"{message}; send several batches.", param="prompts", status=413)
-        wanted = self._wanted(exchange, call, model, route=Route.GENERATE_BATCH)
+        wanted = await self._wanted(exchange, call, model, route=Route.GENERATE_BATCH)
         request, ignored = self._request(exchange, wanted, _NO_PROMPT)
         if request.ticket is not None:  # it was promised to one request
             ignored += ("x-forebay-ticket",)

@@ -1,5 +1,8 @@
 """The two OpenAI dialects: parse, pipeline, encode.  And the models that may be asked."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -11,7 +14,8 @@ from forebay.gateway import parameters
 from forebay.gateway.answers import Model, ModelList
 from forebay.gateway.capabilities import capabilities
 from forebay.gateway.config import GatewayConfig
-from forebay.gateway.encoding import USAGE_SHAPE, ChatEncoder, Label, TextEncoder
+from forebay.gateway.encoders import Reopened
+from forebay.gateway.encoding import USAGE_SHAPE, ChatEncoder, Encoder, Label, TextEncoder
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.native_encoding import NativeEncoder, Stopwatch, generated
 from forebay.gateway.ops import Reply
@@ -27,6 +31,7 @@ from forebay.gateway.requesting import (
 from forebay.gateway.schemas import Call, ChatCall, TextCall
 from forebay.gateway.shedding import Shedding
 from forebay.gateway.sse import EventStream
+from forebay.gateway.tool_encoding import Calling, ToolChatEncoder
 from forebay.gateway.wishes import last_event_id, tenant
 from forebay.serve.lanes import Lane, Lanes
 
@@ -60,27 +65,40 @@ class OpenAI:
     async def chat(self, exchange: Exchange) -> None:
         """Answer `POST /v1/chat/completions`."""
         call = self._chat_reader.read(await exchange.body())
-        lane = self._requests.lane(exchange, call.model)
+        lane = await self._requests.lane(exchange, call.model)
         offer = self._requests.offer(lane)
         warnings = offer.chat.check(call)
         self._shedding.check(
             exchange, call, lane, converter=offer.converter, route=Route.CHAT_COMPLETIONS
         )
-        prompt = offer.converter.chat(call)  # it bounds the messages
-        warnings += parameters.message_warnings(call.messages)
-        await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
+        toolbox = offer.converter.toolbox(call)
+        prompt = offer.converter.chat(call, toolbox)  # it bounds the messages
+        tools = offer.converter.offers_tools
+        warnings += parameters.message_warnings(call.messages, tools=tools)
+        if toolbox is None:
+            asked = _asked(call, prompt, offer.converter.sampling(call))
+            await self._serve(exchange, asked, offer, warnings=warnings, write=ChatEncoder)
+            return
+        calling = Calling.of_toolbox(toolbox, usage=_wants_usage(call))
+        asked = replace(
+            _asked(call, prompt, offer.converter.sampling(call, toolbox)), shape=calling.shape()
+        )
+        warnings += toolbox.warnings
+        write = partial(ToolChatEncoder, calling=calling)
+        await self._serve(exchange, asked, offer, warnings=warnings, write=write)
 
     async def text(self, exchange: Exchange) -> None:
         """Answer `POST /v1/completions`."""
         call = self._text_reader.read(await exchange.body())
-        lane = self._requests.lane(exchange, call.model)
+        lane = await self._requests.lane(exchange, call.model)
         offer = self._requests.offer(lane)
         warnings = offer.text.check(call)
         self._shedding.check(
             exchange, call, lane, converter=offer.converter, route=Route.COMPLETIONS
         )
         prompt = offer.converter.prompt(call)
-        await self._serve(exchange, call, offer=offer, prompt=prompt, warnings=warnings)
+        asked = _asked(call, prompt, offer.converter.sampling(call))
+        await self._serve(exchange, asked, offer, warnings=warnings, write=TextEncoder)
 
     async def reopen(self, exchange: Exchange) -> None:
         """Answer `GET /v1/streams/{id}`: go on after the event that `Last-Event-ID` names."""
@@ -106,31 +124,25 @@ class OpenAI:
         await EventStream(
             events=stopwatch.timing(self._pipeline.reopen(request)),
             # Until the answer says how it was begun.
-            encoder=NativeEncoder(_label(request), stopwatch, generated),
+            encoder=Reopened(NativeEncoder(_label(request), stopwatch, generated)),
             choices=1,
             stream=True,
             resume_after=resume_after,
         ).serve(exchange)
 
     async def _serve(
-        self, exchange: Exchange, call: Call, *, offer: Offer, prompt: Prompt, warnings: list[str]
+        self,
+        exchange: Exchange,
+        asked: Asked,
+        offer: Offer,
+        *,
+        warnings: list[str],
+        write: Callable[[Label], Encoder],
     ) -> None:
-        chat = isinstance(call, ChatCall)
-        usage = call.stream_options is not None and call.stream_options.include_usage
-        asked = Asked(
-            route=Route.CHAT_COMPLETIONS if chat else Route.COMPLETIONS,
-            prefix="chatcmpl-" if chat else "cmpl-",
-            prompt=prompt,
-            sampling=offer.converter.sampling(call),
-            stream=call.stream or False,
-            repeatable=is_repeatable(call),
-            shape=USAGE_SHAPE if usage else "",
-        )
         request, ignored = self._requests.request(exchange, asked, offer)
-        label = _label(request)
         await EventStream(
             events=self._pipeline.complete(request),
-            encoder=ChatEncoder(label) if chat else TextEncoder(label),
+            encoder=write(_label(request)),
             choices=request.sampling.choices,
             stream=request.stream,
             headers=answer_headers(request, [*warnings, *ignored]),
@@ -153,6 +165,24 @@ class OpenAI:
             for lane in self._lanes
         }
         return Reply(body=msgspec.json.encode({"models": models}))
+
+
+def _asked(call: Call, prompt: Prompt, sampling: Sampling) -> Asked:
+    chat = isinstance(call, ChatCall)
+    return Asked(
+        route=Route.CHAT_COMPLETIONS if chat else Route.COMPLETIONS,
+        prefix="chatcmpl-" if chat else "cmpl-",
+        prompt=prompt,
+        sampling=sampling,
+        stream=call.stream or False,
+        repeatable=is_repeatable(call),
+        shape=USAGE_SHAPE if _wants_usage(call) else "",
+    )
+
+
+def _wants_usage(call: Call) -> bool:
+    options = call.stream_options
+    return options is not None and bool(options.include_usage)
 
 
 def _label(request: Request) -> Label:

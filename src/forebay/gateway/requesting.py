@@ -16,9 +16,11 @@ from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.parameters import Surface
 from forebay.gateway.schemas import Call, ChatCall, TextCall
 from forebay.gateway.sse import CACHE_HEADER
-from forebay.gateway.wishes import Wishes, wishes
+from forebay.gateway.tools import offered
+from forebay.gateway.wishes import Wishes, tenant, wishes
 from forebay.serve.cache import CacheConfig
-from forebay.serve.lanes import Lane, Lanes
+from forebay.serve.lanes import Asleep, Lane, Lanes
+from forebay.serve.routes import Routes
 
 _REUSE: Final = Reuse(read=True, write=True)
 _CACHE_HEADERS: Final[dict[bool, tuple[Header, ...]]] = {
@@ -67,19 +69,45 @@ class Asked:
 class Requests:
     """Finds the lane that a call is for, and makes the call a request."""
 
-    def __init__(self, lanes: Lanes, config: GatewayConfig, cache: CacheConfig) -> None:
-        """Ask the models of `lanes` within the bounds of `config`."""
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        config: GatewayConfig,
+        cache: CacheConfig,
+        routes: Routes | None = None,
+    ) -> None:
+        """Ask the models of `lanes`, by `routes` too, within the bounds of `config`."""
         self._lanes = lanes
+        self._routes = routes
         self._config = config
         self._cache = cache
         # The whole mutable state: an offer per lane, made when its first call comes.
         self._offers: dict[str, Offer] = {}
 
-    def lane(self, exchange: Exchange, model: str | None) -> Lane:
-        """Find the lane of a model; without a name, of the first that is served."""
-        lane = self._lanes.find(self.default() if model is None else model)
+    async def lane(self, exchange: Exchange, model: str | None) -> Lane:
+        """Return the lane of a model, or of the one that a route of that name leads to.
+
+        Without a name, of the first that is served.  A model that is not in memory is loaded, as
+        long as the client waits.  Raises ServingError.
+        """
+        name = self.default() if model is None else model
+        if self._routes and (route := self._routes.get(name)) is not None:
+            exchange.via = name
+            name = exchange.model = route.choose(
+                tenant(exchange.headers), _key(exchange), exchange.id
+            )
+        try:
+            lane = self._lanes.find(name)
+        except Asleep:
+            lane = await self._lanes.awake(name, exchange.received + self._patience_s(exchange))
         exchange.model = lane.name
         return lane
+
+    def _patience_s(self, exchange: Exchange) -> float:
+        longest_s = self._config.request_s_max
+        wished = wishes(exchange.headers, wall_s=time.time(), longest_s=longest_s)
+        return min(wished.time_left_s, longest_s)
 
     def default(self) -> str:
         """Return the name of the model that answers whoever names none; raises UnknownModel."""
@@ -101,7 +129,7 @@ class Requests:
         return Offer(
             info=info,
             adapter=lane.adapter,
-            chat=Surface(ChatCall, info.supports),
+            chat=Surface(ChatCall, offered(info, self._config)),
             text=Surface(TextCall, info.supports),
             converter=Converter(self._config, info, lane.advice),
             fingerprint="fp_" + hashlib.sha256(facts.encode()).hexdigest()[:10],
@@ -138,6 +166,7 @@ class Requests:
             priority=wished.priority,
             completion_id=asked.prefix + name,
             created=int(time.time()),
+            via=exchange.via,
             shape=asked.shape,
             imprint=offer.fingerprint,
             key=wished.key,
@@ -159,6 +188,12 @@ class Requests:
         if wished.reuse is not None:
             return wished.reuse
         return _REUSE if repeatable or self._cache.scope == "all" else NO_REUSE
+
+
+def _key(exchange: Exchange) -> str | None:
+    """Return what a client calls its request; only whether it is the same matters here."""
+    given = exchange.headers.get(b"idempotency-key")
+    return None if given is None else given.decode("latin-1")
 
 
 def is_repeatable(call: Call) -> bool:

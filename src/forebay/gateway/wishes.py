@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from forebay.core.errors import Invalid
-from forebay.core.request import NO_REUSE, Priority, Reuse
+from forebay.core.request import ANONYMOUS, NO_REUSE, Priority, Reuse
 
 KEY_CHARACTERS_MAX: Final = 255
 """Longest `Idempotency-Key`: what the IETF draft's users (Stripe) take."""
 
 _TICKET_CHARACTERS_MAX: Final = 64
 _EVENTS_MAX: Final = 1_000_000_000
-_ANONYMOUS: Final = "anonymous"
 
 _KEY: Final = re.compile(rb"[\x20-\x7e]{1,255}")
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}(?:\.[0-9]{1,9})?")
@@ -34,7 +33,7 @@ _TRUE: Final = (b"true", b"1", b"yes")
 class Wishes:
     """What the headers of a completion ask for."""
 
-    tenant: str = _ANONYMOUS
+    tenant: str = ANONYMOUS
     key: str | None = None
     attach: bool = True
     resume_after: int | None = None
@@ -87,7 +86,7 @@ def tenant(headers: Mapping[bytes, bytes]) -> str:
     if not given:
         given = headers.get(b"x-api-key", b"").rstrip(_BLANKS)
         if not given:
-            return _ANONYMOUS
+            return ANONYMOUS
         given = b"x-api-key " + given
     return "key-" + hashlib.sha256(given).hexdigest()[:12]
 

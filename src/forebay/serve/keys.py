@@ -73,7 +73,7 @@ def wish_of(request: Request, config: ReplayConfig) -> Wish:
     assert request.completion_id, "a keyed answer has a name of its own"
     return Wish(
         name=_sha256(FORMAT, request.tenant, request.route.value, request.key),
-        fingerprint=_sha256(digest(request), request.stream, request.shape),
+        fingerprint=_sha256(digest(request, by_route=True), request.stream, request.shape),
         owner=owner_of(request.completion_id, request.tenant),
         lease_s=config.lease_s,
         ttl_s=config.ttl_s,

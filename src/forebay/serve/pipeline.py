@@ -68,6 +68,7 @@ class Pipeline:
                 request=request,
                 usage=usage,
                 error=failure.message if failure else None,
+                via=request.via,
             )
             for hook in self.hooks:
                 hook(record)

@@ -12,7 +12,7 @@ from forebay.gateway.admin import is_loopback
 from forebay.policy.fair_share import parse_weights
 from forebay.serve.redis_link import misfit
 from forebay.settings.aliases import ALIASES
-from forebay.settings.offers import MODELS, misfits, offers_in
+from forebay.settings.offers import MODELS, ROUTES, misfits, misled, named_in
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
 
@@ -75,8 +75,8 @@ def load(sources: Sources) -> Loaded:
     """Read, check and compose; raises ConfigurationError with everything that is wrong."""
     assignments, problems = read(sources)
     classes, broken = _sections()
-    offered, assignments = offers_in(assignments)
-    classes |= offered
+    named, assignments = named_in(assignments)
+    classes |= named
     known = {setting.key: setting for setting in settings_of(classes)}
     values: dict[str, object] = {}
     setters: dict[str, str] = {}
@@ -236,12 +236,15 @@ def _composed(values: Mapping[str, object], classes: Mapping[str, type]) -> Sett
         }
         built[section] = config(**own)
     fixed = {section: built.pop(section) for section in FIXED_SECTIONS}
-    offers = {
-        section.removeprefix(f"{MODELS}."): built.pop(section)
-        for section in tuple(built)
-        if section.startswith(f"{MODELS}.")
+    named: dict[str, Any] = {
+        head: {
+            section.removeprefix(f"{head}."): built.pop(section)
+            for section in tuple(built)
+            if section.startswith(f"{head}.")
+        }
+        for head in (MODELS, ROUTES)
     }
-    return Settings(**fixed, models=offers, engines=built)
+    return Settings(**fixed, **named, engines=built)
 
 
 def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Problem]:
@@ -267,6 +270,8 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
         key = "admission.tenant_weights"
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=f"admission.{error}")
     for key, wrong in misfits(settings.models, engines):
+        yield Problem(set_by=setters.get(key, key), text=f"{key}: {wrong}")
+    for key, wrong in misled(settings.routes, settings.models):
         yield Problem(set_by=setters.get(key, key), text=f"{key}: {wrong}")
     if settings.engine.name not in engines:
         found = _found(settings.engine.name)

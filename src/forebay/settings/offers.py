@@ -1,4 +1,4 @@
-"""Models on offer, one section each: `models.NAME.source`.  Their names come from the sources.
+"""Models on offer and routes to them, one section each: `models.NAME.source`, `routes.NAME.split`.
 
 In a file, aliases may be a list and versions a section:
 
@@ -8,6 +8,9 @@ In a file, aliases may be a list and versions a section:
         aliases: [gpt-4o-mini]
         versions:
           polite: file:/adapters/polite
+    routes:
+      assistant:
+        split: {chat: 90, "chat:polite": 10}
 """
 
 import re
@@ -16,10 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from forebay.core.knob import knob
+from forebay.policy.rollout import RouteConfig, parse_steps
+from forebay.policy.split import parse_split
 from forebay.settings.sources import Assignment
 
 MODELS: Final = "models"
-_VERSIONS: Final = ".versions."
+ROUTES: Final = "routes"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_WORDS: Final = "letters, digits and . _ - /, at most 128"
@@ -65,31 +70,39 @@ class OfferConfig:
         return found
 
 
-def offers_in(assignments: Iterable[Assignment]) -> tuple[dict[str, type], list[Assignment]]:
-    """Return a section for each model that is named, and the assignments as its knobs take them."""
+NAMED: Final[Mapping[str, tuple[type, str]]] = {
+    MODELS: (OfferConfig, "versions"),
+    ROUTES: (RouteConfig, "split"),
+}
+"""Sections whose names a person chooses: their class, and the knob that may be a section too."""
+
+
+def named_in(assignments: Iterable[Assignment]) -> tuple[dict[str, type], list[Assignment]]:
+    """Return a section for each model and route named, and assignments as their knobs take them."""
     classes: dict[str, type] = {}
     kept: list[Assignment] = []
-    versions: dict[str, dict[str, Assignment]] = {}
+    folded: dict[str, dict[str, Assignment]] = {}
     for each in assignments:
         head, _, rest = each.key.partition(".")
-        if head != MODELS or not rest:
-            if head != MODELS or each.value is not None:
+        if head not in NAMED or not rest:
+            if head not in NAMED or each.value is not None:
                 kept.append(each)
             continue
-        if _VERSIONS in rest:
-            name, _, version = rest.partition(_VERSIONS)
-            versions.setdefault(name, {})[version] = each
+        config, folds = NAMED[head]
+        name, found, entry = rest.partition(f".{folds}.")
+        if found:
+            key = f"{head}.{name}.{folds}"
+            folded.setdefault(key, {})[entry] = each
+            kept.append(_joined(key, folded[key]))  # the last of them counts
         else:
-            name = rest.rpartition(".")[0]
-            bare = not name or (each.value is None and rest.rpartition(".")[2] not in _FIELDS)
-            name = rest if bare else name
-            if not (bare and each.value is None):  # `chat:` alone is the model of that name
+            name, _, last = rest.rpartition(".")
+            if not name or (each.value is None and last not in config.__dataclass_fields__):
+                name = rest  # `chat:` alone is the model of that name
+            if name != rest or each.value is not None:
+                folded.pop(each.key, None)  # said anew as a whole
                 kept.append(_listed(each))
-        classes[f"{MODELS}.{name}"] = OfferConfig
-    return classes, kept + [_joined(name, found) for name, found in versions.items()]
-
-
-_FIELDS: Final = frozenset(OfferConfig.__dataclass_fields__)
+        classes[f"{head}.{name}"] = config
+    return classes, kept
 
 
 def _listed(each: Assignment) -> Assignment:
@@ -98,10 +111,10 @@ def _listed(each: Assignment) -> Assignment:
     return each
 
 
-def _joined(name: str, found: Mapping[str, Assignment]) -> Assignment:
-    text = ", ".join(f"{version}={each.value}" for version, each in found.items())
+def _joined(key: str, found: Mapping[str, Assignment]) -> Assignment:
     *_, last = found.values()
-    return replace(last, key=f"{MODELS}.{name}.versions", value=text)
+    text = ", ".join(f"{entry}={each.value}" for entry, each in found.items())
+    return replace(last, key=key, value=text)
 
 
 def misfits(offers: Mapping[str, OfferConfig], engines: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -121,3 +134,33 @@ def misfits(offers: Mapping[str, OfferConfig], engines: Iterable[str]) -> Iterat
             yield f"{key}.versions", f"{error}."
         if offer.engine and offer.engine not in known:
             yield f"{key}.engine", f"must be one of {', '.join(sorted(known))}."
+
+
+def misled(
+    routes: Mapping[str, RouteConfig], offers: Mapping[str, OfferConfig]
+) -> Iterator[tuple[str, str]]:
+    """Yield the key of each wrong setting of a route and what is wrong with it."""
+    known = set[str]()
+    for name, offer in offers.items():
+        try:
+            known |= {name, *(f"{name}:{version}" for version in offer.adapters)}
+        except ValueError:
+            known.add(name)  # told by `misfits`
+    aliases = {alias for offer in offers.values() for alias in offer.other_names}
+    for name, route in routes.items():
+        key = f"{ROUTES}.{name}"
+        if not _NAME.fullmatch(name) or name in known | aliases:
+            yield f"{key}.split", f"'{name[:60]}' is a model's name, or none: {_NAME_WORDS}."
+        models: list[tuple[str, str]] = [("candidate", route.candidate), ("shadow", route.shadow)]
+        try:
+            models += [("split", part.model) for part in parse_split(route.split)]
+        except ValueError as error:
+            yield f"{key}.split", f"{error}."
+        try:
+            parse_steps(route.steps)
+        except ValueError as error:
+            yield f"{key}.steps", f"{error}."
+        for field, model in models:
+            if model and model not in known:
+                shown = ", ".join(sorted(known)[:20]) or "none; add one under models"
+                yield f"{key}.{field}", f"there is no model {model[:60]!r}. There is {shown}."

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from forebay.settings.aliases import aliases_of
 from forebay.settings.loading import allowed, sections, shown
-from forebay.settings.offers import MODELS, OfferConfig
+from forebay.settings.offers import NAMED
 from forebay.settings.sections import Setting, settings_of
 from forebay.settings.sources import variable
 
@@ -53,13 +53,13 @@ the queue stays bounded.
 """
 
 
-_NAMED = {f"{MODELS}.NAME": OfferConfig}
+NAMED_SECTIONS = {f"{head}.NAME": config for head, (config, _) in NAMED.items()}
 """Sections whose names a person chooses."""
 
 
 def configuration_page() -> str:
     """Return the tables of all settings, a section each."""
-    return "\n".join([_HEAD, *_tables(sections() | _NAMED)]).rstrip()
+    return "\n".join([_HEAD, *_tables(sections() | NAMED_SECTIONS)]).rstrip()
 
 
 def _tables(classes: Mapping[str, type]) -> Iterator[str]:

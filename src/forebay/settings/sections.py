@@ -13,6 +13,7 @@ from forebay.engine.supervisor import SupervisorConfig
 from forebay.gateway.config import GatewayConfig
 from forebay.models.catalogue import DEFAULT
 from forebay.policy.residency import ResidencyConfig
+from forebay.policy.rollout import RouteConfig
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.cache import CacheConfig
 from forebay.serve.redis_link import StoreConfig
@@ -123,6 +124,8 @@ class Settings:
     log: LogConfig = field(default_factory=LogConfig)
     models: Mapping[str, OfferConfig] = field(default_factory=dict)
     """Models on offer by name; empty: `model.name` alone."""
+    routes: Mapping[str, RouteConfig] = field(default_factory=dict)
+    """Names that lead to one of several models."""
     engines: Mapping[str, Any] = field(default_factory=dict)
     """The configuration of each installed engine, by its name."""
 

@@ -96,3 +96,43 @@ def test_an_engine_that_is_not_there_is_told_with_those_that_are(tmp_path: Path)
     (text,) = problems(tmp_path, "", "models.a.engine=vlm")
     assert "models.a.engine: must be one of auto" in text
     assert "scripted" in text
+
+
+ROUTE = """\
+models:
+  stable:
+    engine: scripted
+  newer:
+    engine: scripted
+    versions:
+      v2: file:/adapters/v2
+routes:
+  chat:
+    split: {stable: 90, "newer:v2": 10}
+    candidate: newer
+    shadow: stable
+"""
+
+
+def test_each_section_under_routes_is_a_name_that_leads_to_models(tmp_path: Path) -> None:
+    route = loaded(tmp_path, ROUTE).routes["chat"]
+    assert route.split == "stable=90, newer:v2=10"
+    assert (route.candidate, route.shadow) == ("newer", "stable")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("routes.chat.split=gone=1", "routes.chat.split: there is no model 'gone'"),
+        ("routes.chat.candidate=gone", "routes.chat.candidate: there is no model 'gone'"),
+        ("routes.chat.shadow=gone", "There is newer, newer:v2, stable."),
+        ("routes.chat.steps=9, 5", "routes.chat.steps: '9, 5' is no list of percentages"),
+        ("routes.stable.split=newer=1", "routes.stable.split: 'stable' is a model's name"),
+        ("routes.other.sticky=key", "routes.other.split: no model has a weight above 0"),
+    ],
+)
+def test_a_route_that_leads_nowhere_stops_the_start(
+    tmp_path: Path, assignment: str, words: str
+) -> None:
+    (text,) = problems(tmp_path, ROUTE, assignment)
+    assert words in text
