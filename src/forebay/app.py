@@ -9,13 +9,14 @@ from pathlib import Path
 
 from forebay.core.clock import MONOTONIC
 from forebay.core.request import SamplingAdvice
+from forebay.engine.protocol import LaneEngine
 from forebay.engine.registry import RemoteKind, find
 from forebay.engine.supervisor import Supervisor, WorkerSpec
 from forebay.engines.machine import read_machine
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded, is_loopback
 from forebay.gateway.edge import Gateway
 from forebay.serve.keeping import KeepingConfig, keeping
-from forebay.serve.lanes import Lane, LaneEngine, Lanes, Listing
+from forebay.serve.lanes import Lane, Lanes, Listing
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
 from forebay.serve.pipeline import Pipeline
@@ -43,6 +44,8 @@ class ServedModel:
     aliases: tuple[str, ...] = ()
     adapters: Mapping[str, Path] = field(default_factory=dict)
     """Version -> the folder of the LoRA adapter that makes it."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Settings of its engine for this model alone."""
     description: str = ""
     workers: int = 0
     """Worker processes; 0: `engine.workers`."""
@@ -216,10 +219,11 @@ def _engine(
     name = model.engine or settings.engine.name
     kind = find(name)
     if isinstance(kind, RemoteKind):
-        return kind.connect(settings.engines[name], now=MONOTONIC, log=log.event)
+        config = settings.engine_config(name, model.options)
+        return kind.connect(config, now=MONOTONIC, log=log.event)
     spec = WorkerSpec(
         engine=name,
-        options=settings.engine_options(name),
+        options=settings.engine_options(name, model.options),
         model=model.folder,
         adapters=model.adapters,
     )

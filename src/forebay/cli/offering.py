@@ -58,6 +58,7 @@ def _served(found: "Loaded", name: str, offer: "OfferConfig") -> "ServedModel":
         name=name,
         engine=kind.name,
         aliases=offer.other_names,
+        options=offer.engine_options,
         description=offer.description,
         workers=offer.workers,
         preload=offer.preload,

@@ -1,12 +1,13 @@
 """The two shapes of an engine: as the gateway sees it, and as a worker drives it."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NewType, Protocol
 
 from forebay.core.errors import EngineError
+from forebay.core.record import Holding
 from forebay.core.request import (
     Events,
     FinishReason,
@@ -190,6 +191,34 @@ class StepStats:
     waiting: int
     blocks_used_ratio: float
     tokens_made: int
+
+
+class LaneEngine(Engine, Protocol):
+    """An engine as a lane has it: workers that come and go, or servers elsewhere."""
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """Workers lost since the start, by reason."""
+
+    @property
+    def reruns(self) -> int:
+        """Requests that went on with another worker."""
+
+    @property
+    def poisoned(self) -> int:
+        """Requests found to end workers."""
+
+    def well(self, now: float) -> bool:
+        """Whether it makes tokens while work runs."""
+
+    def gauges(self) -> StepStats | None:
+        """Return its newest gauges, if there are any."""
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what it holds for whom."""
+
+    def memory_bytes(self) -> int:
+        """Return the memory that it takes on this machine now; 0 where that is not known."""
 
 
 class StepEngine(Protocol):

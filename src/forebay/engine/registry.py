@@ -1,15 +1,15 @@
 """Engine name -> how to make one, by entry point (group `forebay.engines`)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from forebay.core.clock import Clock
-from forebay.core.record import EventLog, Holding
+from forebay.core.record import EventLog
 from forebay.engine.manifest import Form
-from forebay.engine.protocol import Engine, StepEngine, StepStats
+from forebay.engine.protocol import LaneEngine, StepEngine
 
 GROUP: Final = "forebay.engines"
 
@@ -27,39 +27,10 @@ class EngineKind:
     """(configuration, folder of the artefact) -> a loaded engine; called in the worker."""
 
 
-class RemoteEngine(Engine, Protocol):
-    """An engine that runs in the gateway, because its tokens are made elsewhere.
-
-    Beside an Engine's promises it says what a server of it is asked about: the same as
-    `serve/replicas.py` says of workers.
-    """
-
-    @property
-    def restarts(self) -> Mapping[str, int]:
-        """Workers lost since the start, by reason; a remote engine has none."""
-
-    @property
-    def reruns(self) -> int:
-        """Requests that went on elsewhere."""
-
-    @property
-    def poisoned(self) -> int:
-        """Requests found to end workers; a remote engine knows of none."""
-
-    def well(self, now: float) -> bool:
-        """Whether anybody there can make tokens."""
-
-    def gauges(self) -> StepStats | None:
-        """Return its gauges, if it has any."""
-
-    def holdings(self) -> Iterator[Holding]:
-        """Yield what it holds for whom."""
-
-
 class Connect(Protocol):
     """How a remote engine is made."""
 
-    def __call__(self, config: Any, /, *, now: Clock, log: EventLog) -> RemoteEngine:  # noqa: ANN401 - of the kind's own class
+    def __call__(self, config: Any, /, *, now: Clock, log: EventLog) -> LaneEngine:  # noqa: ANN401 - of the kind's own class
         """Return an engine that is not started; raises CannotLoad for what it cannot use."""
 
 

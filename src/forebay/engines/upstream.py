@@ -135,6 +135,10 @@ class UpstreamEngine:
         running = sum([request.sampling.choices for request, _ in self._calls.values()])
         return StepStats(running, self._group.waiting, 0.0, self._tokens)
 
+    def memory_bytes(self) -> int:
+        """Return 0: what the servers take is not this machine's."""
+        return 0
+
     def holdings(self) -> Iterator[Holding]:
         """Yield what they hold for whom, as far as we know."""
         for request, since in tuple(self._calls.values()):

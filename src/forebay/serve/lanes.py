@@ -1,15 +1,14 @@
 """One lane per served model: its door, its limit, its engine; and the names that lead there."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
 from forebay.core.clock import Clock
 from forebay.core.errors import Overloaded, UnknownModel
-from forebay.core.record import Holding
 from forebay.core.request import SamplingAdvice
-from forebay.engine.protocol import Engine, StepStats
+from forebay.engine.protocol import LaneEngine
 from forebay.policy.admission_queue import AdmissionQueue
 from forebay.policy.limit import AimdLimit, FixedLimit, Limit
 from forebay.serve.admission import Admission, AdmissionConfig
@@ -18,34 +17,6 @@ _LOADING_RETRY_S: Final = 2.0
 """Told while a model loads; the default one takes about as long (benchmarks/README.md)."""
 _NAMES_SHOWN_MAX: Final = 20
 """Names that an error lists."""
-
-
-class LaneEngine(Engine, Protocol):
-    """An engine as a lane has it: workers that come and go, or servers elsewhere."""
-
-    @property
-    def restarts(self) -> Mapping[str, int]:
-        """Workers lost since the start, by reason."""
-
-    @property
-    def reruns(self) -> int:
-        """Requests that went on with another worker."""
-
-    @property
-    def poisoned(self) -> int:
-        """Requests found to end workers."""
-
-    def well(self, now: float) -> bool:
-        """Whether it makes tokens while work runs."""
-
-    def gauges(self) -> StepStats | None:
-        """Return its newest gauges, if there are any."""
-
-    def holdings(self) -> Iterator[Holding]:
-        """Yield what it holds for whom."""
-
-    def memory_bytes(self) -> int:
-        """Return the memory that it takes on this machine now; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

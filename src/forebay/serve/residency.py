@@ -19,9 +19,10 @@ from forebay.core.clock import Clock
 from forebay.core.errors import EngineError, Overloaded, QueueTimeout, ServingError
 from forebay.core.record import EventLog, Holding
 from forebay.core.request import SamplingAdvice
+from forebay.engine.protocol import LaneEngine
 from forebay.policy.residency import NoRoom, ResidencyConfig, Resident, Room, Wanted, make_room
 from forebay.serve.admission import AdmissionConfig
-from forebay.serve.lanes import Lane, LaneEngine, Lanes, Listing, open_lane
+from forebay.serve.lanes import Lane, Lanes, Listing, open_lane
 
 _DRAIN_LOOK_S: Final = 0.02
 _LOAD_S: Final = 5.0

@@ -3,9 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args
-
-import msgspec
+from typing import Any, Final
 
 from forebay.engine import registry
 from forebay.gateway.admin import is_loopback
@@ -88,7 +86,7 @@ def load(sources: Sources) -> Loaded:
             problems += _Unknown(known, classes, broken).of(assignment)
             continue
         try:
-            values[setting.key] = _converted(setting, assignment)
+            values[setting.key] = setting.convert(assignment.value, text=assignment.text)
             setters[setting.key] = assignment.set_by
         except ValueError:
             problems.append(_misfit(setting, assignment))
@@ -122,46 +120,9 @@ def shown(setting: Setting, value: object) -> str:
             return str(value)
 
 
-def allowed(setting: Setting) -> str:
-    """Return what a setting takes, in words: `a whole number from 0 to 65535`."""
-    facts = setting.knob
-    types = set(get_args(setting.type)) or {setting.type}
-    if facts.choices:
-        words = "one of " + ", ".join(facts.choices)
-    elif bool in types:
-        words = "true or false"
-    elif int in types or float in types:
-        number = "a number" if float in types else "a whole number"
-        words = f"{number} from {_number(facts.minimum)} to {_number(facts.maximum)}"
-    else:
-        words = "text"
-    return f"{words}, or null" if type(None) in types else words
-
-
-def _number(bound: float | None) -> str:
-    assert bound is not None, "a number has both bounds"
-    return f"{bound:g}" if bound != int(bound) else f"{int(bound)}"
-
-
-def _converted(setting: Setting, assignment: Assignment) -> object:
-    """Return the value in the setting's type and bounds, or raise ValueError."""
-    value: Any = assignment.value
-    # JSON spells infinity and NaN in no way, but float() does; the bounds refuse both.
-    value = msgspec.convert(value, setting.type, strict=not assignment.text)
-    facts = setting.knob
-    if facts.choices and value not in facts.choices:
-        raise ValueError(setting.key)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        assert facts.minimum is not None
-        assert facts.maximum is not None
-        if not facts.minimum <= value <= facts.maximum:
-            raise ValueError(setting.key)
-    return value
-
-
 def _misfit(setting: Setting, assignment: Assignment) -> Problem:
     found = "***" if setting.knob.secret else _found(assignment.value)
-    text = f"{setting.key} must be {allowed(setting)}; found {found}."
+    text = f"{setting.key} must be {setting.allowed}; found {found}."
     return Problem(set_by=assignment.set_by, text=text)
 
 
@@ -271,9 +232,25 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=f"admission.{error}")
     for key, wrong in misfits(settings.models, engines):
         yield Problem(set_by=setters.get(key, key), text=f"{key}: {wrong}")
+    yield from _wrong_options(settings, setters)
     for key, wrong in misled(settings.routes, settings.models):
         yield Problem(set_by=setters.get(key, key), text=f"{key}: {wrong}")
     if settings.engine.name not in engines:
         found = _found(settings.engine.name)
         text = f"engine.name must be one of {', '.join(engines)}; found {found}."
         yield Problem(set_by=setters.get("engine.name", BY_DEFAULT), text=text)
+
+
+def _wrong_options(settings: Settings, setters: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what is wrong with the options that a model gives its engine."""
+    for name, offer in settings.models.items():
+        engine, key = offer.engine or settings.engine.name, f"{MODELS}.{name}.options"
+        try:
+            options = offer.engine_options
+            if options and engine in settings.engines:
+                settings.engine_config(engine, options)
+            elif options:
+                text = "the engine has to be named for options; set its engine"
+                raise ValueError(text)  # noqa: TRY301 - told like the others
+        except ValueError as error:
+            yield Problem(set_by=setters.get(key, key), text=f"{key}: {error}.")

@@ -16,7 +16,9 @@ In a file, aliases may be a list and versions a section:
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, get_type_hints
+
+import msgspec
 
 from forebay.core.knob import knob
 from forebay.policy.rollout import RouteConfig, parse_steps
@@ -47,6 +49,11 @@ class OfferConfig:
     versions: str = knob(
         "", "LoRA adapters over it, each a model NAME:VERSION: VERSION=SOURCE, separated by commas."
     )
+    options: str = knob(
+        "",
+        "Settings of its engine for this model alone, a JSON object; in a file, a section.",
+        secret=True,
+    )
     description: str = knob("", "What GET /models says of it.")
     preload: bool = knob(default=True, help="Load it when the server starts.")
     pinned: bool = knob(default=False, help="Never unload it to make room for another.")
@@ -55,6 +62,14 @@ class OfferConfig:
     def other_names(self) -> tuple[str, ...]:
         """Its aliases."""
         return tuple(each.strip() for each in self.aliases.split(",") if each.strip())
+
+    @property
+    def engine_options(self) -> Mapping[str, object]:
+        """Settings of its engine by name; raises ValueError with the fix."""
+        try:
+            return msgspec.json.decode(self.options or "{}", type=dict[str, object])
+        except msgspec.DecodeError:
+            raise ValueError('it is no JSON object, as {"threads": 1}') from None
 
     @property
     def adapters(self) -> Mapping[str, str]:
@@ -70,11 +85,11 @@ class OfferConfig:
         return found
 
 
-NAMED: Final[Mapping[str, tuple[type, str]]] = {
-    MODELS: (OfferConfig, "versions"),
-    ROUTES: (RouteConfig, "split"),
+NAMED: Final[Mapping[str, tuple[type, tuple[str, ...]]]] = {
+    MODELS: (OfferConfig, ("versions", "options")),
+    ROUTES: (RouteConfig, ("split",)),
 }
-"""Sections whose names a person chooses: their class, and the knob that may be a section too."""
+"""Sections whose names a person chooses: their class, and the knobs that may be sections too."""
 
 
 def named_in(assignments: Iterable[Assignment]) -> tuple[dict[str, type], list[Assignment]]:
@@ -89,14 +104,14 @@ def named_in(assignments: Iterable[Assignment]) -> tuple[dict[str, type], list[A
                 kept.append(each)
             continue
         config, folds = NAMED[head]
-        name, found, entry = rest.partition(f".{folds}.")
-        if found:
-            key = f"{head}.{name}.{folds}"
+        if fold := next((fold for fold in folds if f".{fold}." in rest), ""):
+            name, _, entry = rest.partition(f".{fold}.")
+            key = f"{head}.{name}.{fold}"
             folded.setdefault(key, {})[entry] = each
             kept.append(_joined(key, folded[key]))  # the last of them counts
         else:
             name, _, last = rest.rpartition(".")
-            if not name or (each.value is None and last not in config.__dataclass_fields__):
+            if not name or (each.value is None and last not in get_type_hints(config)):
                 name = rest  # `chat:` alone is the model of that name
             if name != rest or each.value is not None:
                 folded.pop(each.key, None)  # said anew as a whole
@@ -113,6 +128,9 @@ def _listed(each: Assignment) -> Assignment:
 
 def _joined(key: str, found: Mapping[str, Assignment]) -> Assignment:
     *_, last = found.values()
+    if key.endswith(".options"):
+        values = {entry: each.value for entry, each in found.items()}
+        return replace(last, key=key, value=msgspec.json.encode(values).decode())
     text = ", ".join(f"{entry}={each.value}" for entry, each in found.items())
     return replace(last, key=key, value=text)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from forebay.settings.aliases import aliases_of
-from forebay.settings.loading import allowed, sections, shown
+from forebay.settings.loading import sections, shown
 from forebay.settings.offers import NAMED
 from forebay.settings.sections import Setting, settings_of
 from forebay.settings.sources import variable
@@ -79,7 +79,7 @@ def _row(setting: Setting) -> str:
     cells = (
         f"`{setting.key}`",
         f"`{shown(setting, setting.default)}`",
-        allowed(setting),
+        setting.allowed,
         setting.knob.help,
         "live" if setting.knob.live else "restart",
         ", ".join(f"`{name}`" for name in (variable(setting.key), *aliases_of(setting.key))),

@@ -5,7 +5,10 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from types import MappingProxyType
+from typing import Any, Final, get_args, get_type_hints
+
+import msgspec
 
 from forebay.core.knob import Knob, knob, knobs
 from forebay.engine import registry
@@ -129,10 +132,30 @@ class Settings:
     engines: Mapping[str, Any] = field(default_factory=dict)
     """The configuration of each installed engine, by its name."""
 
-    def engine_options(self, name: str) -> dict[str, object]:
+    def engine_config(self, name: str, options: Mapping[str, object]) -> Any:  # noqa: ANN401 - of the engine's class
+        """Return an engine's configuration, with what a model sets for itself.
+
+        Raises ValueError that names the option and what it takes.
+        """
+        config = self.engines.get(name) or registry.find(name).config()
+        known = {each.key: each for each in settings_of({"": type(config)})}
+        values = {}
+        for option, value in options.items():
+            setting = known.get(f".{option}")
+            if setting is None:
+                names = ", ".join(key.removeprefix(".") for key in known)
+                raise ValueError(f"{name} has no setting {option[:60]}; it has {names}")
+            try:
+                values[option] = setting.convert(value, text=isinstance(value, str))
+            except ValueError:
+                raise ValueError(f"{option} must be {setting.allowed}") from None
+        return dataclasses.replace(config, **values)
+
+    def engine_options(
+        self, name: str, options: Mapping[str, object] = MappingProxyType({})
+    ) -> dict[str, object]:
         """Return an engine's own configuration as plain data, for its worker."""
-        config = self.engines.get(name)
-        return dataclasses.asdict(config if config is not None else registry.find(name).config())
+        return dataclasses.asdict(self.engine_config(name, options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +166,45 @@ class Setting:
     type: Any
     default: object
     knob: Knob
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words: `a whole number from 0 to 65535`."""
+        facts = self.knob
+        types = set(get_args(self.type)) or {self.type}
+        if facts.choices:
+            words = "one of " + ", ".join(facts.choices)
+        elif bool in types:
+            words = "true or false"
+        elif int in types or float in types:
+            number = "a number" if float in types else "a whole number"
+            words = f"{number} from {_number(facts.minimum)} to {_number(facts.maximum)}"
+        else:
+            words = "text"
+        return f"{words}, or null" if type(None) in types else words
+
+    def convert(self, value: Any, *, text: bool) -> object:  # noqa: ANN401 - whatever was written
+        """Return a value in the setting's type and bounds, or raise ValueError.
+
+        `text`: the value is a text that stands for one of the setting's type.
+        """
+        # JSON spells infinity and NaN in no way, but float() does; the bounds refuse both.
+        value = msgspec.convert(value, self.type, strict=not text)
+        facts = self.knob
+        if facts.choices and value not in facts.choices:
+            raise ValueError(self.key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            assert facts.minimum is not None
+            assert facts.maximum is not None
+            if not facts.minimum <= value <= facts.maximum:
+                raise ValueError(self.key)
+        found: object = value
+        return found
+
+
+def _number(bound: float | None) -> str:
+    assert bound is not None, "a number has both bounds"
+    return f"{bound:g}" if bound != int(bound) else f"{int(bound)}"
 
 
 FIXED_SECTIONS: Final[dict[str, type]] = {

@@ -10,7 +10,7 @@ from forebay.engine import registry
 from forebay.engine.protocol import StepEngine
 from forebay.engine.registry import EngineKind
 from forebay.settings import ConfigurationError, Loaded, ModelConfig, Settings, Sources, load
-from forebay.settings.loading import BY_DEFAULT, allowed, sections, shown
+from forebay.settings.loading import BY_DEFAULT, sections, shown
 from forebay.settings.sections import FIXED_SECTIONS, settings_of
 from forebay.settings.sources import variable
 
@@ -275,7 +275,7 @@ def test_a_secret_of_the_wrong_type_is_not_told(tmp_path: Path) -> None:
 
 
 def test_every_setting_says_what_it_allows() -> None:
-    assert all(allowed(setting) for setting in SETTINGS)
+    assert all(setting.allowed for setting in SETTINGS)
 
 
 def test_the_cache_is_where_it_was_put_or_where_caches_are() -> None:

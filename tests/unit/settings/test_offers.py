@@ -136,3 +136,40 @@ def test_a_route_that_leads_nowhere_stops_the_start(
 ) -> None:
     (text,) = problems(tmp_path, ROUTE, assignment)
     assert words in text
+
+
+OPTIONS = """\
+scripted:
+  decode_s: 0.5
+models:
+  slow:
+    engine: scripted
+    options: {decode_s: 2.0, running_max: 3}
+  usual:
+    engine: scripted
+"""
+
+
+def test_a_model_may_set_its_engine_for_itself_alone(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, OPTIONS, "models.slow.options.prefill_s=1")
+    slow = settings.engine_config("scripted", settings.models["slow"].engine_options)
+    usual = settings.engine_config("scripted", settings.models["usual"].engine_options)
+    assert (slow.decode_s, slow.running_max, slow.prefill_s) == (2.0, 3, 1.0)
+    assert usual.decode_s == 0.5
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("models.slow.options.pace=1", "scripted has no setting pace; it has prefill_s"),
+        ("models.slow.options.decode_s=-1", "models.slow.options: decode_s must be a number from"),
+        ("models.slow.options.decode_s=x", "models.slow.options: decode_s must be a number from"),
+        ("models.slow.options=[1]", "it is no JSON object"),
+        ("models.slow.engine=", "the engine has to be named for options"),
+    ],
+)
+def test_options_that_do_not_fit_stop_the_start(
+    tmp_path: Path, assignment: str, words: str
+) -> None:
+    (text,) = problems(tmp_path, OPTIONS, assignment)
+    assert words in text
