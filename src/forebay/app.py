@@ -25,11 +25,12 @@ from forebay.serve.replicas import Replicas
 from forebay.serve.residency import Model, Residency
 from forebay.serve.routes import Routes
 from forebay.serve.shadow import Shadows
+from forebay.serve.versions import adapter_name
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
 from forebay.telemetry.metrics import Metrics
-from forebay.telemetry.readings import ServerReading
+from forebay.telemetry.readings import ModelReading, ServerReading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ class Service:
     ledger: Ledger
     replay: Replay
     gateway: Gateway
+    routes: Routes
     shadows: Shadows
     rereading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time reads the settings again."""
@@ -108,7 +110,28 @@ class Service:
                 "bypass": counts.cache_bypasses,
             },
             store_degraded=self.replay.degraded,
+            models=self._models(),
+            shares={
+                (route.name, model): share
+                for route in self.routes
+                for model, share in route.reading().shares.items()
+            },
+            shadows_dropped=self.shadows.dropped,
         )
+
+    def _models(self) -> dict[str, ModelReading]:
+        lanes = self.lanes
+        return {
+            name: ModelReading(
+                loaded=reading.resident,
+                memory_bytes=reading.memory_bytes,
+                load_s=reading.load_s,
+                hits=lanes.hits[name],
+                misses=lanes.misses[name],
+                failures=reading.failures,
+            )
+            for name, reading in self.residency.readings.items()
+        }
 
     async def reload(self) -> Reloaded:
         """Read the settings again and apply what can be; raises InvalidSettings."""
@@ -153,9 +176,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     routes = Routes(settings.routes, MONOTONIC, log.event)
     shadows = Shadows(routes, lanes, ledger, now=MONOTONIC)
     hooks = (metrics, log, ledger, routes, shadows) if routes else (metrics, log, ledger)
-    pipeline = Pipeline(
-        lifecycle=lifecycle, replay=replay, lanes=lanes, hooks=hooks, now=MONOTONIC
-    )
+    pipeline = Pipeline(lifecycle=lifecycle, replay=replay, lanes=lanes, hooks=hooks, now=MONOTONIC)
     shadows.pipeline = pipeline
     gateway = Gateway(
         pipeline=pipeline,
@@ -183,6 +204,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         ledger=ledger,
         replay=replay,
         gateway=gateway,
+        routes=routes,
         shadows=shadows,
     )
     admin.reload = service.reload
@@ -195,16 +217,22 @@ def _listing(model: ServedModel, settings: Settings) -> Listing:
         name=model.name,
         created=int(time.time()),
         aliases=model.aliases,
-        versions=tuple(model.adapters),
+        versions={
+            version: adapter_name(version, folder) for version, folder in model.adapters.items()
+        },
         description=model.description,
         engine=model.engine or settings.engine.name,
     )
 
 
-def _offered(model: ServedModel, listing: Listing, make: Callable[[], LaneEngine]) -> Model:
+def _offered(
+    model: ServedModel, listing: Listing, make: Callable[[Mapping[str, Path]], LaneEngine]
+) -> Model:
     return Model(
         listing=listing,
         make=make,
+        folder=model.folder,
+        adapters={listing.versions[each]: folder for each, folder in model.adapters.items()},
         advice=model.advice,
         bytes_needed=model.bytes_needed,
         preload=model.preload,
@@ -213,7 +241,12 @@ def _offered(model: ServedModel, listing: Listing, make: Callable[[], LaneEngine
 
 
 def _engine(
-    settings: Settings, model: ServedModel, *, metrics: Metrics, log: RequestLog
+    settings: Settings,
+    model: ServedModel,
+    adapters: Mapping[str, Path],
+    *,
+    metrics: Metrics,
+    log: RequestLog,
 ) -> LaneEngine:
     """Make the engine of one model; it is not started."""
     name = model.engine or settings.engine.name
@@ -225,7 +258,7 @@ def _engine(
         engine=name,
         options=settings.engine_options(name, model.options),
         model=model.folder,
-        adapters=model.adapters,
+        adapters=adapters,
     )
     return Replicas(
         [

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from forebay.core.errors import EngineError
@@ -19,6 +20,7 @@ class Unworked:
     reruns = 0
     poisoned = 0
     bytes_taken = 0
+    adapters: Mapping[str, Path] = MappingProxyType({})
 
     def well(self, now: float) -> bool:
         return True
@@ -31,6 +33,12 @@ class Unworked:
 
     def memory_bytes(self) -> int:
         return self.bytes_taken
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        self.adapters = {**self.adapters, name: folder}
+
+    def unload_adapter(self, name: str) -> None:
+        self.adapters = {each: folder for each, folder in self.adapters.items() if each != name}
 
 
 class PuppetEngine(Unworked):

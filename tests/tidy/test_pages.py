@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 
 from forebay.core.errors import Outcome
-from forebay.telemetry.catalogue import CATALOGUE, Kind, Label, Metric
+from forebay.telemetry.catalogue import CATALOGUE
+from forebay.telemetry.metric import Kind, Label, Metric
 from scripts.generate_docs import PAGES, render
 from tests.tidy.source import ROOT, example, read, report, source, suites
 

@@ -220,6 +220,15 @@ class LaneEngine(Engine, Protocol):
     def memory_bytes(self) -> int:
         """Return the memory that it takes on this machine now; 0 where that is not known."""
 
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """Load a LoRA adapter under a name, beside what runs.
+
+        Raises Invalid where it does not fit or the engine takes none, EngineError otherwise.
+        """
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget a LoRA adapter; an unknown name is no error."""
+
 
 class StepEngine(Protocol):
     """An engine library with its own batching, as a worker drives it.  Synchronous; one thread.

@@ -16,10 +16,11 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Final
 
 from forebay.core.clock import Clock
-from forebay.core.errors import EngineError, Overloaded, ServingError
+from forebay.core.errors import EngineError, Invalid, Overloaded, ServingError
 from forebay.core.record import EventLog, Holding
 from forebay.core.request import Chat, Delta, Events, Request
 from forebay.engine.first_token import first_request
@@ -134,6 +135,14 @@ class UpstreamEngine:
         """Return what we have with them; their own gauges are theirs."""
         running = sum([request.sampling.choices for request, _ in self._calls.values()])
         return StepStats(running, self._group.waiting, 0.0, self._tokens)
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """Raise Invalid: their adapters are loaded there, and asked for by `upstream.model`."""
+        message = f"The adapter {name} cannot be loaded from here: load it on the servers."
+        raise Invalid(message, param="model")
+
+    def unload_adapter(self, name: str) -> None:
+        """None was loaded."""
 
     def memory_bytes(self) -> int:
         """Return 0: what the servers take is not this machine's."""

@@ -44,6 +44,9 @@ class ResidencyConfig:
         minimum=0.0,
         maximum=3_600.0,
     )
+    versions_max: int = knob(
+        64, "LoRA adapters over one model, as versions of it.", minimum=0, maximum=10_000
+    )
     failed_s: float = knob(
         15.0,
         "After a model could not be loaded, how long it is not tried again, seconds.",

@@ -1,7 +1,7 @@
 """One lane per served model: its door, its limit, its engine; and the names that lead there."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -44,8 +44,8 @@ class Listing:
     created: int = 0
     """Since when, Unix seconds."""
     aliases: tuple[str, ...] = ()
-    versions: tuple[str, ...] = ()
-    """Adapters over it: `name:version` is a model too."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Version -> what its engine calls the adapter over it; `name:version` is a model too."""
     description: str = ""
     engine: str = ""
     """The name of its engine."""
@@ -206,9 +206,9 @@ class Lanes:
     def _lay_out(self, lane: Lane, listing: Listing) -> None:
         for called in (listing.name, *listing.aliases):
             self._by_name[called] = lane
-            for version in listing.versions:
+            for version, adapter in listing.versions.items():
                 name = f"{lane.name}:{version}"
-                self._by_name[f"{called}:{version}"] = replace(lane, name=name, adapter=version)
+                self._by_name[f"{called}:{version}"] = replace(lane, name=name, adapter=adapter)
 
     def _forget_names(self, model: str) -> None:
         for name in [name for name, lane in self._by_name.items() if lane.model == model]:

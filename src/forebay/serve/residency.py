@@ -11,8 +11,9 @@ alone for a while: its next request is told the same at once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, Protocol
 
 from forebay.core.clock import Clock
@@ -29,13 +30,20 @@ _LOAD_S: Final = 5.0
 """Expected of a model that was never loaded: about what the default one takes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Model:
-    """A model that can be served, and how its engine is made."""
+    """A model that can be served, and how its engine is made.
+
+    Mutable: `listing` and `adapters`, as versions come and go.
+    """
 
     listing: Listing
-    make: Callable[[], LaneEngine]
-    """Makes its engine; nothing runs before that is started."""
+    make: Callable[[Mapping[str, Path]], LaneEngine]
+    """Makes its engine, which begins with these adapters; nothing runs before that is started."""
+    folder: Path | None = None
+    """Its prepared artefact, if its engine loads one."""
+    adapters: dict[str, Path] = field(default_factory=dict)
+    """What its engine calls an adapter -> its folder."""
     advice: SamplingAdvice = field(default_factory=SamplingAdvice)
     bytes_needed: int = 0
     """Memory that loading it takes at least; 0: not known, not checked."""
@@ -210,10 +218,13 @@ class Residency:
             await self._make_room(model)
             began, reading = self._now(), self._readings[name]
             self._log("model.loading", model=name)
-            engine = model.make()
+            adapters = dict(model.adapters)
+            engine = model.make(adapters)
             try:
                 await engine.start()
+                await _catch_up(engine, adapters, model.adapters)
             except ServingError as error:
+                await engine.stop()
                 reading.failures += 1
                 reading.failed, reading.error = self._now(), error.message
                 self._log("model.failed", level="error", model=name, error=error.message)
@@ -296,6 +307,15 @@ class Residency:
             self._leaving.remove(lane)
             self._watcher.unloaded(lane)
             self._log("model.unloaded", model=name, ended_early=ended_early)
+
+
+async def _catch_up(
+    engine: LaneEngine, begun: Mapping[str, Path], wanted: Mapping[str, Path]
+) -> None:
+    """Load adapters that came on offer while the engine started."""
+    for name, folder in tuple(wanted.items()):
+        if name not in begun:
+            await engine.load_adapter(name, folder)
 
 
 def _inside(lane: Lane) -> int:

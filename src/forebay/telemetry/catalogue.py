@@ -5,11 +5,10 @@ against it.  Measures are defined in `core/record.py`.  Labels are closed sets: 
 its set becomes `unknown`, and a tenant, key, path or prompt is never a label.
 """
 
-import enum
-from dataclasses import dataclass
 from typing import Final
 
 from forebay.core.record import GAP_BOUNDS_S
+from forebay.telemetry.metric import Buckets, Kind, Label, Metric
 
 UNKNOWN: Final = "unknown"
 """What a label says of a value outside its closed set."""
@@ -26,52 +25,7 @@ WASTED_PHASES: Final = ("prefill", "decode", UNKNOWN)
 CACHE_RESULTS: Final = ("hit", "miss", "bypass")
 PROMISE_RESULTS: Final = ("made", "redeemed", "missed")
 RETRY_REASONS: Final = ("worker_lost",)
-
-
-class Kind(enum.StrEnum):
-    """How a metric's values behave."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Label(enum.StrEnum):
-    """The names of labels; each has a closed set of values."""
-
-    ROUTE = "route"
-    KIND = "kind"
-    MODEL = "model"
-    OUTCOME = "outcome"
-    OBJECTIVE = "objective"
-    PHASE = "phase"
-    REASON = "reason"
-    RESULT = "result"
-    SOURCE = "source"
-    VERSION = "version"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Buckets:
-    """Upper bounds of a histogram in seconds, inclusive, and where they come from.
-
-    With a bound below zero there is no sum: it could fall, and a rate of it would mean nothing.
-    """
-
-    bounds_s: tuple[float, ...]
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One name: what it counts, and what to do when it moves."""
-
-    name: str
-    kind: Kind
-    help: str
-    action: str
-    labels: tuple[Label, ...] = ()
-    buckets: Buckets | None = None
+MODEL_RESULTS: Final = ("hit", "miss")
 
 
 _FIRST_TOKEN: Final = Buckets(
@@ -349,12 +303,63 @@ HELD: Final = Metric(
     labels=(Label.KIND,),
 )
 
+MODEL_LOADED: Final = Metric(
+    name="llm_model_loaded",
+    kind=Kind.GAUGE,
+    help="1 while a model is in memory; one that is not is loaded when it is asked for.",
+    action="Back and forth: more models are asked for than residency.loaded_max or memory holds.",
+    labels=(Label.MODEL,),
+)
+MODEL_MEMORY: Final = Metric(
+    name="llm_model_memory_bytes",
+    kind=Kind.GAUGE,
+    help="Memory that the workers of a model have in RAM, its KV cache included.",
+    action="Near the machine's: give it less KV cache, or serve fewer models.",
+    labels=(Label.MODEL,),
+)
+MODEL_LOAD_TIME: Final = Metric(
+    name="llm_model_load_seconds",
+    kind=Kind.GAUGE,
+    help="How long the last load of a model took, to its first token; 0: never loaded.",
+    action="Grown: the disk or the machine is busier than it was.",
+    labels=(Label.MODEL,),
+)
+MODEL_ASKED: Final = Metric(
+    name="llm_model_requests_total",
+    kind=Kind.COUNTER,
+    help="Requests for a model that found it in memory (hit), or had to wait for it (miss).",
+    action="Many misses: pin the model, or let more be in memory.",
+    labels=(Label.MODEL, Label.RESULT),
+)
+MODEL_LOAD_FAILURES: Final = Metric(
+    name="llm_model_load_failures_total",
+    kind=Kind.COUNTER,
+    help="Loads of a model that failed; it is left alone for residency.failed_s after each.",
+    action="Any: the log's model.failed says why, with the fix.",
+    labels=(Label.MODEL,),
+)
+ROUTE_SHARE: Final = Metric(
+    name="llm_route_share_ratio",
+    kind=Kind.GAUGE,
+    help="What part of the callers of a route comes to a model.",
+    action="A candidate's at 0: it was rolled back; the log's route.rolled_back says why.",
+    labels=(Label.ROUTE_NAME, Label.MODEL),
+)
+SHADOWS_DROPPED: Final = Metric(
+    name="llm_shadow_dropped_total",
+    kind=Kind.COUNTER,
+    help="Copies for a shadow model that were not made, because enough were under way.",
+    action="Rising: the shadow sees less than it should; raise shadow_running_max or lower share.",
+)
+
 CATALOGUE: Final = (
     *(REQUESTS, DURATION, TTFT, TPOT, ITL, QUEUE_TIME, PREFILL_TIME, DECODE_TIME, OVERHEAD),
     *(PROMPT_TOKENS, GENERATION_TOKENS, RESTARTS),
     *(RUNNING, WAITING, SATURATION, KV_USED, ENGINE_RUNNING, ENGINE_WAITING),
     *(FORECAST_ERROR, CANCEL_PROPAGATION, WASTED_TOKENS, ANSWERS, FLIGHTS, CACHE_REQUESTS),
     *(STORE_DEGRADED, RETRIES, POISONED, PROMISES, IMBALANCE, HELD),
+    *(MODEL_LOADED, MODEL_MEMORY, MODEL_LOAD_TIME, MODEL_ASKED, MODEL_LOAD_FAILURES),
+    *(ROUTE_SHARE, SHADOWS_DROPPED),
     *(LOOP_LAG, LINES_DROPPED, BUILD),
 )
 """Everything at `/metrics` but `process_*`, which prometheus_client adds."""

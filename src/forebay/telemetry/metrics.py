@@ -5,16 +5,11 @@ servers in one process count apart.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -22,16 +17,11 @@ from prometheus_client.registry import Collector
 from forebay import __version__
 from forebay.core.record import RequestRecord
 from forebay.telemetry import catalogue
-from forebay.telemetry.catalogue import (
-    CACHE_RESULTS,
-    HELD_KINDS,
-    PROMISE_RESULTS,
-    RESTART_REASONS,
-    RETRY_REASONS,
-    UNKNOWN,
-    Metric,
-)
+from forebay.telemetry.catalogue import PROMISE_RESULTS, RESTART_REASONS, RETRY_REASONS, UNKNOWN
+from forebay.telemetry.families import closed, counter, gauge, histogram
+from forebay.telemetry.metric import Metric
 from forebay.telemetry.readings import Door, EngineStats, Load, ServerReading, Worker
+from forebay.telemetry.server_metrics import of_server
 from forebay.telemetry.tally import Histogram, Tally
 
 _RECORDS_MAX: Final = 32
@@ -47,7 +37,7 @@ class Metrics(Collector):
         # The whole mutable state: records that are to be counted, the tallies, and where to read
         # gauges.
         self._records: deque[RequestRecord] = deque()
-        self._tallies = {model: Tally() for model in (*models, UNKNOWN)}
+        self._tallies = {**{model: Tally() for model in models}, UNKNOWN: Tally(unknown=True)}
         self._lanes: dict[str, tuple[Door, Worker]] = {}
         self._server: Callable[[], ServerReading] = ServerReading
         self._version = version
@@ -55,6 +45,10 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+
+    def know(self, model: str) -> None:
+        """Count a model that came on offer later by its name."""
+        self._tallies.setdefault(model, Tally())
 
     def watch(self, model: str, door: Door, worker: Worker) -> None:
         """Read a lane's gauges from these at each scrape."""
@@ -99,17 +93,17 @@ class Metrics(Collector):
         yield from self._gauges()
 
     def _counters(self) -> Iterator[Family]:
-        family = _counter(catalogue.REQUESTS)
+        family = counter(catalogue.REQUESTS)
         for model, tally in self._tallies.items():
             for (route, outcome), count in tally.requests.items():
                 family.add_metric([route, model, outcome], count)
         yield family
         for metric, name in _TOKEN_COUNTERS:
-            family = _counter(metric)
+            family = counter(metric)
             for model, tally in self._tallies.items():
                 family.add_metric([model], getattr(tally, name))
             yield family
-        answers, wasted = _counter(catalogue.ANSWERS), _counter(catalogue.WASTED_TOKENS)
+        answers, wasted = counter(catalogue.ANSWERS), counter(catalogue.WASTED_TOKENS)
         for model, tally in self._tallies.items():
             for source, count in tally.answers.items():
                 answers.add_metric([model, source], count)
@@ -118,7 +112,7 @@ class Metrics(Collector):
         yield from (answers, wasted)
 
     def _histograms(self) -> Iterator[Family]:
-        family = _histogram(catalogue.DURATION)
+        family = histogram(catalogue.DURATION)
         for model, tally in self._tallies.items():
             for objective, durations in tally.durations.items():
                 family.add_metric([model, objective], durations.cumulative(), durations.sum_s)
@@ -126,12 +120,12 @@ class Metrics(Collector):
         # Nothing of an unknown model is ever measured: it has no place to be given.
         known = {model: tally for model, tally in self._tallies.items() if model != UNKNOWN}
         for metric, name in _MODEL_HISTOGRAMS:
-            family = _histogram(metric)
+            family = histogram(metric)
             for model, tally in known.items():
-                histogram: Histogram = getattr(tally, name)
+                measured: Histogram = getattr(tally, name)
                 signed = metric is catalogue.FORECAST_ERROR  # a sum that can fall is none
-                total_s = None if signed else histogram.sum_s
-                family.add_metric([model], histogram.cumulative(), total_s)
+                total_s = None if signed else measured.sum_s
+                family.add_metric([model], measured.cumulative(), total_s)
             yield family
 
     def _gauges(self) -> Iterator[Family]:
@@ -140,21 +134,21 @@ class Metrics(Collector):
             for model, (door, worker) in self._lanes.items()
         }
         for metric, value in _LANE_GAUGES:
-            family = _gauge(metric)
+            family = gauge(metric)
             for model, (load, stats) in readings.items():
                 family.add_metric([model], value(load, stats))
             yield family
         yield from self._lane_counters()
-        yield from _of_server(self._server())
-        build = _gauge(catalogue.BUILD)
+        yield from of_server(self._server())
+        build = gauge(catalogue.BUILD)
         build.add_metric([self._version], 1)
         yield build
 
     def _lane_counters(self) -> Iterator[Family]:
-        restarts, promises = _counter(catalogue.RESTARTS), _counter(catalogue.PROMISES)
-        retries, poisoned = _counter(catalogue.RETRIES), _counter(catalogue.POISONED)
+        restarts, promises = counter(catalogue.RESTARTS), counter(catalogue.PROMISES)
+        retries, poisoned = counter(catalogue.RETRIES), counter(catalogue.POISONED)
         for model, (door, worker) in self._lanes.items():
-            for reason, count in _closed(worker.restarts, RESTART_REASONS).items():
+            for reason, count in closed(worker.restarts, RESTART_REASONS).items():
                 restarts.add_metric([model, reason], count)
             for result in PROMISE_RESULTS:
                 promises.add_metric([model, result], door.promises.get(result, 0))
@@ -162,30 +156,6 @@ class Metrics(Collector):
                 retries.add_metric([model, reason], worker.reruns)
             poisoned.add_metric([model], worker.poisoned)
         yield from (restarts, promises, retries, poisoned)
-
-
-def _of_server(reading: ServerReading) -> Iterator[Family]:
-    for metric, value in (
-        (catalogue.LOOP_LAG, reading.loop_lag_s),
-        (catalogue.IMBALANCE, reading.imbalance),
-        (catalogue.STORE_DEGRADED, reading.store_degraded),
-    ):
-        gauge = _gauge(metric)
-        gauge.add_metric([], value)
-        yield gauge
-    for metric, count in (
-        (catalogue.LINES_DROPPED, reading.log_lines_dropped),
-        (catalogue.FLIGHTS, reading.flights),
-    ):
-        counter = _counter(metric)
-        counter.add_metric([], count)
-        yield counter
-    cache, held = _counter(catalogue.CACHE_REQUESTS), _gauge(catalogue.HELD)
-    for result in CACHE_RESULTS:
-        cache.add_metric([result], reading.cache.get(result, 0))
-    for kind, amount in _closed(reading.held, HELD_KINDS).items():
-        held.add_metric([kind], amount)
-    yield from (cache, held)
 
 
 _TOKEN_COUNTERS: Final = (
@@ -228,27 +198,3 @@ _LANE_GAUGES: Final[tuple[tuple[Metric, Callable[[Load, EngineStats], float]], .
     (catalogue.ENGINE_RUNNING, lambda _, stats: stats.running),
     (catalogue.ENGINE_WAITING, lambda _, stats: stats.waiting),
 )
-
-
-def _closed(counts: Mapping[str, int], known: Sequence[str]) -> dict[str, int]:
-    """Return a count for each known value; what is not known is counted as `unknown`."""
-    found = dict.fromkeys(known, 0)
-    for value, count in counts.items():
-        found[value if value in found else UNKNOWN] += count
-    return found
-
-
-def _counter(metric: Metric) -> CounterMetricFamily:
-    return CounterMetricFamily(metric.name, _help(metric), labels=metric.labels)
-
-
-def _gauge(metric: Metric) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, _help(metric), labels=metric.labels)
-
-
-def _histogram(metric: Metric) -> HistogramMetricFamily:
-    return HistogramMetricFamily(metric.name, _help(metric), labels=metric.labels)
-
-
-def _help(metric: Metric) -> str:
-    return f"{metric.help} {metric.action}"

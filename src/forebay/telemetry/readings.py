@@ -73,6 +73,19 @@ class Worker(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReading:
+    """What a model on offer says of itself."""
+
+    loaded: bool = False
+    memory_bytes: int = 0
+    load_s: float = 0.0
+    """How long its last load took; 0: it was never loaded."""
+    hits: int = 0
+    misses: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerReading:
     """What the process as a whole says of itself at this moment."""
 
@@ -85,3 +98,7 @@ class ServerReading:
     cache: Mapping[str, int] = field(default_factory=dict)
     """Requests by result."""
     store_degraded: bool = False
+    models: Mapping[str, ModelReading] = field(default_factory=dict)
+    shares: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """(route, model) -> part of the route's callers."""
+    shadows_dropped: int = 0

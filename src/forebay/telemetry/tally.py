@@ -14,7 +14,8 @@ from forebay.core.errors import OUTCOMES, Objective, Outcome
 from forebay.core.record import RequestRecord
 from forebay.core.request import Route, Source
 from forebay.telemetry import catalogue
-from forebay.telemetry.catalogue import UNKNOWN, Metric
+from forebay.telemetry.catalogue import UNKNOWN
+from forebay.telemetry.metric import Metric
 
 _OBJECTIVES: Final = {outcome: ending.objective for outcome, ending in OUTCOMES.items()}
 
@@ -48,12 +49,22 @@ class Histogram:
         return list(zip(bounds, accumulate(self._counts), strict=True))
 
 
+_ROUTES: Final = (Route.CHAT_COMPLETIONS, Route.COMPLETIONS)
+_NO_MODELS: Final = (*_ROUTES, Route.STREAMS, Route.PROBE, Route.UNMATCHED)
+"""By which requests end before their model is known."""
+
+
 class Tally:
     """Everything counted of one model's records."""
 
-    def __init__(self) -> None:
-        """Start every count at zero."""
-        self.requests = {(route, outcome): 0 for route in Route for outcome in Outcome}
+    def __init__(self, *, unknown: bool = False) -> None:
+        """Start every count at zero; those of seldom routes do when their first request comes.
+
+        `unknown`: of requests that ended before their model was known.
+        """
+        self.requests: dict[tuple[Route, Outcome], int] = {}
+        for route in _NO_MODELS if unknown else _ROUTES:
+            self._begin(route)
         self.durations = {objective: Histogram(catalogue.DURATION) for objective in Objective}
         self.ttft = Histogram(catalogue.TTFT)
         self.tpot = Histogram(catalogue.TPOT)
@@ -69,8 +80,13 @@ class Tally:
         self.prompt_tokens = 0
         self.generation_tokens = 0
 
+    def _begin(self, route: Route) -> None:
+        self.requests |= {(route, outcome): 0 for outcome in Outcome}
+
     def count(self, record: RequestRecord) -> None:
         """Count one record: each measure where it is defined."""
+        if (record.route, record.outcome) not in self.requests:
+            self._begin(record.route)
         self.requests[record.route, record.outcome] += 1
         self.durations[_OBJECTIVES[record.outcome]].observe(record.e2e_s)
         timeline = record.timeline

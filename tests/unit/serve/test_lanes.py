@@ -36,7 +36,7 @@ def test_a_model_that_is_loaded_at_the_start_is_worth_another_try() -> None:
 
 
 def test_a_model_that_is_asleep_is_named_to_whoever_can_wake_it() -> None:
-    lanes = Lanes(listings=[Listing(name="m", aliases=("gpt",), versions=("v2",))])
+    lanes = Lanes(listings=[Listing(name="m", aliases=("gpt",), versions={"v2": "v2@1"})])
     for name in ("m", "gpt", "m:v2", "gpt:v2"):
         with pytest.raises(Asleep) as asleep:
             lanes.find(name)
@@ -50,24 +50,28 @@ def test_an_alias_leads_to_the_model_under_its_own_name() -> None:
 
 
 def test_a_version_shares_the_door_and_the_engine_of_its_model() -> None:
-    lanes = Lanes([a_lane()], listings=[Listing(name="m", aliases=("gpt",), versions=("v2",))])
+    lanes = Lanes(
+        [a_lane()], listings=[Listing(name="m", aliases=("gpt",), versions={"v2": "v2@1"})]
+    )
     model, version = lanes.find("m"), lanes.find("gpt:v2")
-    assert (version.name, version.adapter, version.model) == ("m:v2", "v2", "m")
+    assert (version.name, version.adapter, version.model) == ("m:v2", "v2@1", "m")
     assert version.admission is model.admission
     assert version.engine is model.engine
     assert list(lanes) == [model]
 
 
 def test_a_version_that_is_withdrawn_is_unknown_while_its_model_stays() -> None:
-    lanes = Lanes([a_lane()], listings=[Listing(name="m", versions=("v1", "v2"))])
-    lanes.offer(Listing(name="m", versions=("v2",)))
-    assert lanes.find("m:v2").adapter == "v2"
+    lanes = Lanes([a_lane()], listings=[Listing(name="m", versions={"v1": "v1@1", "v2": "v2@1"})])
+    lanes.offer(Listing(name="m", versions={"v2": "v2@1"}))
+    assert lanes.find("m:v2").adapter == "v2@1"
     with pytest.raises(UnknownModel):
         lanes.find("m:v1")
 
 
 def test_a_model_that_left_memory_is_found_under_no_name_and_stays_on_offer() -> None:
-    lanes = Lanes([a_lane()], listings=[Listing(name="m", aliases=("gpt",), versions=("v2",))])
+    lanes = Lanes(
+        [a_lane()], listings=[Listing(name="m", aliases=("gpt",), versions={"v2": "v2@1"})]
+    )
     lanes.remove("m")
     assert lanes.get("m") is lanes.get("gpt") is lanes.get("m:v2") is None
     with pytest.raises(Asleep):
@@ -85,14 +89,14 @@ def test_the_model_asked_for_last_was_used_last_whatever_its_name() -> None:
 
 
 async def test_whoever_finds_it_asleep_can_wait_until_it_is_awake() -> None:
-    lanes = Lanes(listings=[Listing(name="m", versions=("v2",))])
+    lanes = Lanes(listings=[Listing(name="m", versions={"v2": "v2@1"})])
 
     async def wake(model: str, deadline: float) -> None:
         assert (model, deadline) == ("m", 9.0)
         lanes.add(a_lane())
 
     lanes.wake = wake
-    assert (await lanes.awake("m:v2", 9.0)).adapter == "v2"
+    assert (await lanes.awake("m:v2", 9.0)).adapter == "v2@1"
 
 
 def test_the_limit_is_the_engines_own_unless_one_is_set() -> None:

@@ -116,7 +116,7 @@ class Copying:
                 open_lane(name, engine, config=AdmissionConfig(), created=0, now=MONOTONIC)
                 for name, engine in self.engines.items()
             ],
-            listings=[Listing(name="old"), Listing(name="new", versions=("v2",))],
+            listings=[Listing(name="old"), Listing(name="new", versions={"v2": "v2@1"})],
         )
         routes = Routes({"chat": RouteConfig(**facts)}, MONOTONIC, lambda *_, **__: None)  # type: ignore[arg-type]
         self.ledger = Ledger(MONOTONIC)
@@ -163,7 +163,7 @@ async def test_a_shadow_can_be_a_version() -> None:
     await copying.rest()
     copy = copying.records[1].request
     assert copy is not None
-    assert (copy.model, copy.sampling.adapter) == ("new:v2", "v2")
+    assert (copy.model, copy.sampling.adapter) == ("new:v2", "v2@1")
 
 
 async def test_other_requests_are_not_copied() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import subprocess
 import time
@@ -15,9 +16,10 @@ from forebay.core.errors import Outcome
 from forebay.core.record import GAP_BOUNDS_S, Timeline
 from forebay.core.request import Route, Source
 from forebay.engine.worker_process import Loss
-from forebay.telemetry.catalogue import CATALOGUE, RESTART_REASONS, Kind
+from forebay.telemetry.catalogue import CATALOGUE, RESTART_REASONS
+from forebay.telemetry.metric import Kind
 from forebay.telemetry.metrics import Metrics
-from forebay.telemetry.readings import ServerReading
+from forebay.telemetry.readings import ModelReading, ServerReading
 from tests.support.records import a_completed, a_refused
 
 
@@ -85,12 +87,21 @@ def test_a_record_that_cannot_be_counted_costs_no_other_its_count() -> None:
     assert value(metrics, "llm_answers_total", model="m", source="engine") == 3
 
 
-def test_every_route_and_outcome_starts_at_zero() -> None:
+@pytest.mark.parametrize("route", [Route.CHAT_COMPLETIONS, Route.COMPLETIONS])
+def test_every_outcome_of_the_main_routes_starts_at_zero(route: Route) -> None:
     metrics = Metrics(["m"])
-    for route in Route:
-        for outcome in Outcome:
-            labels = {"route": route, "model": "m", "outcome": outcome}
-            assert value(metrics, "llm_requests_total", **labels) == 0
+    for outcome in Outcome:
+        labels = {"route": route, "model": "m", "outcome": outcome}
+        assert value(metrics, "llm_requests_total", **labels) == 0
+
+
+@pytest.mark.parametrize("route", list(Route))
+def test_every_outcome_of_any_other_route_is_there_from_its_first_request(route: Route) -> None:
+    metrics = Metrics(["m"])
+    metrics(dataclasses.replace(a_completed(), route=route))
+    for outcome in Outcome:
+        labels = {"route": route, "model": "m", "outcome": outcome}
+        assert value(metrics, "llm_requests_total", **labels) == (outcome is Outcome.OK)
 
 
 def test_the_outcomes_add_up_to_the_requests_received() -> None:
@@ -323,6 +334,37 @@ def test_open_metrics_is_written_when_asked_for() -> None:
     assert content_type.startswith("application/openmetrics-text")
     parse = cast("Callable[[str], Iterator[object]]", open_metrics_families)
     assert list(parse(body.decode()))
+
+
+def test_a_model_says_how_it_stands_in_memory() -> None:
+    metrics = Metrics(["m"])
+    facts = ModelReading(loaded=True, memory_bytes=1_000, load_s=2.5, hits=7, misses=3, failures=1)
+    metrics.watch_server(lambda: ServerReading(models={"m": facts}))
+    assert value(metrics, "llm_model_loaded", model="m") == 1
+    assert value(metrics, "llm_model_memory_bytes", model="m") == 1_000
+    assert value(metrics, "llm_model_load_seconds", model="m") == 2.5
+    assert value(metrics, "llm_model_requests_total", model="m", result="hit") == 7
+    assert value(metrics, "llm_model_requests_total", model="m", result="miss") == 3
+    assert value(metrics, "llm_model_load_failures_total", model="m") == 1
+
+
+def test_a_route_says_where_its_callers_come_to() -> None:
+    metrics = Metrics(["m"])
+    shares = {("chat", "old"): 0.9, ("chat", "new"): 0.1}
+    metrics.watch_server(lambda: ServerReading(shares=shares, shadows_dropped=4))
+    assert value(metrics, "llm_route_share_ratio", name="chat", model="new") == 0.1
+    assert value(metrics, "llm_shadow_dropped_total") == 4
+
+
+def test_a_lane_that_is_closed_is_read_no_more_and_a_new_name_is_counted() -> None:
+    metrics, lane = Metrics(["m"]), FakeLane()
+    metrics.watch("m", lane, lane)
+    metrics.unwatch("m")
+    assert "llm_requests_running{" not in page(metrics)
+    metrics.know("m:v2")
+    metrics(a_completed(model="m:v2"))
+    labels = {"route": "chat_completions", "model": "m:v2", "outcome": "ok"}
+    assert value(metrics, "llm_requests_total", **labels) == 1
 
 
 def test_five_models_stay_under_two_thousand_series() -> None:

@@ -1,0 +1,51 @@
+"""What a metric is: a name that explains itself, with labels from closed sets."""
+
+import enum
+from dataclasses import dataclass
+
+
+class Kind(enum.StrEnum):
+    """How a metric's values behave."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Label(enum.StrEnum):
+    """The names of labels; each has a closed set of values."""
+
+    ROUTE = "route"
+    KIND = "kind"
+    MODEL = "model"
+    OUTCOME = "outcome"
+    OBJECTIVE = "objective"
+    PHASE = "phase"
+    REASON = "reason"
+    RESULT = "result"
+    ROUTE_NAME = "name"
+    SOURCE = "source"
+    VERSION = "version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buckets:
+    """Upper bounds of a histogram in seconds, inclusive, and where they come from.
+
+    With a bound below zero there is no sum: it could fall, and a rate of it would mean nothing.
+    """
+
+    bounds_s: tuple[float, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One name: what it counts, and what to do when it moves."""
+
+    name: str
+    kind: Kind
+    help: str
+    action: str
+    labels: tuple[Label, ...] = ()
+    buckets: Buckets | None = None

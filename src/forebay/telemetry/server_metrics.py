@@ -1,0 +1,60 @@
+"""What the process as a whole says of itself, and its models and routes, as metrics."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import Metric as Family
+
+from forebay.telemetry import catalogue
+from forebay.telemetry.catalogue import CACHE_RESULTS, HELD_KINDS
+from forebay.telemetry.families import closed, counter, gauge
+from forebay.telemetry.readings import ServerReading
+
+
+def of_server(reading: ServerReading) -> Iterator[Family]:
+    """Yield the families of one reading."""
+    yield from _of_models(reading)
+    for metric, value in (
+        (catalogue.LOOP_LAG, reading.loop_lag_s),
+        (catalogue.IMBALANCE, reading.imbalance),
+        (catalogue.STORE_DEGRADED, reading.store_degraded),
+    ):
+        level = gauge(metric)
+        level.add_metric([], value)
+        yield level
+    for metric, count in (
+        (catalogue.LINES_DROPPED, reading.log_lines_dropped),
+        (catalogue.FLIGHTS, reading.flights),
+        (catalogue.SHADOWS_DROPPED, reading.shadows_dropped),
+    ):
+        total = counter(metric)
+        total.add_metric([], count)
+        yield total
+    cache, held = counter(catalogue.CACHE_REQUESTS), gauge(catalogue.HELD)
+    for result in CACHE_RESULTS:
+        cache.add_metric([result], reading.cache.get(result, 0))
+    for kind, amount in closed(reading.held, HELD_KINDS).items():
+        held.add_metric([kind], amount)
+    yield from (cache, held)
+
+
+def _of_models(reading: ServerReading) -> Iterator[Family]:
+    for metric, name in (
+        (catalogue.MODEL_LOADED, "loaded"),
+        (catalogue.MODEL_MEMORY, "memory_bytes"),
+        (catalogue.MODEL_LOAD_TIME, "load_s"),
+    ):
+        level = gauge(metric)
+        for model, facts in reading.models.items():
+            level.add_metric([model], float(getattr(facts, name)))
+        yield level
+    asked = counter(catalogue.MODEL_ASKED)
+    failures = counter(catalogue.MODEL_LOAD_FAILURES)
+    for model, facts in reading.models.items():
+        for result, count in (("hit", facts.hits), ("miss", facts.misses)):
+            asked.add_metric([model, result], count)
+        failures.add_metric([model], facts.failures)
+    yield from (asked, failures)
+    shares = gauge(catalogue.ROUTE_SHARE)
+    for (route, model), share in reading.shares.items():
+        shares.add_metric([route, model], share)
+    yield shares
