@@ -24,7 +24,7 @@ from msgspec import Raw
 from forebay.core.clock import Clock
 from forebay.core.errors import OUTCOMES, Invalid, Outcome, ServingError
 from forebay.core.record import Hook, RequestRecord, Timeline
-from forebay.core.request import Delta, Finished, Priority, Request, RequestId, Usage
+from forebay.core.request import Begun, Delta, Finished, Priority, Request, RequestId, Usage
 from forebay.gateway.closing import Reading
 from forebay.gateway.encoding import Gathered
 from forebay.gateway.exchange import Exchange, Header
@@ -136,6 +136,8 @@ class Batches:
                     gathered.add(event)
                 elif isinstance(event, Finished):
                     usage = event.usage
+                elif isinstance(event, Begun):
+                    name = event.completion_id
         tokens = usage.completion_tokens
         result = BatchResult(
             index=index,
