@@ -106,6 +106,17 @@ def test_after_so_many_interactive_ones_a_batch_one_has_its_turn() -> None:
     assert order == [False, False, False, True, False]
 
 
+def test_a_new_number_of_turns_holds_for_those_who_wait_already() -> None:
+    knobs: dict[str, Any] = {"forecast": False, "credit_tokens": 0}
+    queue = a_queue(batch_overtaken_max=9)
+    running = enter(queue)
+    batch = enter(queue, priority=Priority.BATCH)
+    first, _ = enter(queue), enter(queue)
+    assert serve(queue, running, 1.0) == [first]
+    queue.reconfigure(AdmissionConfig(batch_overtaken_max=1, **knobs))
+    assert serve(queue, first, 2.0) == [batch]
+
+
 def test_no_more_run_and_wait_than_requests_max() -> None:
     queue = a_queue(places_max=2, requests_max=3)
     for _ in range(3):
