@@ -21,7 +21,7 @@ import msgspec
 
 from forebay.engine.manifest import FORMAT, ArtefactError, Form, Manifest, load_verified
 from forebay.models.catalogue import ModelEntry
-from forebay.models.sources import FileSource, parse
+from forebay.models.sources import FileSource, Source, parse
 from forebay.models.stages import PreparationError, Progress, Report, Stage, Unit
 
 _LOCK_POLL_S: Final = 0.2
@@ -53,7 +53,7 @@ def places(cache: Path, entry: ModelEntry, form: Form) -> Places:
 
     What was fetched is kept once, for every form and format.
     """
-    origin = [entry.source, entry.sha256 or "", *_stamp(entry)]
+    origin = [entry.source, entry.sha256 or "", *stamp(parse(entry.source))]
     key, source = _key(str(FORMAT), form, *origin), _key(_SOURCES_FORMAT, *origin)
     return Places(
         prepared=cache / "models" / f"{entry.name}-{form}-{key}",
@@ -67,9 +67,9 @@ def _key(*parts: str) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:_KEY_CHARACTERS]
 
 
-def _stamp(entry: ModelEntry) -> list[str]:
+def stamp(source: Source) -> list[str]:
     """Return what changes when a local source does; remote ones are taken as they were."""
-    match parse(entry.source):
+    match source:
         case FileSource(path=path) if path.exists():
             files = [path] if path.is_file() else sorted(path.iterdir())
             found = [(file.name, file.stat()) for file in files if file.exists()]

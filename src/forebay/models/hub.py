@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -58,6 +58,21 @@ def list_files(source: HubSource, *, endpoint: str | None, form: Form) -> HubLis
 
     Raises `PreparationError`.
     """
+    commit, found = _ask(source, endpoint)
+    held, files = _choose(source, found, form)
+    return HubListing(repository=source.repository, commit=commit, form=held, files=files)
+
+
+def list_named(source: HubSource, *, endpoint: str | None, names: Sequence[str]) -> HubListing:
+    """Ask the hub for those of the named files that there are; raise `PreparationError`."""
+    commit, found = _ask(source, endpoint)
+    files = tuple(file for file in found if file.name in names)
+    form = Form.SAFETENSORS
+    return HubListing(repository=source.repository, commit=commit, form=form, files=files)
+
+
+def _ask(source: HubSource, endpoint: str | None) -> tuple[str, list[HubFile]]:
+    """Return the commit that a repository is at, and the files in it."""
     import huggingface_hub  # noqa: PLC0415 - heavy
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415 - heavy
 
@@ -66,7 +81,9 @@ def list_files(source: HubSource, *, endpoint: str | None, form: Form) -> HubLis
         info = api.model_info(source.repository, revision=source.revision, files_metadata=True)
     except (HTTPError, OSError, ValueError) as error:
         raise _unreachable(source, error) from error
-    found = [
+    if info.sha is None:
+        raise _unreachable(source, ValueError("it names no commit"))
+    return info.sha, [
         HubFile(
             name=entry.rfilename,
             size_bytes=entry.size or 0,
@@ -75,10 +92,6 @@ def list_files(source: HubSource, *, endpoint: str | None, form: Form) -> HubLis
         for entry in (info.siblings or [])[:_FILES_MAX]
         if _is_inside(entry.rfilename)
     ]
-    if info.sha is None:
-        raise _unreachable(source, ValueError("it names no commit"))
-    held, files = _choose(source, found, form)
-    return HubListing(repository=source.repository, commit=info.sha, form=held, files=files)
 
 
 def _is_inside(name: str) -> bool:

@@ -31,7 +31,7 @@ _OTHERS: Final = (
     (b"GGUF", "a GGUF"),
     (b"PK", "a zip, as PyTorch's pickles are"),
     (b"\x80", "a pickle"),
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself"),
+    (b"version ", "a pointer of Git LFS, not the file itself"),
     (b"\x89HDF", "an HDF5 file"),
 )
 
@@ -63,12 +63,12 @@ def read_tensors(path: Path) -> tuple[StoredTensor, ...]:
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(8)
-        for magic, kind in _OTHERS:
-            if first.startswith(magic[:8]):
-                raise _broken(path, f"it is {kind}")
         length = int.from_bytes(first, "little")
         if len(first) < 8 or length > min(_HEADER_BYTES_MAX, size - 8):  # noqa: PLR2004 - the length's own bytes
-            raise _broken(path, f"it claims a header of {length} bytes in a file of {size}")
+            # Only now: a sound header's length may begin with any of these bytes.
+            kinds = [kind for magic, kind in _OTHERS if first.startswith(magic)]
+            claim = f"it claims a header of {length} bytes in a file of {size}"
+            raise _broken(path, f"it is {kinds[0]}" if kinds else claim)
         header = file.read(length)
     try:
         entries = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
