@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from forebay.core.clock import MONOTONIC
+from forebay.core.errors import Invalid
 from forebay.core.request import SamplingAdvice
+from forebay.engine.manifest import read_manifest
 from forebay.engine.protocol import LaneEngine
 from forebay.engine.registry import RemoteKind, find
 from forebay.engine.supervisor import Supervisor, WorkerSpec
 from forebay.engines.machine import read_machine
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded, is_loopback
+from forebay.gateway.admin_models import Fleet
 from forebay.gateway.edge import Gateway
+from forebay.models.adapters import open_adapter
+from forebay.models.stages import PreparationError
 from forebay.serve.keeping import KeepingConfig, keeping
 from forebay.serve.lanes import Lane, Lanes, Listing
 from forebay.serve.ledger import Ledger
@@ -25,8 +30,8 @@ from forebay.serve.replicas import Replicas
 from forebay.serve.residency import Model, Residency
 from forebay.serve.routes import Routes
 from forebay.serve.shadow import Shadows
-from forebay.serve.versions import adapter_name
-from forebay.settings import LiveSettings, ServerConfig, Settings
+from forebay.serve.versions import Versions, adapter_name
+from forebay.settings import LiveSettings, ModelConfig, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
 from forebay.telemetry.metrics import Metrics
@@ -172,8 +177,17 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     ledger, replay = Ledger(MONOTONIC), _replay(settings, lanes, log)
     for holder in (residency.holdings, replay.holdings):
         ledger.ask(holder)
-    admin = Admin(ledger, MONOTONIC, config=_admin_config(settings.server))
     routes = Routes(settings.routes, MONOTONIC, log.event)
+    versions = Versions(
+        residency,
+        lanes,
+        take_in=functools.partial(_take_in, settings.model),
+        log=log.event,
+        known=metrics.know,
+        versions_max=settings.residency.versions_max,
+    )
+    fleet = Fleet(lanes=lanes, residency=residency, versions=versions, routes=routes, now=MONOTONIC)
+    admin = Admin(ledger, MONOTONIC, fleet=fleet, config=_admin_config(settings.server))
     shadows = Shadows(routes, lanes, ledger, now=MONOTONIC)
     hooks = (metrics, log, ledger, routes, shadows) if routes else (metrics, log, ledger)
     pipeline = Pipeline(lifecycle=lifecycle, replay=replay, lanes=lanes, hooks=hooks, now=MONOTONIC)
@@ -269,6 +283,14 @@ def _engine(
         now=MONOTONIC,
         freed=functools.partial(metrics.freed, model.name),
     )
+
+
+def _take_in(config: ModelConfig, base: Path, source: str) -> Path:
+    """Return the checked folder of an adapter over a prepared model; raises Invalid."""
+    try:
+        return open_adapter(source, read_manifest(base), cache=config.folder()).path
+    except PreparationError as error:
+        raise Invalid(f"source: {error}", param="source") from error
 
 
 @dataclass(frozen=True, slots=True)

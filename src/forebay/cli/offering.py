@@ -7,6 +7,8 @@ from forebay.cli.loading import USAGE, fail
 from forebay.cli.supply import prepared
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from forebay.app import ServedModel
     from forebay.engine.manifest import Manifest
     from forebay.engine.registry import EngineKind, RemoteKind
@@ -73,9 +75,26 @@ def _served(found: "Loaded", name: str, offer: "OfferConfig") -> "ServedModel":
     return dataclasses.replace(
         model,
         folder=artefact.path,
+        adapters=_adapters(settings, name, offer=offer, base=artefact.manifest),
         advice=entry.advice,
         bytes_needed=(model.workers or settings.engine.workers) * _bytes_needed(artefact.manifest),
     )
+
+
+def _adapters(
+    settings: "Settings", name: str, *, offer: "OfferConfig", base: "Manifest"
+) -> "dict[str, Path]":
+    """Return the checked folder of each version's adapter; or end, saying what is wrong."""
+    from forebay.models.adapters import open_adapter  # noqa: PLC0415 - see main
+    from forebay.models.stages import PreparationError  # noqa: PLC0415 - see main
+
+    found = {}
+    for version, source in offer.adapters.items():
+        try:
+            found[version] = open_adapter(source, base, cache=settings.model.folder()).path
+        except PreparationError as error:
+            fail(f"models.{name}.versions.{version}: {error}")
+    return found
 
 
 def _bytes_needed(manifest: "Manifest") -> int:

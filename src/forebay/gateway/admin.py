@@ -18,6 +18,7 @@ from msgspec import Struct
 from forebay.core.clock import Clock
 from forebay.core.errors import Forbidden, Invalid, Unauthenticated
 from forebay.core.record import Holding
+from forebay.gateway.admin_models import FLEET_PATHS, Fleet
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.ops import Reply
 from forebay.gateway.problems import WrongMethod
@@ -25,7 +26,11 @@ from forebay.serve.ledger import Held, Ledger
 
 LEDGER_PATH: Final = "/admin/ledger"
 RELOAD_PATH: Final = "/admin/reload"
-ADMIN_PATHS: Final[Mapping[str, str]] = {LEDGER_PATH: "GET", RELOAD_PATH: "POST"}
+ADMIN_PATHS: Final[Mapping[str, str]] = {
+    LEDGER_PATH: "GET",
+    RELOAD_PATH: "POST",
+    **FLEET_PATHS,
+}
 """Path -> its method."""
 
 _PASSED_ON: Final = frozenset(
@@ -137,12 +142,14 @@ class Admin:
         now: Clock,
         *,
         reload: Reload = _nothing_to_reload,
+        fleet: Fleet | None = None,
         config: AdminConfig | None = None,
     ) -> None:
-        """Tell of `ledger`; order `reload`."""
+        """Tell of `ledger` and `fleet`; order `reload`."""
         self._ledger = ledger
         self._now = now
         self.reload = reload
+        self.fleet = fleet
         # Replaced when settings are read again.
         self.config = config or AdminConfig()
 
@@ -152,9 +159,18 @@ class Admin:
         allowed = ADMIN_PATHS[exchange.path]
         if exchange.method != allowed:
             raise WrongMethod(allowed)
-        body = self._ledger_page() if exchange.path == LEDGER_PATH else await self._reload_page()
-        reply = Reply(body=body)
+        reply = Reply(body=await self._answer(exchange))
         await exchange.answer(reply.status, reply.body, reply.content_type, headers=reply.headers)
+
+    async def _answer(self, exchange: Exchange) -> bytes:
+        match exchange.path:
+            case path if path == LEDGER_PATH:
+                return self._ledger_page()
+            case path if path == RELOAD_PATH:
+                return await self._reload_page()
+            case _ if self.fleet is not None:
+                return await self.fleet.answer(exchange)
+        raise Invalid("This server has no models to be ordered about.", status=404)
 
     def _admit(self, exchange: Exchange) -> None:
         """Let the operator in; raises Forbidden or Unauthenticated."""

@@ -13,7 +13,7 @@ import fastapi_offline
 import msgspec
 
 from forebay import __version__
-from forebay.gateway import admin, answers, ops, parameters, problems, schemas
+from forebay.gateway import admin, admin_models, answers, ops, parameters, problems, schemas
 from forebay.gateway.exchange import Receive, Scope, Send
 from forebay.serve.lanes import Lanes
 
@@ -31,6 +31,13 @@ _SCHEMAS: Final = (
     ops.Health,
     admin.LedgerPage,
     admin.ReloadPage,
+    admin_models.ModelsPage,
+    admin_models.RoutesPage,
+    admin_models.Done,
+    admin_models.ModelOrder,
+    admin_models.VersionOrder,
+    admin_models.AdapterOrder,
+    admin_models.RouteOrder,
     problems.ErrorBody,
     problems.ProblemBody,
 )
@@ -112,6 +119,7 @@ def openapi(models: Iterable[str] = ()) -> Json:
             admin.RELOAD_PATH: {
                 "post": _admin("Read the settings again; apply what is live.", "ReloadPage", 400)
             },
+            **{path: _ordered(*order) for path, order in _ORDERS.items()},
         },
         "components": {
             "schemas": components,
@@ -238,6 +246,25 @@ def _admin(summary: str, schema: str, *failing: int) -> Json:
     for status in (*failing, 401, 403):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return {"summary": summary, "responses": responses, "security": [{}, {"admin": []}]}
+
+
+_ORDERS: Final = {
+    admin_models.MODELS_PATH: ("Every model on offer, in memory or not.", "ModelsPage", ""),
+    admin_models.LOAD_PATH: ("Bring a model into memory.", "Done", "ModelOrder"),
+    admin_models.UNLOAD_PATH: ("Let a model leave memory, its work done.", "Done", "ModelOrder"),
+    admin_models.ADD_PATH: ("Put a LoRA adapter on offer as a version.", "Done", "AdapterOrder"),
+    admin_models.REMOVE_PATH: ("Withdraw a version.", "Done", "VersionOrder"),
+    admin_models.ROUTES_PATH: ("Where each route leads, and how it does.", "RoutesPage", ""),
+    admin_models.RESTART_PATH: ("Begin a rollout again.", "Done", "RouteOrder"),
+}
+"""Path -> what it does, its answer's schema, and its body's."""
+
+
+def _ordered(summary: str, answer: str, body: str) -> Json:
+    if not body:
+        return {"get": _admin(summary, answer)}
+    described = _admin(summary, answer, 400, 404, 503)
+    return {"post": described | {"requestBody": {"content": _content(body), "required": True}}}
 
 
 def _content(schema: str) -> Json:

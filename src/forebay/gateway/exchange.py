@@ -89,6 +89,7 @@ class Exchange:
         "body_sign",
         "closing",
         "counted",
+        "failure",
         "headers",
         "http_version",
         "id",
@@ -119,17 +120,18 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._config = config
-        # The whole mutable state.  `model`: the served name, once it is known; `via`: the route that
-        # led to it.  `body_bytes` and `body_sign`: the body's length, and what tells it from
-        # others.  `request`: what was asked by one that is turned away before the pipeline has it.
-        # `piped`: the pipeline has the request and will write its record.  `started`: the status
-        # line is sent.  `closing`: the connection ends with this answer.  `counted`: the ledger
-        # knows of it.  `_cut`: what ends a write that waits for too long.  `_held`: bytes that go
-        # out with the next write.
+        # The whole mutable state.  `model`: the served name, once it is known; `via`: the route
+        # that led to it.  `body_bytes` and `body_sign`: the body's length, and what tells it from
+        # others.  `request`: what was asked by one that is turned away before the pipeline has
+        # it.  `piped`: the pipeline has the request and will write its record.  `started`: the
+        # status line is sent.  `closing`: the connection ends with this answer.  `counted`: the
+        # ledger knows of it.  `_cut`: what ends a write that waits for too long.  `_held`: bytes
+        # that go out with the next write.
         self.model = ""
         self.body_bytes = self.body_sign = 0
         self.via = ""
         self.request: Request | None = None
+        self.failure: Callable[[ServingError], bytes] | None = None
         self.piped = False
         self.counted = False
         self.closing = False

@@ -28,6 +28,13 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | `/metrics`, `/prometheus` | GET | Every [metric](metrics.md), as text or OpenMetrics |
 | `/admin/ledger` | GET | What came in, how it ended, what is in flight, and what is held by whom |
 | `/admin/reload` | POST | Read the settings again: what was applied, and what needs a restart |
+| `/admin/models` | GET | Every model on offer: in memory or not, its size, versions, hits, misses |
+| `/admin/models/load`, `/admin/models/unload` | POST | `{"model"}`: bring it into memory, or let \
+it finish its work and leave |
+| `/admin/versions/add`, `/admin/versions/remove` | POST | `{"model", "version", "source"}`: put a \
+LoRA adapter on offer as `model:version`, beside what runs; withdraw one |
+| `/admin/routes`, `/admin/routes/restart` | GET, POST | Where each route leads and how its \
+candidate does; `{"route"}`: begin its rollout again |
 
 `/admin` answers only the server's own machine: the server listens on loopback, `Host` names it so,
 and no header says that a proxy passed the request on or that a web page sent it. To open it to
