@@ -8,8 +8,11 @@ from forebay.core.request import SamplingAdvice
 from forebay.engine.protocol import EngineInfo, Feature
 from forebay.gateway import parameters
 from forebay.gateway.config import GatewayConfig
+from forebay.gateway.native_parameters import NATIVE
 from forebay.gateway.parameters import Parameter, Verdict
-from forebay.gateway.schemas import Call, ChatCall, TextCall
+from forebay.gateway.responses_parameters import RESPONSES
+from forebay.gateway.responses_schemas import ResponsesCall
+from forebay.gateway.schemas import ChatCall, TextCall
 from forebay.gateway.tools import offered
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -26,16 +29,28 @@ def capabilities(info: EngineInfo, config: GatewayConfig, advice: SamplingAdvice
         "endpoints": {
             "/v1/chat/completions": _dialect(ChatCall, parameters.CHAT, info=info, config=config),
             "/v1/completions": _dialect(TextCall, parameters.TEXT, info=info, config=config),
+            "/v1/responses": _dialect(ResponsesCall, RESPONSES, info=info, config=config),
+            **{
+                path: _dialect(call, table, info=info, config=config)
+                for path, (call, table) in NATIVE.items()
+            },
         },
     }
 
 
 def _dialect(
-    call: type[Call], table: tuple[Parameter, ...], *, info: EngineInfo, config: GatewayConfig
+    call: type[msgspec.Struct],
+    table: tuple[Parameter, ...],
+    *,
+    info: EngineInfo,
+    config: GatewayConfig,
 ) -> dict[str, Any]:
     bounds = typed_bounds(call)
     supports = offered(info, config)
-    for name, more in _configured(info, config).items():
+    configured = _configured(info, config)
+    if call is not TextCall:
+        configured["prompt"] = {"bytes_max": config.prompt_bytes_max}
+    for name, more in configured.items():
         bounds.get(name, {}).update(more)
     rows: dict[str, dict[str, Any]] = {}
     for parameter in sorted(table, key=lambda p: p.name):
@@ -48,7 +63,7 @@ def _dialect(
     return rows
 
 
-def typed_bounds(call: type[Call]) -> dict[str, dict[str, Any]]:
+def typed_bounds(call: type[msgspec.Struct]) -> dict[str, dict[str, Any]]:
     """Return the bounds that stand in the schema, by parameter."""
     typed = msgspec.json.schema_components((call,))[1][call.__name__]["properties"]
     return {name: _number(schema) for name, schema in typed.items()}
@@ -74,7 +89,9 @@ def _configured(info: EngineInfo, config: GatewayConfig) -> dict[str, dict[str, 
     choices += ["required", "function"] if Feature.JSON_SCHEMA in info.supports else []
     return {
         "max_tokens": tokens,
+        "max_new_tokens": tokens,
         "max_completion_tokens": tokens,
+        "max_output_tokens": tokens,
         "min_tokens": tokens,
         "n": {"maximum": config.n_max},
         "stop": {"texts_max": config.stops_max, "bytes_max": config.stop_bytes_max},
@@ -84,6 +101,13 @@ def _configured(info: EngineInfo, config: GatewayConfig) -> dict[str, dict[str, 
             "roles": ["system", "developer", "user", "assistant", "tool"],
             "content_types": ["text"],
         },
+        "input": {
+            "items_max": config.messages_max,
+            "bytes_max": config.prompt_bytes_max,
+            "types": ["message", "function_call", "function_call_output"],
+            "content_types": ["input_text", "output_text"],
+        },
+        "text": {"types": forms, "schema_bytes_max": config.schema_bytes_max},
         "prompt": {
             "bytes_max": config.prompt_bytes_max,
             "token_ids": Feature.TOKEN_IDS in info.supports,
@@ -95,5 +119,9 @@ def _configured(info: EngineInfo, config: GatewayConfig) -> dict[str, dict[str, 
             "said_by": "template" if Feature.TOOLS in info.supports else "system message",
         },
         "tool_choice": {"types": choices, "calls_max": config.tool_calls_max},
+        "prompts": {
+            "prompts_max": config.batch_prompts_max,
+            "bytes_max": config.prompt_bytes_max,
+        },
         "response_format": {"types": forms, "schema_bytes_max": config.schema_bytes_max},
     }

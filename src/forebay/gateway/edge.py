@@ -28,6 +28,7 @@ from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH, OpenAI
 from forebay.gateway.ops import Exposition, Operations, Reply
 from forebay.gateway.problems import WrongMethod
 from forebay.gateway.requesting import Completes, Requests
+from forebay.gateway.responses import Responses
 from forebay.gateway.shedding import Shedding
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
@@ -41,6 +42,7 @@ Page = Callable[[Exchange], Reply]
 _ROUTES: Final = {
     "/v1/chat/completions": Route.CHAT_COMPLETIONS,
     "/v1/completions": Route.COMPLETIONS,
+    "/v1/responses": Route.RESPONSES,
     "/generate": Route.GENERATE,
     "/generate_stream": Route.GENERATE_STREAM,
     "/generate_batch": Route.GENERATE_BATCH,
@@ -107,11 +109,13 @@ class Gateway:
             config=self.config,
             now=self.now,
         )
+        responses = Responses(pipeline=self.pipeline, requests=requests, shedding=shedding)
         ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
         pages = NativePages(self.lifecycle, self.lanes)
         self._completions: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): openai.chat,
             ("POST", "/v1/completions"): openai.text,
+            ("POST", "/v1/responses"): responses.respond,
             ("POST", "/generate"): native.generate,
             ("POST", "/generate_stream"): native.generate_stream,
             ("POST", "/generate_batch"): native.generate_batch,
@@ -261,6 +265,8 @@ async def _tell(exchange: Exchange, error: ServingError) -> None:
 
 def _frame(exchange: Exchange, error: ServingError) -> bytes:
     """Return an error as the last event of a stream that has begun."""
+    if exchange.failure is not None:
+        return exchange.failure(error)
     if exchange.path == "/generate_stream":
         return failure(error, exchange.id)
     return problems.frame(error)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from forebay.core.request import Begun, Usage
 from forebay.gateway.encoding import Encoder, Frames, Gathered
+from forebay.gateway.responses_encoding import Plan, ResponsesEncoder
 from forebay.gateway.tool_encoding import Calling, ToolChatEncoder, label_of
 
 
@@ -18,6 +19,9 @@ class Reopened:
         calling = Calling.of(answer.shape)
         if calling is not None:
             return ToolChatEncoder(label_of(answer), calling)
+        plan = Plan.of(answer.shape)
+        if plan is not None:
+            return ResponsesEncoder(label_of(answer), plan)
         return self.other.named(answer)
 
     def whole(self, choices: list[Gathered], usage: Usage) -> bytes:

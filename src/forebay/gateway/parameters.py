@@ -60,7 +60,8 @@ class Parameter:
         return self.lacking if lacking else self.note
 
 
-def _honoured(name: str, note: str, *needs: Feature, neutral: tuple[object, ...] = ()) -> Parameter:
+def honoured(name: str, note: str, *needs: Feature, neutral: tuple[object, ...] = ()) -> Parameter:
+    """Return a row: honoured where the engine has one of `needs`."""
     return Parameter(
         name=name,
         verdict=Verdict.HONOURED,
@@ -70,15 +71,18 @@ def _honoured(name: str, note: str, *needs: Feature, neutral: tuple[object, ...]
     )
 
 
-def _refused(name: str, note: str, *neutral: object) -> Parameter:
+def refused(name: str, note: str, *neutral: object) -> Parameter:
+    """Return a row: refused, but for what happens anyway."""
     return Parameter(name=name, verdict=Verdict.REFUSED, note=note, neutral=neutral)
 
 
-def _warned(name: str, note: str, *neutral: object) -> Parameter:
+def warned(name: str, note: str, *neutral: object) -> Parameter:
+    """Return a row: accepted without effect."""
     return Parameter(name=name, verdict=Verdict.WARNED, note=note, neutral=neutral)
 
 
-def _tools(name: str, note: str, *neutral: object) -> Parameter:
+def of_tools(name: str, note: str, *neutral: object) -> Parameter:
+    """Return a row: honoured for models that take tools."""
     return Parameter(
         name=name,
         verdict=Verdict.HONOURED,
@@ -90,142 +94,145 @@ def _tools(name: str, note: str, *neutral: object) -> Parameter:
 
 
 _SHARED: Final = (
-    _honoured("model", "A name from GET /v1/models; the first of them if not given."),
-    _honoured(
+    honoured("model", "A name from GET /v1/models; the first of them if not given."),
+    honoured(
         "frequency_penalty",
         "Lowers the odds of tokens by how often they were used.",
         Feature.FREQUENCY_PENALTY,
         neutral=(0,),
     ),
-    _honoured(
+    honoured(
         "ignore_eos",
         "An extension: do not stop at the end-of-sequence token, so that lengths are exact.",
         Feature.IGNORE_EOS,
         neutral=(False,),
     ),
-    _refused("logit_bias", "Biases on single tokens are not applied; leave it out.", {}),
-    _honoured(
+    refused("logit_bias", "Biases on single tokens are not applied; leave it out.", {}),
+    honoured(
         "min_p",
         "An extension: drop tokens less likely than this share of the likeliest.",
         Feature.MIN_P,
         neutral=(0,),
     ),
-    _honoured(
+    honoured(
         "min_tokens",
         "An extension: make at least so many tokens before stopping.",
         Feature.TOKENS_MIN,
         neutral=(0,),
     ),
-    _honoured("n", "How many answers to make.", Feature.CHOICES, neutral=(1,)),
-    _honoured(
+    honoured("n", "How many answers to make.", Feature.CHOICES, neutral=(1,)),
+    honoured(
         "presence_penalty",
         "Lowers the odds of tokens that were used at all.",
         Feature.PRESENCE_PENALTY,
         neutral=(0,),
     ),
-    _honoured(
+    honoured(
         "response_format",
         "text, json_object or json_schema; the last two where the engine can.",
     ),
-    _honoured("seed", "Makes sampling repeatable.", Feature.SEED),
-    _honoured("stop", "Texts that end the answer and are not in it.", Feature.STOP, neutral=([],)),
-    _honoured("stream", "Send the answer as it is made, as server-sent events."),
-    _honoured("stream_options", "include_usage: end the stream with the token counts."),
-    _honoured(
+    honoured("seed", "Makes sampling repeatable.", Feature.SEED),
+    honoured("stop", "Texts that end the answer and are not in it.", Feature.STOP, neutral=([],)),
+    honoured("stream", "Send the answer as it is made, as server-sent events."),
+    honoured("stream_options", "include_usage: end the stream with the token counts."),
+    honoured(
         "temperature",
         "0 takes the likeliest token each time; 1 samples as the model was trained.",
         Feature.TEMPERATURE,
         neutral=(1,),
     ),
-    _honoured(
+    honoured(
         "top_k",
         "An extension: sample from the k likeliest tokens; 0 or -1 is off.",
         Feature.TOP_K,
         neutral=(0, -1),
     ),
-    _honoured(
+    honoured(
         "top_p",
         "Sample from the likeliest tokens whose odds add up to this.",
         Feature.TOP_P,
         neutral=(1,),
     ),
-    _warned("user", "Nobody reads it."),
+    warned("user", "Nobody reads it."),
 )
 
 
 CHAT: Final = (
     *_SHARED,
-    _honoured("messages", "The conversation; contents are text.", Feature.CHAT),
-    _refused("audio", "Answers are text only; leave it out."),
-    _refused("function_call", _OLDER, "none", "auto"),
-    _refused("functions", _OLDER, []),
-    _honoured(
+    honoured("messages", "The conversation; contents are text.", Feature.CHAT),
+    refused("audio", "Answers are text only; leave it out."),
+    refused("function_call", _OLDER, "none", "auto"),
+    refused("functions", _OLDER, []),
+    honoured(
         "logprobs",
         "Report the log-probability of each token of the answer.",
         Feature.LOGPROBS,
         neutral=(False,),
     ),
-    _honoured("max_completion_tokens", "Most tokens to make per choice."),
-    _honoured("max_tokens", "The older name of max_completion_tokens."),
-    _warned("metadata", "Nothing is stored, so there is nothing to attach it to.", {}),
-    _refused("modalities", 'Answers are text only; leave it out, or send ["text"].', ["text"]),
-    _refused("moderation", "Answers are not moderated here; leave it out."),
-    _tools(
+    honoured("max_completion_tokens", "Most tokens to make per choice."),
+    honoured("max_tokens", "The older name of max_completion_tokens."),
+    warned("metadata", "Nothing is stored, so there is nothing to attach it to.", {}),
+    refused("modalities", 'Answers are text only; leave it out, or send ["text"].', ["text"]),
+    refused("moderation", "Answers are not moderated here; leave it out."),
+    of_tools(
         "parallel_tool_calls",
         "false: at most one call an answer.",
         True,  # noqa: FBT003 - a value that clients send
         False,  # noqa: FBT003 - a value that clients send
     ),
-    _warned("prediction", "It only hints at speed; the text is the same without it."),
-    _warned("prompt_cache_key", "The prefix cache finds shared prompts by itself."),
-    _warned("prompt_cache_options", "The prefix cache decides by itself."),
-    _warned("prompt_cache_retention", "The prefix cache decides by itself."),
-    _refused(
-        "reasoning_effort", 'The model does not reason first; send "none" or nothing.', "none"
-    ),
-    _warned("safety_identifier", "Nobody reads it."),
-    _refused("service_tier", 'There is one tier; send "auto" or "default".', "auto", "default"),
-    _refused("store", "Nothing is stored; send false or nothing.", False),  # noqa: FBT003 - a value that clients send
-    _tools(
+    warned("prediction", "It only hints at speed; the text is the same without it."),
+    warned("prompt_cache_key", "The prefix cache finds shared prompts by itself."),
+    warned("prompt_cache_options", "The prefix cache decides by itself."),
+    warned("prompt_cache_retention", "The prefix cache decides by itself."),
+    refused("reasoning_effort", 'The model does not reason first; send "none" or nothing.', "none"),
+    warned("safety_identifier", "Nobody reads it."),
+    refused("service_tier", 'There is one tier; send "auto" or "default".', "auto", "default"),
+    refused("store", "Nothing is stored; send false or nothing.", False),  # noqa: FBT003 - a value that clients send
+    of_tools(
         "tool_choice",
         "none, auto, required, or a function; the last two where the engine has grammars.",
         "none",
         "auto",
     ),
-    _tools(
+    of_tools(
         "tools",
         "Functions that the model may call, or must, by tool_choice.",
         [],
     ),
-    _refused("top_logprobs", "Only the chosen tokens' odds are known; send 0 or nothing.", 0),
-    _refused("verbosity", 'Ask for brevity in words; send "medium" or nothing.', "medium"),
-    _refused("web_search_options", "The web is not searched; leave it out."),
+    refused("top_logprobs", "Only the chosen tokens' odds are known; send 0 or nothing.", 0),
+    refused("verbosity", 'Ask for brevity in words; send "medium" or nothing.', "medium"),
+    refused("web_search_options", "The web is not searched; leave it out."),
 )
 
 TEXT: Final = (
     *_SHARED,
-    _honoured("prompt", "One text, or one array of token ids.", Feature.TEXT, Feature.TOKEN_IDS),
-    _honoured("best_of", "Only the value of n: every answer that is made is returned."),
-    _refused("echo", "The prompt is not repeated; send false or nothing.", False),  # noqa: FBT003 - a value that clients send
-    _honoured(
+    honoured("prompt", "One text, or one array of token ids.", Feature.TEXT, Feature.TOKEN_IDS),
+    honoured("best_of", "Only the value of n: every answer that is made is returned."),
+    refused("echo", "The prompt is not repeated; send false or nothing.", False),  # noqa: FBT003 - a value that clients send
+    honoured(
         "logprobs",
         "0 reports the log-probability of each token of the answer; more is refused.",
         Feature.LOGPROBS,
     ),
-    _honoured("max_tokens", "Most tokens to make per choice; 16 where it is not given."),
-    _refused("suffix", "Nothing can be put behind the answer; leave it out.", ""),
+    honoured("max_tokens", "Most tokens to make per choice; 16 where it is not given."),
+    refused("suffix", "Nothing can be put behind the answer; leave it out.", ""),
 )
 
 
 TABLES: Final[dict[type[Call], tuple[Parameter, ...]]] = {ChatCall: CHAT, TextCall: TEXT}
 
 
-class Surface:
-    """One dialect's parameters on one engine."""
+class Rows:
+    """Some dialect's parameters on one engine."""
 
-    def __init__(self, call: type[Call], supports: frozenset[Feature]) -> None:
-        """Judge calls of this kind for an engine that has these features."""
-        verdicts = [(parameter, parameter.on(supports)) for parameter in TABLES[call]]
+    def __init__(
+        self,
+        call: type[msgspec.Struct],
+        table: tuple[Parameter, ...],
+        supports: frozenset[Feature],
+    ) -> None:
+        """Judge calls of this kind, by this table, for an engine that has these features."""
+        verdicts = [(parameter, parameter.on(supports)) for parameter in table]
         self._judged = [(p, v) for p, v in verdicts if v is not Verdict.HONOURED]
         # Most calls use none of these: one comparison with their defaults says so.
         names = [parameter.name for parameter, _ in self._judged]
@@ -233,20 +240,10 @@ class Surface:
         self._values = attrgetter(*names)
         self._absent = tuple(defaults[name] for name in names)
 
-    def check(self, call: Call) -> list[str]:
+    def judge(self, call: msgspec.Struct) -> list[str]:
         """Return the names that have no effect; raises Invalid for what cannot be honoured."""
         values = self._values(call)
-        warnings = [] if values == self._absent else self._judge(values)
-        if call.stream_options is not None:
-            if not call.stream:
-                message = "stream_options: only together with stream: true."
-                raise Invalid(message, param="stream_options")
-            if call.stream_options.include_obfuscation:
-                warnings.append("stream_options.include_obfuscation")
-        form = call.response_format
-        if form is not None and form.json_schema is not None and form.json_schema.description:
-            warnings.append("response_format.json_schema.description")
-        return warnings
+        return [] if values == self._absent else self._judge(values)
 
     def _judge(self, values: tuple[object, ...]) -> list[str]:
         warnings = []
@@ -258,6 +255,28 @@ class Surface:
                 advice = parameter.advice(verdict)
                 raise Invalid(f"{name}: not supported. {advice}", param=name)
             warnings.append(name)
+        return warnings
+
+
+class Surface(Rows):
+    """One OpenAI dialect's parameters on one engine."""
+
+    def __init__(self, call: type[Call], supports: frozenset[Feature]) -> None:
+        """Judge calls of this kind for an engine that has these features."""
+        super().__init__(call, TABLES[call], supports)
+
+    def check(self, call: Call) -> list[str]:
+        """Return the names that have no effect; raises Invalid for what cannot be honoured."""
+        warnings = self.judge(call)
+        if call.stream_options is not None:
+            if not call.stream:
+                message = "stream_options: only together with stream: true."
+                raise Invalid(message, param="stream_options")
+            if call.stream_options.include_obfuscation:
+                warnings.append("stream_options.include_obfuscation")
+        form = call.response_format
+        if form is not None and form.json_schema is not None and form.json_schema.description:
+            warnings.append("response_format.json_schema.description")
         return warnings
 
 

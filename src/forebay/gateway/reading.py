@@ -11,7 +11,7 @@ from typing import Final, Generic, NoReturn, TypeVar
 import msgspec
 
 from forebay.core.errors import Invalid
-from forebay.gateway import schemas
+from forebay.gateway import responses_schemas, schemas
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -49,7 +49,19 @@ _NESTED: Final[dict[str, type[msgspec.Struct]]] = {
     "tools[].function": schemas.Function,
     "tool_choice": schemas.ToolChoice,
     "tool_choice.function": schemas.ChosenFunction,
+    "input[]": responses_schemas.InputItem,
+    "input[].content[]": responses_schemas.InputPart,
+    "input[].output[]": responses_schemas.InputPart,
+    "text": responses_schemas.TextOptions,
+    "text.format": responses_schemas.TextFormat,
 }
+_OWN: Final[dict[type[msgspec.Struct], dict[str, type[msgspec.Struct]]]] = {
+    responses_schemas.ResponsesCall: {
+        "tools[]": responses_schemas.FunctionTool,
+        "tool_choice": responses_schemas.FunctionChoice,
+    },
+}
+"""Paths that mean something else in one dialect."""
 _ELSEWHERE: Final[dict[type[msgspec.Struct], tuple[type[msgspec.Struct], str]]] = {
     schemas.ChatCall: (schemas.TextCall, "/v1/completions"),
     schemas.TextCall: (schemas.ChatCall, "/v1/chat/completions"),
@@ -95,7 +107,9 @@ class Reader(Generic[T]):
     def _unknown(self, name: str, path: str) -> Invalid:
         """Name the field and the nearest known one."""
         param = _join(path, shown(name))
-        struct = _NESTED.get(re.sub(r"\[\d+\]", "[]", path)) if path else self._call
+        kind = re.sub(r"\[\d+\]", "[]", path)
+        nested = _OWN.get(self._call, {}).get(kind) or _NESTED.get(kind)
+        struct = nested if path else self._call
         known = struct.__struct_fields__ if struct else ()
         near = difflib.get_close_matches(name[:_NAME_CHARACTERS_MAX], known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
