@@ -28,8 +28,8 @@ means *we* are over ours. Where the table says "after Retry-After", the answer c
 
 Under `/v1` the body has OpenAI's shape, `{"error": {"message", "type", "param", "code"}}`;
 elsewhere it is an RFC 9457 problem. Once a stream has begun, its status line cannot change: the
-error comes as `data: {"error": ...}`, then `data: [DONE]`. A status may be sharper than the
-table's: 404 or 405 for a path, 408, 413 or 415 for a body, 431 for a head.
+error comes as `data: {"error": ...}`, then, under `/v1`, `data: [DONE]`. A status may be sharper
+than the table's: 404 or 405 for a path, 408, 413 or 415 for a body, 431 for a head.
 """
 METRICS: Final = """\
 # Metrics

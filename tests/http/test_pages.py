@@ -9,6 +9,7 @@ import pytest
 from forebay import __version__
 from forebay.core.errors import Outcome
 from forebay.engine.protocol import Feature
+from forebay.gateway.native_parameters import NATIVE
 from forebay.serve.lifecycle import State
 from tests.support.asgi import ask
 from tests.support.gateways import a_stage
@@ -131,7 +132,7 @@ async def test_the_openapi_document_describes_every_path_and_resolves() -> None:
 async def test_the_examples_of_the_document_work() -> None:
     stage = a_stage()
     document = (await stage.get("/openapi.json")).json
-    for path in ("/v1/chat/completions", "/v1/completions"):
+    for path in ("/v1/chat/completions", "/v1/completions", *NATIVE):
         content = document["paths"][path]["post"]["requestBody"]["content"]
         answer = await ask(stage.gateway, "POST", path, content["application/json"]["example"])
         assert answer.status == 200

@@ -15,6 +15,9 @@ import msgspec
 from forebay import __version__
 from forebay.gateway import admin, admin_models, answers, ops, parameters, problems, schemas
 from forebay.gateway.exchange import Receive, Scope, Send
+from forebay.gateway.native_documents import API_KEY, CALLS, PAGES
+from forebay.gateway.native_documents import SCHEMAS as NATIVE_SCHEMAS
+from forebay.gateway.native_parameters import NATIVE
 from forebay.serve.lanes import Lanes
 
 _STATIC_PATH: Final = "/docs/static"
@@ -27,6 +30,7 @@ _SCHEMAS: Final = (
     answers.TextCompletion,
     answers.Model,
     answers.ModelList,
+    *NATIVE_SCHEMAS,
     ops.Probe,
     ops.Health,
     admin.LedgerPage,
@@ -41,7 +45,11 @@ _SCHEMAS: Final = (
     problems.ErrorBody,
     problems.ProblemBody,
 )
-_TABLES: Final = {"ChatCall": parameters.CHAT, "TextCall": parameters.TEXT}
+_TABLES: Final = {
+    "ChatCall": parameters.CHAT,
+    "TextCall": parameters.TEXT,
+    **{call.__name__: table for call, table in NATIVE.values()},
+}
 _ERRORS: Final = (400, 404, 405, 408, 409, 410, 413, 415, 422, 500, 503, 504)
 
 Json = dict[str, Any]
@@ -108,6 +116,8 @@ def openapi(models: Iterable[str] = ()) -> Json:
                     ]
                 }
             },
+            **{path: {"post": _native(path)} for path in CALLS},
+            **{path: {"get": _read(*page)} for path, page in PAGES.items()},
             "/livez": {"get": _read("Does the event loop turn?", "Probe")},
             "/readyz": {"get": _read("Should new requests come here?", "Probe", 503)},
             "/startupz": {"get": _read("Has the first token been made?", "Probe", 503)},
@@ -152,6 +162,7 @@ _CALLS: Final[dict[str, Json]] = {
         "example": {"prompt": "The capital of France is", "max_tokens": 16},
     },
 }
+_PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": _REF + "ProblemBody"}}}
 _REQUEST_ID: Final = {
     "name": "X-Request-ID",
     "in": "header",
@@ -221,10 +232,27 @@ def _completion(dialect: str, model: str) -> Json:
     }
 
 
-def _error(status: int) -> Json:
+def _native(path: str) -> Json:
+    summary, answer, example = CALLS[path]
+    body, answered = _content(NATIVE[path][0].__name__), _content(answer)
+    body["application/json"]["example"] = example
+    if answer == "TokenEvent":
+        answered = {"text/event-stream": answered["application/json"]}
+    return {
+        "summary": summary,
+        "parameters": [_REQUEST_ID, API_KEY, *_WISHES],
+        "requestBody": {"required": True, "content": body},
+        "responses": {
+            "200": {"description": "The answer.", "headers": _HEADERS, "content": answered},
+            **{str(status): _error(status, _PROBLEM) for status in _ERRORS},
+        },
+    }
+
+
+def _error(status: int, content: Json | None = None) -> Json:
     problem: Json = {
         "description": HTTPStatus(status).phrase,
-        "content": _content("ErrorBody"),
+        "content": content or _content("ErrorBody"),
     }
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         problem["headers"] = _RETRY_HEADERS
@@ -241,10 +269,9 @@ def _read(summary: str, schema: str | None = None, failing: int | None = None) -
 
 def _admin(summary: str, schema: str, *failing: int) -> Json:
     """Describe a route for the operator: open on the server's machine, else by token."""
-    problem = {"application/problem+json": {"schema": {"$ref": _REF + "ProblemBody"}}}
     responses: Json = {"200": {"description": "The answer.", "content": _content(schema)}}
     for status in (*failing, 401, 403):
-        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": _PROBLEM}
     return {"summary": summary, "responses": responses, "security": [{}, {"admin": []}]}
 
 

@@ -113,13 +113,13 @@ class ModelVersions(Struct, kw_only=True):
     description: str
 
 
-class ModelsPage(Struct, kw_only=True):
+class BaseModels(Struct, kw_only=True):
     """`GET /models`."""
 
     models: list[ModelVersions]
 
 
-class ModelPage(Struct, kw_only=True):
+class ModelInfo(Struct, kw_only=True):
     """`GET /model/info`: the model that answers whoever names none."""
 
     model: str

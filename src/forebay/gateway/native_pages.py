@@ -9,9 +9,9 @@ from forebay import __version__
 from forebay.core.errors import UnknownModel
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.native_answers import (
+    BaseModels,
     CachedModel,
-    ModelPage,
-    ModelsPage,
+    ModelInfo,
     ModelVersions,
     StatusPage,
 )
@@ -41,7 +41,7 @@ class NativePages:
             )
             for listing in self.lanes.listings
         ]
-        return Reply(body=msgspec.json.encode(ModelsPage(models=models)))
+        return Reply(body=msgspec.json.encode(BaseModels(models=models)))
 
     def info(self, _: Exchange) -> Reply:
         """Describe the model that answers whoever names none, and how busy it is."""
@@ -50,7 +50,7 @@ class NativePages:
             raise UnknownModel("No model is served here.")
         listing, lane = listings[0], self._lane(listings[0])
         info, load = (None, None) if lane is None else (lane.engine.info, lane.admission.load)
-        page = ModelPage(
+        page = ModelInfo(
             model=listing.name,
             versions=_versions(listing),
             description=_described(listing, lane),

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec import Struct
+
 from forebay.gateway import parameters
 from forebay.gateway.capabilities import typed_bounds
+from forebay.gateway.native_parameters import NATIVE
 from forebay.gateway.parameters import Parameter, Verdict
-from forebay.gateway.schemas import Call, ChatCall, TextCall
+from forebay.gateway.schemas import ChatCall, TextCall
 
 _HEAD: Final = """\
 # HTTP API
@@ -18,6 +21,11 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | --- | --- | --- |
 | `/v1/chat/completions` | POST | Answer a conversation, whole or as a stream |
 | `/v1/completions` | POST | Continue a text, whole or as a stream |
+| `/generate` | POST | Answer one prompt, or each of several |
+| `/generate_stream` | POST | Answer a prompt, an event per token |
+| `/generate_batch` | POST | Answer many prompts: one entry each, in order |
+| `/infer` | POST | Answer a prompt by a version of a model |
+| `/models`, `/model/info`, `/status` | GET | What is served, what answers by default, how it is |
 | `/v1/models`, `/v1/models/{id}` | GET | The models that are served |
 | `/v1/capabilities` | GET | What each model's API honours, refuses, warns of, with its bounds |
 | `/v1/streams/{id}` | GET | The rest of a keyed stream, after `Last-Event-ID` |
@@ -47,7 +55,53 @@ where there is one, in `param`.
 
 A stream is server-sent events. Its status line is sent with the first token, not before, so an
 overload is a 503. A failure after that is an event `{"error": ...}`. `data: [DONE]` ends every
-stream, whether it failed or not. A client that leaves, streaming or not, ends the work for it.
+stream under `/v1`, whether it failed or not. A client that leaves, streaming or not, ends the work
+for it.
+
+## `/generate` and its kin
+
+Short calls for whoever needs no conversation. Nothing but the prompt is required; without `model`
+the first of `GET /models` answers. `max_new_tokens` and `max_tokens` are one; without a number
+`gateway.generate_tokens` are made at most. `do_sample: false` is greedy, and what it makes
+meaningless (`temperature`, `top_p`, ...) is named in `x-forebay-warning`. Errors are RFC 9457
+problems; `param` names the field. All the headers below work here too, and `X-API-Key` is a
+credential where there is no `Authorization`.
+
+**What a prompt is.** A user's turn, put into the model's chat template, for that is what an
+instruct model answers. `raw: true` continues the prompt as it stands;
+`gateway.generate_prompts: raw` makes that the rule. A model without a template always continues.
+
+`POST /generate` answers `{"id", "model", "text", "finish_reason", "metrics"}`. `metrics` has
+`ttft`, `tpot` and `total_time` in seconds, `tokens_generated`, `tokens_per_second` and
+`prompt_tokens`, by the definitions of the [glossary](glossary.md).
+
+`POST /generate_stream` sends `data: {"token", "text", "finished", "metrics"}` per token; `text` is
+all of it so far. The event with `"finished": true` is the last, and no `[DONE]` follows. A failure
+is an event `{"token": "", "finished": true, "error": {...}}`. Where a reader is slower than the
+model, an event may hold several tokens.
+
+`POST /generate_batch` (and `/generate` with `prompts`) answers `{"id", "model", "results",
+"metrics"}`. There is one entry per prompt, in order: `{"index", "id", "text", "finish_reason",
+"metrics"}`, or `{"index", "error"}`. What fails, an empty prompt or an overload, fails alone. Each
+prompt is a request of its own, with its own turn at the door, its own record, and the id
+`<id>-<index>`. At most `gateway.batch_running_max` of a batch are at the door or beyond at once,
+and unless `X-Priority` says otherwise interactive requests go first. More than
+`gateway.batch_prompts_max` are a 413. A client that leaves ends them all. An `Idempotency-Key`
+stands for the whole batch: sent again, each prompt gets the answer it had, and what failed is made
+now; another batch under the same key is a 422 in its entries.
+
+`POST /infer` answers `{"result", "metadata": {"model", "version", "tokens_generated",
+"response_time", "generation_time"}}`. `base_model` and `adapter_version` choose as
+`model: base:version` does; a model's own weights are the version `default`. What is not served is a
+404 that lists what is. `generation_time` is the engine's; it is 0 where nothing was made for this
+request.
+
+An answer that is given again under a key has the same text; its `metrics` and times are those of
+this delivery.
+
+`GET /models` lists `{"base_model", "versions", "description"}`. `GET /model/info` tells of the
+model that answers by default: engine, context, load. `GET /status` says `healthy`, or why not, and
+what is in memory.
 
 ## Headers
 
@@ -96,10 +150,11 @@ def http_api_page() -> str:
     """Return the page: paths, rules, and a table of parameters per dialect."""
     chat = _table("/v1/chat/completions", ChatCall, parameters.CHAT)
     text = _table("/v1/completions", TextCall, parameters.TEXT)
-    return "\n".join([_HEAD, *chat, *text])
+    native = [line for path, (kind, rows) in NATIVE.items() for line in _table(path, kind, rows)]
+    return "\n".join([_HEAD, *chat, *text, *native])
 
 
-def _table(path: str, call: type[Call], table: tuple[Parameter, ...]) -> Iterator[str]:
+def _table(path: str, call: type[Struct], table: tuple[Parameter, ...]) -> Iterator[str]:
     bounds = typed_bounds(call)
     yield f"### `{path}`"
     yield ""
