@@ -10,6 +10,8 @@ from forebay.gateway import parameters
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.native_parameters import NATIVE
 from forebay.gateway.parameters import Parameter, Verdict
+from forebay.gateway.responses_parameters import RESPONSES
+from forebay.gateway.responses_schemas import ResponsesCall
 from forebay.gateway.schemas import ChatCall, TextCall
 from forebay.gateway.tools import offered
 
@@ -27,6 +29,7 @@ def capabilities(info: EngineInfo, config: GatewayConfig, advice: SamplingAdvice
         "endpoints": {
             "/v1/chat/completions": _dialect(ChatCall, parameters.CHAT, info=info, config=config),
             "/v1/completions": _dialect(TextCall, parameters.TEXT, info=info, config=config),
+            "/v1/responses": _dialect(ResponsesCall, RESPONSES, info=info, config=config),
             **{
                 path: _dialect(call, table, info=info, config=config)
                 for path, (call, table) in NATIVE.items()
