@@ -28,7 +28,7 @@ class _Index(msgspec.Struct, frozen=True):
 def take(source: SourceFolder, target: Path, report: Report) -> Facts:
     """Take what an engine needs from `source` into `target` and return the model's facts."""
     source.require("config.json", TOKENIZER, kind=_KIND)
-    shards = _shards(source)
+    shards = shard_names(source)
     tensors = check(source, shards)
     facts = of_config(
         source,
@@ -73,7 +73,7 @@ def check(source: SourceFolder, shards: tuple[str, ...]) -> tuple[StoredTensor, 
     return tuple(tensor for _, tensor in found.values())
 
 
-def _shards(source: SourceFolder) -> tuple[str, ...]:
+def shard_names(source: SourceFolder) -> tuple[str, ...]:
     """Return the files with the weights, each of them inside the folder."""
     if source.holds(INDEX):
         names = tuple(sorted(set(_index(source).weight_map.values())))

@@ -12,13 +12,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
 from forebay.engine.manifest import Form
-from forebay.models import dequantised, gguf, gguf_folder, int8
+from forebay.models import dequantised, gguf, gguf_folder, int8, onnx_conversion
 from forebay.models.facts import Facts
+from forebay.models.onnx_weights import Precision
+from forebay.models.source_folder import SourceFolder
 from forebay.models.space import require_space
 from forebay.models.stages import PreparationError, Progress, Stage, Unit
 
@@ -29,6 +31,7 @@ _SPACE_MARGIN_BYTES: Final = 64 << 20
 _PEAK_BYTES_PER_WEIGHT: Final = {
     Form.OPENVINO: 5,  # F16 GGUF, F16 graph, int8 graph
     Form.SAFETENSORS: 2,
+    Form.ONNX: 2,  # its safetensors; what is made of them is asked for later
 }
 _GRAPH: Final = "openvino_model.xml"
 
@@ -79,7 +82,7 @@ class Job:
 
 
 def convert(job: Job) -> Facts:
-    """Make a prepared model of the GGUF `job.source`, or raise `PreparationError`."""
+    """Make a prepared model of `job.source`, or raise `PreparationError`."""
     job.out.mkdir()
     match job.form:
         case Form.GGUF:
@@ -87,19 +90,33 @@ def convert(job: Job) -> Facts:
         case Form.OPENVINO:
             return _to_openvino(job)
         case Form.SAFETENSORS:
-            return _to_safetensors(job)
+            return _to_safetensors(job, job.out)
+        case Form.ONNX:
+            return _to_onnx(job)
         case _:
-            raise PreparationError(f"No {job.form} is made here.")
+            assert_never(job.form)
 
 
-def _to_safetensors(job: Job) -> Facts:
+def _to_onnx(job: Job) -> Facts:
+    folder = SourceFolder(job.source, ours=job.ours)
+    if job.held is Form.GGUF:
+        middle = job.work / "safetensors"
+        middle.mkdir()
+        _to_safetensors(job, middle)
+        folder = SourceFolder(middle, ours=True)
+    tell = job.teller(Stage.READ, Unit.STEPS)
+    facts = onnx_conversion.convert(folder, job.out, precision=Precision.INT8, tell=tell)
+    if job.held is Form.GGUF:
+        shutil.rmtree(folder.path)
+    return facts
+
+
+def _to_safetensors(job: Job, out: Path) -> Facts:
     header = gguf.read_header(job.source)
     _require_room(header, job)
-    facts = gguf_folder.write_text(header, job.out)
+    facts = gguf_folder.write_text(header, out)
     tell, total = job.teller(Stage.DEQUANTISE), len(header.tensors)
-    dequantised.write(
-        job.source, header, facts, target=job.out, tell=lambda done: tell(done, total)
-    )
+    dequantised.write(job.source, header, facts, target=out, tell=lambda done: tell(done, total))
     return msgspec.structs.replace(facts, precision=f"{facts.precision}, unpacked")
 
 
