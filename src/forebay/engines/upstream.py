@@ -136,7 +136,7 @@ class UpstreamEngine:
         running = sum([request.sampling.choices for request, _ in self._calls.values()])
         return StepStats(running, self._group.waiting, 0.0, self._tokens)
 
-    async def load_adapter(self, name: str, folder: Path) -> None:
+    async def load_adapter(self, name: str, folder: Path) -> None:  # noqa: ARG002 - the protocol's
         """Raise Invalid: their adapters are loaded there, and asked for by `upstream.model`."""
         message = f"The adapter {name} cannot be loaded from here: load it on the servers."
         raise Invalid(message, param="model")

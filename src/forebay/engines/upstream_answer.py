@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from forebay.core.request import Delta, Finished, FinishReason, Request, TokenLogprob, Usage
+from forebay.core.request import Delta, FinishReason, Request, TokenLogprob, Usage
 from forebay.engines.upstream_fault import Fault, Reason
-from forebay.engines.upstream_refusals import shown
 
 _TOKENS_MAX: Final = 1_000_000_000
 _DONE: Final = b"[DONE]"
 _DATA: Final = b"data:"
+_NULL: Final = Raw(b"null")
 
 _REASONS: Final = {
     "stop": FinishReason.STOP,
@@ -100,13 +100,13 @@ class _TextChoice(Struct):
 class _ChatBody(Struct):
     choices: list[_ChatChoice] | None = None
     usage: _Usage | None = None
-    error: Raw | None = None
+    error: Raw | UnsetType = UNSET
 
 
 class _TextBody(Struct):
     choices: list[_TextChoice] | None = None
     usage: _Usage | None = None
-    error: Raw | None = None
+    error: Raw | UnsetType = UNSET
 
 
 _Body = _ChatBody | _TextBody
@@ -246,8 +246,8 @@ class Reader:
             body: _Body = self._decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Fault(Reason.NOT_JSON, str(error)[:200]) from None
-        if body.error is not None:
-            raise Fault(Reason.FAILED, shown(bytes(body.error)))
+        if body.error is not UNSET and body.error != _NULL:
+            raise Fault(Reason.FAILED, "an error where an answer was due")
         return body
 
 
@@ -261,10 +261,5 @@ def _checked(usage: _Usage) -> Usage:
 def _reason(text: str) -> FinishReason:
     found = _REASONS.get(text)
     if found is None:
-        raise Fault(Reason.NONSENSE, f"it stopped because of '{shown(text.encode())[:40]}'")
+        raise Fault(Reason.NONSENSE, "it stopped for a reason that nobody knows")
     return found
-
-
-def finished(usage: Usage | None, reader: Reader) -> Finished:
-    """Return the last event, with what was counted where the server does not say."""
-    return Finished(usage or Usage(0, reader.counted))

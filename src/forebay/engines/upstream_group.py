@@ -49,6 +49,8 @@ class Group:
         self.watchers: Final = tuple(
             Watcher(upstream, config, told=told, now=now) for upstream in self.upstreams
         )
+        for upstream, watcher in zip(self.upstreams, self.watchers, strict=True):
+            upstream.lied = watcher.failed
         self._affinity = Affinity(
             [upstream.name for upstream in self.upstreams],
             busier_ratio_max=config.busier_ratio_max,

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from forebay.core.clock import Clock
@@ -32,6 +33,8 @@ class Upstream:
         """Its last beat was answered."""
         self.load = 0
         """Requests that it has."""
+        self.lied: Callable[[Fault], None] | None = None
+        """Told of what came after the end of an answer; set once, before the first request."""
         self._idle: deque[Connection] = deque()
         self._settling: dict[Connection, float] = {}
         key = f"authorization: Bearer {config.api_key}\r\n" if config.api_key else ""
@@ -118,6 +121,9 @@ class Upstream:
 
     def _settled(self, connection: Connection) -> None:
         self._settling.pop(connection, None)
+        fault = connection.fault
+        if fault is not None and fault.reason is Reason.UNASKED and self.lied is not None:
+            self.lied(fault)
         self._keep(connection)
 
     def _keep(self, connection: Connection) -> None:

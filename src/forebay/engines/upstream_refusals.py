@@ -35,8 +35,9 @@ def refusal(status: int, body: bytes, retry_after: str) -> ServingError | Fault:
         words = "The upstream takes no more requests for now."
         return Overloaded(words, retry_after_s=retry_after_s(retry_after))
     if status in _BUSY:
-        return Fault(Reason.BUSY, message, retry_after_s=retry_after_s(retry_after))
-    return Fault(_reason(status), f"status {status}: {message}")
+        return Fault(Reason.BUSY, f"status {status}", retry_after_s=retry_after_s(retry_after))
+    # Its words may hold what a client wrote, and prompts are not logged.
+    return Fault(_reason(status), f"status {status}")
 
 
 def _reason(status: int) -> Reason:

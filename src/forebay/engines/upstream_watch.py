@@ -47,7 +47,7 @@ class Watcher:
         self._changed = told.changed
         self._log = told.log
         self._now = now
-        self._beats = _BEATS
+        self._beats: tuple[str, ...] = _BEATS
 
     async def watch(self) -> None:
         """Look for ever."""
