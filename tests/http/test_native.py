@@ -7,21 +7,23 @@ import msgspec
 import pytest
 
 from forebay.core.clock import ManualClock
-from forebay.core.errors import EngineError, Outcome
+from forebay.core.errors import EngineError, Outcome, Overloaded
 from forebay.core.request import (
     Admitted,
     Delta,
     EngineTiming,
     Finished,
     FinishReason,
+    Request,
     Route,
     Scheduled,
     Usage,
 )
+from forebay.serve.admission import Admission
 from forebay.serve.lifecycle import State
 from tests.support.asgi import Exchange, ask
 from tests.support.gateways import CHAT, a_stage, chat, said
-from tests.support.native import EVERY, post
+from tests.support.native import EVERY, SINGLE, post
 
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
@@ -258,6 +260,21 @@ async def test_headers_ask_for_the_same_as_under_v1() -> None:
     request = stage.engine.asked[0]
     assert request.deadline - request.received == pytest.approx(7)
     assert request.priority.name == "BATCH"
+
+
+@pytest.mark.parametrize("path", SINGLE)
+async def test_in_a_storm_these_are_shed_too(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shed(_: Admission, request: Request) -> None:
+        raise Overloaded(f"{request.route} is shed.", retry_after_s=0.5)
+
+    monkeypatch.setattr(Admission, "in_storm", True)
+    monkeypatch.setattr(Admission, "shed", shed)
+    stage = a_stage()
+    answer = await post(stage, path)
+    assert (answer.status, answer.json["retry_after_ms"]) == (503, 500)
+    assert answer.headers["retry-after-ms"] == "500"
+    assert stage.record.request is not None
+    assert stage.record.request.route is stage.record.route is Route(path[1:])
 
 
 async def test_models_are_listed_with_their_versions() -> None:
