@@ -16,7 +16,8 @@ from forebay.core.request import FinishReason, JsonObject, JsonSchema, Message, 
 from forebay.engine.json_schema import SchemaRefused, check
 from forebay.engine.manifest import Form, file_sha256, read_manifest, write_manifest
 from forebay.engine.protocol import CannotLoad, Feature, Refused, SequenceId, StepOutput
-from forebay.engines.llamacpp import KIND, LlamaCppConfig, LlamaCppStepEngine
+from forebay.engines.llamacpp import KIND, LlamaCppStepEngine
+from forebay.engines.llamacpp_config import LlamaCppConfig
 from forebay.testing.step_engine_contract import StepEngineContract
 from tests.contract.test_openvino import JUDGES
 from tests.support.models import artefact_of
