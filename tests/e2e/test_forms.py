@@ -2,18 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import pytest
 
 from forebay.engine.manifest import CHAT_TEMPLATE, TOKENIZER, Form
+from forebay.engine.protocol import Refused
+from forebay.engine.text import ModelTokenizer
 from forebay.models import gguf
 from forebay.models.artefacts import Artefact
 from forebay.models.catalogue import resolve
 from forebay.models.preparation import prepare
 from forebay.models.safetensors_file import read_tensors
 from forebay.models.stages import PreparationError
-from tests.support.models import CONTEXT, LAYERS, WIDTH, a_gguf, artefact_of
+from tests.support.models import CONTEXT, LAYERS, WIDTH, a_gguf, an_ir_folder, artefact_of
+from tests.support.vocabularies import byte_level, turns
+from tests.support.weights import a_checkpoint, an_onnx_folder
 
 pytest.importorskip("gguf", reason="reading GGUF weights needs forebay[openvino] or [llamacpp]")
 
@@ -105,6 +109,31 @@ def test_a_damaged_gguf_is_refused_in_every_form(tmp_path: Path, form: Form) -> 
     source.write_bytes(b"\x10" + bytes(200))
     with pytest.raises(PreparationError, match="begins with"):
         prepared(source, form)
+
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_a_template_that_loops_is_stopped_in_every_form(tmp_path: Path, form: Form) -> None:
+    source = tmp_path / "m"
+    match form:
+        case Form.GGUF:
+            source = a_gguf(tmp_path / "m.gguf", template=ENDLESS)
+        case Form.SAFETENSORS:
+            a_checkpoint(source)
+        case Form.ONNX:
+            an_onnx_folder(source)
+        case Form.OPENVINO:
+            an_ir_folder(source)
+        case _:
+            assert_never(form)
+    if source.is_dir():
+        byte_level().save(str(source / TOKENIZER))
+        (source / CHAT_TEMPLATE).write_text(ENDLESS)
+    tokenizer = ModelTokenizer.load(prepared(source, form).path)
+    with pytest.raises(Refused, match="more work than one prompt is allowed"):
+        tokenizer.chat(turns("hello"))
 
 
 @pytest.mark.model

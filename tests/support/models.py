@@ -19,7 +19,13 @@ def artefact_of(name: str, form: Form = Form.OPENVINO) -> Artefact:
     return prepare(resolve(name), form=form, cache=cache, progress=lambda _: None)
 
 
-def a_gguf(path: Path, *, architecture: str = "llama", pre: str = "smollm") -> Path:
+def a_gguf(
+    path: Path,
+    *,
+    architecture: str = "llama",
+    pre: str = "smollm",
+    template: str = "{% for message in messages %}{{ message['content'] }}{% endfor %}",
+) -> Path:
     """Write a whole, tiny, random language model; it speaks nonsense in bytes."""
     import numpy as np  # noqa: PLC0415 - heavy
     from gguf import GGUFWriter  # noqa: PLC0415 - heavy
@@ -45,7 +51,7 @@ def a_gguf(path: Path, *, architecture: str = "llama", pre: str = "smollm") -> P
     writer.add_token_merges(["h e", "l l"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    writer.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
+    writer.add_chat_template(template)
     rng = np.random.default_rng(7)
     shapes = {"token_embd.weight": (len(tokens), WIDTH), "output_norm.weight": (WIDTH,)}
     for layer in range(LAYERS):

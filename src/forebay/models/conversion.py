@@ -28,11 +28,7 @@ ARCHITECTURES: Final = ("llama", "qwen2", "qwen3")
 """Those whose graph OpenVINO GenAI builds from a GGUF."""
 
 _SPACE_MARGIN_BYTES: Final = 64 << 20
-_PEAK_BYTES_PER_WEIGHT: Final = {
-    Form.OPENVINO: 5,  # F16 GGUF, F16 graph, int8 graph
-    Form.SAFETENSORS: 2,
-    Form.ONNX: 2,  # its safetensors; what is made of them is asked for later
-}
+_PEAK_BYTES_PER_WEIGHT: Final = 5  # OpenVINO: F16 GGUF, F16 graph, int8 graph
 _GRAPH: Final = "openvino_model.xml"
 
 
@@ -113,7 +109,7 @@ def _to_onnx(job: Job) -> Facts:
 
 def _to_safetensors(job: Job, out: Path) -> Facts:
     header = gguf.read_header(job.source)
-    _require_room(header, job)
+    require_space(job.work, dequantised.size_bytes(header) + _SPACE_MARGIN_BYTES)
     facts = gguf_folder.write_text(header, out)
     tell, total = job.teller(Stage.DEQUANTISE), len(header.tensors)
     dequantised.write(job.source, header, facts, target=out, tell=lambda done: tell(done, total))
@@ -128,7 +124,8 @@ def _to_openvino(job: Job) -> Facts:
             f"The GGUF's architecture is {architecture[:32]!r}; supported are "
             f"{', '.join(ARCHITECTURES)}. Serve an OpenVINO IR of this model instead."
         )
-    _require_room(header, job)
+    weights = sum(tensor.elements for tensor in header.tensors)
+    require_space(job.work, weights * _PEAK_BYTES_PER_WEIGHT + _SPACE_MARGIN_BYTES)
     middle = job.work / "f16"
     middle.mkdir()
     facts = gguf_folder.write_text(header, job.out)
@@ -141,12 +138,6 @@ def _to_openvino(job: Job) -> Facts:
         shutil.move(path, job.out / path.name)
     shutil.rmtree(middle)
     return msgspec.structs.replace(facts, precision="int8, one scale a row")
-
-
-def _require_room(header: gguf.GgufHeader, job: Job) -> None:
-    weights = sum(tensor.elements for tensor in header.tensors)
-    needed = weights * _PEAK_BYTES_PER_WEIGHT[job.form]
-    require_space(job.work, needed + _SPACE_MARGIN_BYTES)
 
 
 def _build_graph(folder: Path, tell: Callable[[int, int], None]) -> None:

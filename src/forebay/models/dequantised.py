@@ -14,7 +14,7 @@ import msgspec
 from forebay.models import gguf
 from forebay.models.checkpoint_folder import WEIGHTS
 from forebay.models.facts import Facts
-from forebay.models.safetensors_file import write_tensors
+from forebay.models.safetensors_file import TYPE_BYTES, write_tensors
 from forebay.models.stages import PreparationError
 
 _CLASSES: Final[Mapping[str, str]] = {
@@ -66,6 +66,11 @@ def write(
     _write_json(target / "generation_config.json", ends)
     described = [(names[t.name], _dtype(t), t.shape) for t in header.tensors]
     write_tensors(target / WEIGHTS, described, _values(source, header, tell))
+
+
+def size_bytes(header: gguf.GgufHeader) -> int:
+    """Return the bytes of the weights that `write` makes."""
+    return sum(tensor.elements * TYPE_BYTES[_dtype(tensor)] for tensor in header.tensors)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -39,6 +39,22 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, tag="facts"):
     add_bos: bool
     special_tokens: dict[str, int]
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no model has: engines make memory and loops of them."""
+        sizes = (self.context_tokens_max, self.layers, self.width, self.kv_heads, self.head_size)
+        ids = (*self.eos_token_ids, *self.special_tokens.values(), self.bos_token_id or 0)
+        if (
+            not all(1 <= number < _COUNT_MAX for number in (*sizes, self.vocabulary_size))
+            or not all(0 <= id < self.vocabulary_size + _SPECIAL_MAX for id in ids)
+            or len(self.eos_token_ids) > _SPECIAL_MAX
+        ):
+            raise PreparationError(
+                "The model describes itself with numbers that none can have: "
+                f"context {self.context_tokens_max}, layers {self.layers}, width {self.width}, "
+                f"heads {self.kv_heads} of {self.head_size}, vocabulary {self.vocabulary_size}. "
+                "Fetch it again, or from another place."
+            )
+
 
 def of_config(folder: SourceFolder, *, precision: str, parameters: int) -> Facts:
     """Return the facts in a Hugging Face folder, or raise `PreparationError`."""
@@ -91,7 +107,4 @@ def special_tokens(folder: SourceFolder) -> dict[str, int]:
 
 def _number(config: Mapping[str, Any], what: str) -> int:
     name = next((name for name in _NAMES[what] if name in config), _NAMES[what][0])
-    number = int(config[name])
-    if not 0 <= number < _COUNT_MAX:
-        raise ValueError(f"{name} is out of range")
-    return number
+    return int(config[name])

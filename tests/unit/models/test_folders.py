@@ -184,6 +184,25 @@ def test_a_decoder_that_is_none_is_refused(
         prepared(source, Form.ONNX)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_hidden_layers": -1},
+        {"vocab_size": 1 << 62},
+        {"head_dim": -64},
+        {"num_key_value_heads": 1 << 40},
+        {"eos_token_id": -2},
+        {"eos_token_id": list(range(70_000))},
+        {"bos_token_id": 1 << 40},
+    ],
+)
+def test_numbers_that_no_model_has_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    source = a_checkpoint(tmp_path / "m")
+    change(source / "config.json", **changes)
+    with pytest.raises(PreparationError, match="numbers that none can have"):
+        prepared(source, Form.SAFETENSORS)
+
+
 def test_json_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
     source = a_checkpoint(tmp_path / "m")
     (source / "config.json").write_text('{"a":' * 200_000)

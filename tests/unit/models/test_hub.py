@@ -58,6 +58,56 @@ def test_an_ir_is_fetched_with_its_tokenizer_and_without_the_rest() -> None:
     assert listing.form is Form.OPENVINO
 
 
+TEXT = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+OTHERS = ["modeling.py", "pytorch_model.bin", "README.md", "sub/model.safetensors", "tf_model.h5"]
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        (Form.SAFETENSORS, [*TEXT, *SHARDS, "model.safetensors.index.json"]),
+        (Form.SAFETENSORS, [*TEXT, "model.safetensors"]),
+        (Form.ONNX, [*TEXT, "genai_config.json", "model.onnx", "model.onnx.data"]),
+    ],
+)
+def test_weights_are_fetched_with_their_text_rules_and_without_code(
+    tmp_path: Path, form: Form, names: list[str]
+) -> None:
+    with serving(dict.fromkeys([*names, *OTHERS], b"x")) as stand_in:
+        listing = hub.list_files(a_source("hf:org/repo"), endpoint=stand_in.address, form=form)
+        hub.fetch(listing, endpoint=stand_in.address, folder=tmp_path, report=lambda _: None)
+    assert listing.form is form
+    assert sorted(file.name for file in listing.files) == sorted(names)
+    fetched = [path.rpartition("/")[2] for path in stand_in.asked if "/resolve/" in path]
+    assert sorted(set(fetched)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held"),
+    [
+        (Form.OPENVINO, Form.OPENVINO),
+        (Form.SAFETENSORS, Form.SAFETENSORS),
+        (Form.GGUF, Form.GGUF),
+        (Form.ONNX, Form.SAFETENSORS),
+    ],
+)
+def test_of_several_forms_the_nearest_is_fetched(wanted: Form, held: Form) -> None:
+    names = ["openvino_model.xml", "model.safetensors", "model.gguf", "config.json"]
+    with serving(dict.fromkeys(names, b"x")) as stand_in:
+        listing = hub.list_files(a_source("hf:org/repo"), endpoint=stand_in.address, form=wanted)
+    assert listing.form is held
+
+
+@pytest.mark.parametrize("name", ["../../evil.gguf", "/evil.gguf", "a/../../evil.gguf"])
+def test_a_file_whose_name_leads_out_of_the_repository_is_not_there(name: str) -> None:
+    with (
+        serving({name: b"GGUF"}) as stand_in,
+        pytest.raises(PreparationError, match="no weights that are opened"),
+    ):
+        hub.list_files(a_source("hf:org/repo"), endpoint=stand_in.address, form=Form.GGUF)
+
+
 @pytest.mark.parametrize(
     ("uri", "files", "words"),
     [
@@ -68,7 +118,7 @@ def test_an_ir_is_fetched_with_its_tokenizer_and_without_the_rest() -> None:
             {"model.safetensors": b"1", "config.json": b"{}"},
             "made from an OpenVINO IR",
         ),
-        ("hf:org/repo", {"pytorch_model.bin": b"1"}, "run code"),
+        ("hf:org/repo", {"pytorch_model.bin": b"1"}, "pytorch_model.bin are pickles"),
         ("hf:org/other", {}, "no such repository"),
     ],
 )
