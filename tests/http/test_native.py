@@ -79,6 +79,16 @@ async def test_a_streams_measures_are_those_of_the_record() -> None:
     assert (stage.record.ttft_s, stage.record.tpot_s) == (last["ttft"], last["tpot"])
 
 
+async def test_an_event_may_hold_several_tokens() -> None:
+    acts = [
+        Delta("a b c", tokens=3),
+        Delta(" d", finish_reason=FinishReason.STOP),
+        Finished(Usage(1, 4)),
+    ]
+    frames = (await post(a_stage(acts), "/generate_stream")).frames
+    assert [e["metrics"]["tokens_generated"] for e in frames] == [3, 4]
+
+
 async def test_text_that_comes_with_no_last_token_still_ends_the_stream() -> None:
     acts = [Delta("a"), Delta("", tokens=0, finish_reason=FinishReason.STOP), Finished(Usage(1, 1))]
     frames = (await post(a_stage(acts), "/generate_stream")).frames
@@ -260,6 +270,16 @@ async def test_headers_ask_for_the_same_as_under_v1() -> None:
     request = stage.engine.asked[0]
     assert request.deadline - request.received == pytest.approx(7)
     assert request.priority.name == "BATCH"
+
+
+@pytest.mark.parametrize("path", EVERY)
+async def test_a_bad_header_is_refused_by_name_and_counted_once(path: str) -> None:
+    stage = a_stage()
+    answer = await post(stage, path, headers={"x_priority": "urgent"})
+    assert (answer.status, answer.json["param"]) == (400, "X-Priority")
+    assert stage.record.outcome is Outcome.INVALID
+    balance = stage.ledger.balance()
+    assert (balance.received, balance.in_flight, balance.imbalance) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("path", SINGLE)
