@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from forebay.core.request import FinishReason, Message, Sampling, TokenId, Tooling
+from forebay.core.request import FinishReason, Message, Sampling, TokenId
+from forebay.core.tooling import Tooling
 from forebay.engine.protocol import (
     EngineInfo,
     Feature,

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 from typing import Final, NewType
 
+from forebay.core.tooling import Tooling
 from forebay.core.value import value
 
 RequestId = NewType("RequestId", str)
@@ -55,47 +56,6 @@ class Message:
 
     role: Role
     content: str
-
-
-@value
-class Tool:
-    """A function that the model may ask for."""
-
-    name: str
-    description: str = ""
-    parameters: str = ""
-    """The JSON schema of its arguments, as JSON text; empty: not said."""
-
-
-@value
-class ToolCall:
-    """A function that the model asked for, in an earlier turn."""
-
-    id: str
-    name: str
-    arguments: str
-    """What the model wrote: JSON text, if it wrote well."""
-
-
-@value
-class ToolTurn:
-    """What one turn of a conversation says of tools, beside its text."""
-
-    index: int
-    """Which of the messages."""
-    calls: tuple[ToolCall, ...] = ()
-    answers: str = ""
-    """The id of the call whose result this turn is; empty: of none."""
-    name: str = ""
-    """The function that was called."""
-
-
-@value
-class Tooling:
-    """What a conversation has to do with tools."""
-
-    tools: tuple[Tool, ...] = ()
-    turns: tuple[ToolTurn, ...] = ()
 
 
 @value

@@ -8,15 +8,8 @@ from typing import Final, NewType, Protocol
 
 from forebay.core.errors import EngineError
 from forebay.core.record import Holding
-from forebay.core.request import (
-    Events,
-    FinishReason,
-    Message,
-    Request,
-    Sampling,
-    TokenId,
-    Tooling,
-)
+from forebay.core.request import Events, FinishReason, Message, Request, Sampling, TokenId
+from forebay.core.tooling import Tooling
 from forebay.policy.step_costs import StepCosts
 
 SequenceId = NewType("SequenceId", int)

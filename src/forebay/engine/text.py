@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebay.core.request import Message, Role, TokenId, Tooling
+from forebay.core.request import Message, Role, TokenId
+from forebay.core.tooling import Tooling
 from forebay.engine.control_tokens import ControlToken, ControlTokens, separator_for
 from forebay.engine.detokenizing import (
     ByteDetokenizer,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from forebay.core.request import ToolCall, Tooling, ToolTurn
+from forebay.core.tooling import ToolCall, Tooling, ToolTurn
 from forebay.engine.protocol import Refused
 
 _TAKES_TOOLS: Final = re.compile(r"\btools\b")

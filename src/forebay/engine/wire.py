@@ -24,8 +24,8 @@ from forebay.core.request import (
     TokenId,
     TokenIds,
     TokenLogprob,
-    Tooling,
 )
+from forebay.core.tooling import Tooling
 from forebay.engine.protocol import EngineInfo, StepStats
 
 PROTOCOL_VERSION: Final = 3

@@ -33,7 +33,8 @@ from typing import Final, assert_never, cast
 
 from forebay.core.clock import MONOTONIC, Clock
 from forebay.core.knob import knob
-from forebay.core.request import FinishReason, Message, Role, Sampling, TokenId, Tooling
+from forebay.core.request import FinishReason, Message, Role, Sampling, TokenId
+from forebay.core.tooling import Tooling
 from forebay.engine.protocol import (
     EVERY_ENGINE,
     EngineInfo,

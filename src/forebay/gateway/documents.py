@@ -13,11 +13,22 @@ import fastapi_offline
 import msgspec
 
 from forebay import __version__
-from forebay.gateway import admin, admin_models, answers, ops, parameters, problems, schemas
+from forebay.gateway import (
+    admin,
+    admin_models,
+    answers,
+    ops,
+    parameters,
+    problems,
+    responses_answers,
+    schemas,
+)
 from forebay.gateway.exchange import Receive, Scope, Send
 from forebay.gateway.native_documents import API_KEY, CALLS, PAGES
 from forebay.gateway.native_documents import SCHEMAS as NATIVE_SCHEMAS
 from forebay.gateway.native_parameters import NATIVE
+from forebay.gateway.responses_parameters import RESPONSES
+from forebay.gateway.responses_schemas import ResponsesCall
 from forebay.serve.lanes import Lanes
 
 _STATIC_PATH: Final = "/docs/static"
@@ -28,6 +39,9 @@ _SCHEMAS: Final = (
     answers.ChatCompletion,
     answers.ChatChunk,
     answers.TextCompletion,
+    ResponsesCall,
+    responses_answers.Response,
+    responses_answers.ResponseEvent,
     answers.Model,
     answers.ModelList,
     *NATIVE_SCHEMAS,
@@ -48,6 +62,7 @@ _SCHEMAS: Final = (
 _TABLES: Final = {
     "ChatCall": parameters.CHAT,
     "TextCall": parameters.TEXT,
+    "ResponsesCall": RESPONSES,
     **{call.__name__: table for call, table in NATIVE.values()},
 }
 _ERRORS: Final = (400, 404, 405, 408, 409, 410, 413, 415, 422, 500, 503, 504)
@@ -101,6 +116,7 @@ def openapi(models: Iterable[str] = ()) -> Json:
         "paths": {
             "/v1/chat/completions": {"post": _completion("chat", model)},
             "/v1/completions": {"post": _completion("text", model)},
+            "/v1/responses": {"post": _completion("responses", model)},
             "/v1/models": {"get": _read("The models that are served.", "ModelList")},
             "/v1/models/{id}": {
                 "get": _read("One model.", "Model")
@@ -161,6 +177,14 @@ _CALLS: Final[dict[str, Json]] = {
         "chunk": "TextCompletion",
         "example": {"prompt": "The capital of France is", "max_tokens": 16},
     },
+    "responses": {
+        "summary": "Answer a conversation, as items; nothing is stored.",
+        "call": "ResponsesCall",
+        "answer": "Response",
+        "chunk": "ResponseEvent",
+        "streamed": "With stream: true; each event's data, under its type.",
+        "example": {"input": "What is the capital of France?", "max_output_tokens": 64},
+    },
 }
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": _REF + "ProblemBody"}}}
 _REQUEST_ID: Final = {
@@ -216,7 +240,9 @@ def _completion(dialect: str, model: str) -> Json:
     answered = _content(facts["answer"]) | {
         "text/event-stream": {
             "schema": {"$ref": _REF + facts["chunk"]},
-            "description": "With stream: true; each event's data, then [DONE].",
+            "description": facts.get(
+                "streamed", "With stream: true; each event's data, then [DONE]."
+            ),
         }
     }
     body = _content(facts["call"])

@@ -9,6 +9,8 @@ from forebay.gateway import parameters
 from forebay.gateway.capabilities import typed_bounds
 from forebay.gateway.native_parameters import NATIVE
 from forebay.gateway.parameters import Parameter, Verdict
+from forebay.gateway.responses_parameters import RESPONSES
+from forebay.gateway.responses_schemas import ResponsesCall
 from forebay.gateway.schemas import ChatCall, TextCall
 
 _HEAD: Final = """\
@@ -21,6 +23,7 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | --- | --- | --- |
 | `/v1/chat/completions` | POST | Answer a conversation, whole or as a stream |
 | `/v1/completions` | POST | Continue a text, whole or as a stream |
+| `/v1/responses` | POST | Answer a conversation as items, whole or as semantic events |
 | `/generate` | POST | Answer one prompt, or each of several |
 | `/generate_stream` | POST | Answer a prompt, an event per token |
 | `/generate_batch` | POST | Answer many prompts: one entry each, in order |
@@ -55,8 +58,8 @@ where there is one, in `param`.
 
 A stream is server-sent events. Its status line is sent with the first token, not before, so an
 overload is a 503. A failure after that is an event `{"error": ...}`. `data: [DONE]` ends every
-stream under `/v1`, whether it failed or not. A client that leaves, streaming or not, ends the work
-for it.
+stream under `/v1` but those of `/v1/responses`, whether it failed or not. A client that leaves,
+streaming or not, ends the work for it.
 
 ## `/generate` and its kin
 
@@ -103,6 +106,35 @@ this delivery.
 model that answers by default: engine, context, load. `GET /status` says `healthy`, or why not, and
 what is in memory.
 
+## Tools
+
+Where the model's chat template takes `tools`, and has the model write its calls in a form that is
+read here (`<tool_call>{JSON}</tool_call>` as Hermes and Qwen, `{"name", "parameters"}` as Llama 3,
+`[TOOL_CALLS] [{JSON}]` as Mistral), chat completions and responses take functions, calls and
+results. `GET /v1/capabilities` tells: `features` has `tools`. With `gateway.tools_generic` the
+other models are told of tools by a system message.
+
+| `tool_choice` | What happens |
+| --- | --- |
+| `auto` | The model decides. Its arguments are its own words, passed on as they come and not \
+checked: check them. What it writes that is no call of a tool that was offered is content, word \
+for word; half a call is never content. `strict` has no effect, and is warned of |
+| `required`, a function | The answer is nothing but calls, and their arguments satisfy the \
+functions' schemas: a grammar sees to it. Which schemas a grammar enforces is what \
+`response_format` takes; another is a 400 where the function is `strict`, and elsewhere allows any \
+object and is warned of. An answer that `max_tokens` cuts short may hold half a call |
+| `none` | The model is not told of the tools |
+
+`parallel_tool_calls: false`, or a function as the choice, gives at most one call. With tools that
+may be called there are no `logprobs` and no other `response_format`.
+
+## `/v1/responses`
+
+Nothing is stored: `input` is the whole conversation, `output` items can be put into the next one as
+they are, and what builds on stored answers is refused by name. A stream is typed events with
+`sequence_number`s; the last is `response.completed`, or `response.incomplete` where
+`max_output_tokens` cut it short, or `error`.
+
 ## Headers
 
 | Header | What it asks for |
@@ -139,8 +171,7 @@ always passes. What is honoured here may be refused by a model whose engine cann
 `/v1/capabilities` tells, and has the bounds that depend on model and configuration.
 
 A message's `content` is a text, or parts of `type: text`, which are joined by line feeds. The role
-`developer` is the system's newer name and is treated as `system`. A message's `name` and
-`tool_call_id` are warned of; its `tool_calls` are refused.
+`developer` is the system's newer name and is treated as `system`. A message's `name` is warned of.
 """
 _MEANT_MAX: Final = 1_000_000
 """Bounds beyond this only keep numbers in their type; a server's own are much nearer."""
@@ -150,8 +181,9 @@ def http_api_page() -> str:
     """Return the page: paths, rules, and a table of parameters per dialect."""
     chat = _table("/v1/chat/completions", ChatCall, parameters.CHAT)
     text = _table("/v1/completions", TextCall, parameters.TEXT)
+    responses = _table("/v1/responses", ResponsesCall, RESPONSES)
     native = [line for path, (kind, rows) in NATIVE.items() for line in _table(path, kind, rows)]
-    return "\n".join([_HEAD, *chat, *text, *native])
+    return "\n".join([_HEAD, *chat, *text, *responses, *native])
 
 
 def _table(path: str, call: type[Struct], table: tuple[Parameter, ...]) -> Iterator[str]:

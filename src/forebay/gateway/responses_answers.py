@@ -18,21 +18,19 @@ class OutputText(Struct, kw_only=True):
     logprobs: list[None] = []
 
 
-class OutputMessage(Struct, kw_only=True):
+class OutputMessage(Struct, kw_only=True, tag_field="type", tag="message"):
     """A turn of the model."""
 
     id: str
-    type: Literal["message"] = "message"
     status: Status
     role: Literal["assistant"] = "assistant"
     content: list[OutputText]
 
 
-class FunctionCall(Struct, kw_only=True):
+class FunctionCall(Struct, kw_only=True, tag_field="type", tag="function_call"):
     """A function that the model asks for, and its arguments as JSON text."""
 
     id: str
-    type: Literal["function_call"] = "function_call"
     status: Status
     call_id: str
     name: str

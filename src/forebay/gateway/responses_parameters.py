@@ -30,7 +30,7 @@ RESPONSES: Final = (
     refused(
         "reasoning",
         'The model does not reason first; send {"effort": "none"} or nothing.',
-        *({}, {"effort": "none"}, {"effort": None}),
+        *({}, {"effort": "none"}),
     ),
     warned("safety_identifier", "Nobody reads it."),
     refused("service_tier", 'There is one tier; send "auto" or "default".', "auto", "default"),

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from forebay.core.request import Message, Role, Tool, Tooling, ToolTurn
+from forebay.core.request import Message, Role
+from forebay.core.tooling import Tool, Tooling, ToolTurn
 
 _BEFORE: Final = (
     "You may call functions to answer the user. Their signatures are within <tools></tools>:\n"

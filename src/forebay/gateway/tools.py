@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Raw
 
 from forebay.core.errors import Invalid
-from forebay.core.request import JsonSchema, Role, Tool, ToolCall, Tooling, ToolTurn
+from forebay.core.request import JsonSchema, Role
+from forebay.core.tooling import Tool, ToolCall, Tooling, ToolTurn
 from forebay.engine import json_schema
 from forebay.engine.protocol import EngineInfo, Feature
 from forebay.engine.tool_grammar import calls_schema

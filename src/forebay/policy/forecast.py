@@ -22,7 +22,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from forebay.core.request import Chat, Prompt, Text, TokenIds, Tooling
+from forebay.core.request import Chat, Prompt, Text, TokenIds
+from forebay.core.tooling import Tooling
 from forebay.policy.estimate import Line, Mean, Span, Trend
 from forebay.policy.step_costs import StepCosts
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken
 
-from forebay.core.request import Message, Role, Tool, ToolCall, Tooling, ToolTurn
+from forebay.core.request import Message, Role
+from forebay.core.tooling import Tool, ToolCall, Tooling, ToolTurn
 from forebay.engine.protocol import Feature
 from forebay.engine.text import ModelTokenizer
 from forebay.engine.tool_rendering import can_call

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from forebay.core.request import Tool
+from forebay.core.tooling import Tool
 from forebay.engine import json_schema
 from forebay.engine.tool_grammar import calls_schema
 from tests.support.schemas import satisfies

@@ -24,6 +24,7 @@ from forebay.core.request import (
     TokenIds,
     TokenLogprob,
 )
+from forebay.core.tooling import Tool, ToolCall, Tooling, ToolTurn
 from forebay.engine.protocol import EngineInfo, Feature, StepStats
 from forebay.engine.wire import (
     Abort,
@@ -165,6 +166,20 @@ def test_an_unknown_finish_reason_is_garbage() -> None:
 )
 def test_prompts_travel_by_kind(prompt: Prompt, travelled: object) -> None:
     assert pack_prompt(prompt) == travelled
+
+
+def test_what_a_conversation_has_to_do_with_tools_travels_whole() -> None:
+    tooling = Tooling(
+        tools=(Tool(name="f", description="d", parameters="{}"),),
+        turns=(
+            ToolTurn(index=1, calls=(ToolCall(id="a", name="f", arguments="{}"),)),
+            ToolTurn(index=2, answers="a", name="f"),
+        ),
+    )
+    prompt = Chat(messages=(Message(role=Role.USER, content="x"),), tooling=tooling)
+    sent = msgspec.msgpack.encode(pack_prompt(prompt))
+    back = msgspec.msgpack.decode(sent, type=ChatPrompt)
+    assert (back.messages, back.tooling) == (prompt.messages, tooling)
 
 
 @pytest.mark.parametrize("grammar", [None, JsonObject(), JsonSchema(schema='{"type":"object"}')])

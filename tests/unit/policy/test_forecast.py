@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from forebay.core.request import Chat, Message, Role, Text, TokenIds
+from forebay.core.tooling import Tool, ToolCall, Tooling, ToolTurn
 from forebay.policy.forecast import Crowd, Departure, Expectation, Forecast, Work
 from forebay.policy.step_costs import StepCosts
 
@@ -122,6 +123,12 @@ def test_prompt_tokens_are_guessed_from_bytes_by_what_was_seen() -> None:
     assert forecast.prompt_tokens(Text(text="x" * 600)) == pytest.approx(210, rel=0.1)
     turns = (Message(role=Role.USER, content="é" * 300),)
     assert forecast.prompt_tokens(Chat(messages=turns)) == pytest.approx(210, rel=0.1)
+    tools = (Tool(name="f", description="x" * 200, parameters="x" * 100),)
+    calls = (ToolCall(id="a", name="f", arguments="x" * 99),)
+    tooling = Tooling(tools=tools, turns=(ToolTurn(index=0, calls=calls),))
+    short = (Message(role=Role.USER, content="x" * 200),)
+    told = Chat(messages=short, tooling=tooling)
+    assert forecast.prompt_tokens(told) == pytest.approx(210, rel=0.1)
 
 
 def test_prompt_tokens_that_the_client_sent_are_counted() -> None:
