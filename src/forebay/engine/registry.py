@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,8 @@ class EngineKind:
     """Its configuration: a frozen dataclass of knobs."""
     form: Form | None
     """The form of a prepared model that it loads; None for one without a model, as `scripted`."""
+    needs: tuple[str, ...] = ()
+    """Modules of the library: without them it cannot run."""
     make: Callable[[Any, Path | None], StepEngine]
     """(configuration, folder of the artefact) -> a loaded engine; called in the worker."""
 
@@ -31,7 +34,7 @@ class Connect(Protocol):
     """How a remote engine is made."""
 
     def __call__(self, config: Any, /, *, now: Clock, log: EventLog) -> LaneEngine:  # noqa: ANN401 - of the kind's own class
-        """Return an engine that is not started; raises CannotLoad for what it cannot use."""
+        """Return an engine that is not started; raises EngineError with the fix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +66,13 @@ def find(name: str) -> EngineKind | RemoteKind:
             assert isinstance(kind, EngineKind | RemoteKind), f"{point.value} is no kind of engine"
             return kind
     raise UnknownEngine(f"There is no engine {name!r}. Installed: {', '.join(names())}.")
+
+
+def runnable(name: str) -> bool:
+    """Whether the library of an engine is installed; nothing of it is imported."""
+    try:
+        kind = find(name)
+    except ImportError:
+        return False
+    needs = kind.needs if isinstance(kind, EngineKind) else ()
+    return all(find_spec(module) is not None for module in needs)

@@ -9,6 +9,7 @@ character (`llamacpp_characters.py`).  The presence penalty: it counts the promp
 OpenAI's does not.  Adapters: it takes them while it loads the model, and never after.
 """
 
+import dataclasses
 import sys
 import time
 from collections import deque
@@ -39,6 +40,7 @@ from forebay.engines.llamacpp_config import (
     context_tokens,
     size_kv,
 )
+from forebay.engines.llamacpp_costs import measure
 from forebay.engines.llamacpp_sequence import Generation, Marks
 from forebay.engines.llamacpp_server import Call, Calls, Sizes, open_server
 from forebay.engines.machine import read_machine
@@ -105,6 +107,7 @@ class LlamaCppStepEngine:
             detail=f"weights {manifest.precision}; computing on {sizes.threads} threads; "
             f"KV cache {plan.bytes / 1e6:.0f} MB for {self._kv_tokens} tokens",
         )
+        self._info = dataclasses.replace(self._info, costs=measure(self))
 
     @property
     def info(self) -> EngineInfo:
@@ -246,4 +249,6 @@ def _make(config: LlamaCppConfig, folder: Path | None) -> LlamaCppStepEngine:
     return LlamaCppStepEngine(config, folder)
 
 
-KIND: Final = EngineKind(name="llamacpp", config=LlamaCppConfig, form=Form.GGUF, make=_make)
+KIND: Final = EngineKind(
+    name="llamacpp", config=LlamaCppConfig, form=Form.GGUF, needs=("xllamacpp",), make=_make
+)

@@ -308,4 +308,6 @@ def _make(config: OnnxConfig, folder: Path | None) -> OnnxStepEngine:
     return OnnxStepEngine(config, folder)
 
 
-KIND: Final = EngineKind(name="onnx", config=OnnxConfig, form=Form.ONNX, make=_make)
+KIND: Final = EngineKind(
+    name="onnx", config=OnnxConfig, form=Form.ONNX, needs=("onnxruntime",), make=_make
+)

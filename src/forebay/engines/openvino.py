@@ -306,4 +306,10 @@ def _make(config: OpenVinoConfig, folder: Path | None) -> OpenVinoStepEngine:
     return OpenVinoStepEngine(config, folder)
 
 
-KIND: Final = EngineKind(name="openvino", config=OpenVinoConfig, form=Form.OPENVINO, make=_make)
+KIND: Final = EngineKind(
+    name="openvino",
+    config=OpenVinoConfig,
+    form=Form.OPENVINO,
+    needs=("openvino_genai",),
+    make=_make,
+)

@@ -244,5 +244,9 @@ def _make(config: TransformersConfig, folder: Path | None) -> TransformersStepEn
 
 
 KIND: Final = EngineKind(
-    name="transformers", config=TransformersConfig, form=Form.SAFETENSORS, make=_make
+    name="transformers",
+    config=TransformersConfig,
+    form=Form.SAFETENSORS,
+    needs=("torch", "transformers"),
+    make=_make,
 )

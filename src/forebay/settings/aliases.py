@@ -13,13 +13,30 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "QUEUE_CAPACITY": ("admission.waiting_max",),
     "MAX_CONCURRENT_REQUESTS": ("admission.running_max",),
     "MAX_CONCURRENT_GENERATIONS": ("admission.running_max",),
-    "MAX_BATCH_SIZE": ("openvino.sequences_running_max", "scripted.running_max"),
+    "MAX_BATCH_SIZE": (
+        "openvino.sequences_running_max",
+        "scripted.running_max",
+        "llamacpp.sequences_running_max",
+        "transformers.sequences_running_max",
+        "onnx.sequences_running_max",
+        "vllm.sequences_running_max",
+    ),
+    "MODEL_NAME": ("model.name",),
+    "DEFAULT_MODEL": ("model.name",),
+    "CACHE_SIZE": ("residency.loaded_max",),
+    "MODEL_LOAD_IN_8BIT": ("transformers.precision",),
 }
 """Variable -> the settings that it sets; those of an engine that is not installed it passes over.
 
 `ENABLE_BACKPRESSURE=false` lets whatever fits wait, however long that would take: the queue and
 the wait stay bounded.
 """
+
+
+MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "MODEL_LOAD_IN_8BIT": {"true": "int8", "1": "int8", "false": "auto", "0": "auto"},
+}
+"""Variable -> what its values mean where the setting has other words for them."""
 
 
 def aliases_of(key: str) -> tuple[str, ...]:

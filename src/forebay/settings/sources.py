@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from forebay.settings.aliases import ALIASES
+from forebay.settings.aliases import ALIASES, MEANINGS
 
 if TYPE_CHECKING:
     import yaml
@@ -86,7 +86,8 @@ def read(sources: Sources) -> tuple[list[Assignment], list[Problem]]:
 def _from_environ(environ: Mapping[str, str]) -> Iterator[Assignment | Problem]:
     said: dict[str, tuple[str, str]] = {}
     for alias, keys in ALIASES.items():
-        value = environ.get(alias, "").strip()
+        written = environ.get(alias, "").strip()
+        value = MEANINGS.get(alias, {}).get(written.lower(), written)
         for key in keys if value else ():
             other, before = said.setdefault(key, (alias, value))
             if before != value:

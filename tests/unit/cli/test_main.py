@@ -130,7 +130,7 @@ def test_a_start_that_is_refused_says_why_and_has_status_one(
 def test_a_machine_without_an_engine_is_told_how_to_get_one(
     monkeypatch: pytest.MonkeyPatch, started: Started
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("forebay.engine.registry.runnable", lambda _: False)
     status, told = typed("serve")
     assert status == 2
     assert "pip install" in told

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from forebay.settings import ConfigurationError, OfferConfig, Settings, Sources, load
+from forebay.settings.loading import Effective
 
 FILE = """\
 models:
@@ -173,3 +174,25 @@ def test_options_that_do_not_fit_stop_the_start(
 ) -> None:
     (text,) = problems(tmp_path, OPTIONS, assignment)
     assert words in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key", "found"),
+    [
+        ("MODEL_NAME", "hf:a/b", "model.name", "hf:a/b"),
+        ("DEFAULT_MODEL", "hf:a/b", "model.name", "hf:a/b"),
+        ("CACHE_SIZE", "3", "residency.loaded_max", 3),
+        ("MODEL_LOAD_IN_8BIT", "True", "transformers.precision", "int8"),
+        ("MODEL_LOAD_IN_8BIT", "false", "transformers.precision", "auto"),
+        ("MAX_BATCH_SIZE", "7", "llamacpp.sequences_running_max", 7),
+    ],
+)
+def test_the_source_documents_variables_choose_models_too(
+    variable: str, value: str, key: str, found: object
+) -> None:
+    effective = {each.setting.key: each.value for each in load_all(**{variable: value})}
+    assert effective[key] == found
+
+
+def load_all(**environ: str) -> tuple[Effective, ...]:
+    return load(Sources(environ=environ)).effective
