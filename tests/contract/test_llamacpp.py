@@ -296,6 +296,15 @@ def test_nobody_outside_can_reach_the_library(engine: LlamaCppStepEngine) -> Non
     assert not Path(address.removeprefix("unix://")).exists()
 
 
+def test_a_step_costs_about_what_was_measured_while_loading(engine: LlamaCppStepEngine) -> None:
+    costs = engine.info.costs
+    assert costs is not None
+    # Between a hundredth and a hundred times what two cores of 2020 need: no hard-coded numbers.
+    assert 1e-4 < costs.step_s < 1.0
+    assert 0.0 <= costs.sequence_s < 1.0
+    assert 0.0 <= costs.read_s < 1.0
+
+
 def test_more_than_the_kv_cache_holds_still_finishes() -> None:
     small = LlamaCppConfig(kv_cache_bytes=16 * 737_280, sequences_running_max=8)
     engine = KIND.make(small, prepared())

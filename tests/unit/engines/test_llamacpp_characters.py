@@ -5,16 +5,8 @@ import pytest
 from forebay.engines.llamacpp_characters import SplitCharacters
 
 VOCABULARY = [
-    b"a",
-    b" ",
-    b"\xf0",
-    b"\x9f",
-    b"\x98",
-    b"\x80",
-    b"\xf0\x9f",
-    b" \xf0\x9f",
-    b"",
-    b"\xa9",
+    *(b"a", b" ", b"\xf0", b"\x9f", b"\x98", b"\x80", b"\xf0\x9f", b" \xf0\x9f", b"", b"\xa9"),
+    *(b"\x9f\x98", b"\x98\x80", b"\x80\xf0\x9f"),
 ]
 SMILE = "\U0001f600"  # f0 9f 98 80
 
@@ -30,6 +22,8 @@ def characters() -> SplitCharacters:
         (SMILE, 5, 2, [6, 4]),
         (SMILE, 5, 3, [2, 3, 4]),
         (f" {SMILE}", 5, 2, [7, 4]),
+        # Not 6, 11, 6, 4: a token that ends a character is told at once.
+        (SMILE + SMILE, 5, 4, [6, 4, 12, 4]),
     ],
 )
 def test_the_tokens_before_the_last_are_those_that_make_the_text(

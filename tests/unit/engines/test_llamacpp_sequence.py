@@ -90,6 +90,8 @@ def test_from_its_least_length_on_it_is_asked_for_with_an_end(tokens_min: int) -
     asked = sequence.go_on()
     assert (asked.endless, asked.tokens_max) == (False, 10 - tokens_min)
     assert not sequence.may_end_now
+    (output,) = heard(sequence, word(6, 2, text="é"))
+    assert list(output.token_ids) == [5, 6]
 
 
 def test_what_ignores_ends_is_never_asked_anew() -> None:
