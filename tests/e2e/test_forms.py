@@ -1,6 +1,7 @@
 """One model in several forms says the same; by the real libraries and the real model."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -90,6 +91,46 @@ def test_a_gguf_is_unpacked_number_by_number(tmp_path: Path, architecture: str) 
     row = 1 if architecture == "qwen2" else 2
     assert np.array_equal(ours[1], theirs[row])
     assert np.array_equal(ours[half], theirs[half if architecture == "qwen2" else 1])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_openvino_gets_the_same_numbers_from_safetensors_as_from_the_gguf(
+    tmp_path: Path, architecture: str
+) -> None:
+    pytest.importorskip("openvino_genai", reason="needs forebay[openvino]")
+    direct = prepared(a_gguf(tmp_path / "m.gguf", architecture=architecture), Form.OPENVINO)
+    unpacked = prepared(tmp_path / "m.gguf", Form.SAFETENSORS)
+    around = prepared(unpacked.path, Form.OPENVINO)
+    weights = [(one.path / "openvino_model.bin").read_bytes() for one in (direct, around)]
+    assert weights[0] == weights[1]
+    assert around.manifest.precision == "int8, one scale a row"
+    alike = ("architecture", "parameters", "layers", "width", "eos_token_ids", "special_tokens")
+    for name in alike:
+        assert getattr(around.manifest, name) == getattr(direct.manifest, name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "mamba"}, "'mamba'; OpenVINO graphs are built of llama"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "stretched positions"),
+        ({"rope_scaling": "yarn"}, "stretched positions"),
+        ({"hidden_act": "gelu"}, "another activation"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised weights"),
+        ({"num_attention_heads": 7, "head_dim": 32}, "7 heads cannot share"),
+        ({"intermediate_size": None}, "does not describe a decoder"),
+    ],
+)
+def test_openvino_is_not_built_of_what_it_would_compute_wrongly(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    unpacked = prepared(a_gguf(tmp_path / "m.gguf"), Form.SAFETENSORS)
+    source = tmp_path / "changed"
+    shutil.copytree(unpacked.path, source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(PreparationError, match=words):
+        prepared(source, Form.OPENVINO)
 
 
 def test_a_gguf_that_would_be_unpacked_wrongly_is_refused(tmp_path: Path) -> None:

@@ -16,16 +16,14 @@ from typing import Final, assert_never
 
 import msgspec
 
-from forebay.engine.manifest import Form
-from forebay.models import dequantised, gguf, gguf_folder, int8, onnx_conversion
+from forebay.engine.manifest import TOKENIZER, Form
+from forebay.models import dequantised, gguf, gguf_folder, gguf_writing, int8, onnx_conversion
+from forebay.models.checkpoint_folder import check, shard_names
 from forebay.models.facts import Facts
 from forebay.models.onnx_weights import Precision
 from forebay.models.source_folder import SourceFolder
 from forebay.models.space import require_space
 from forebay.models.stages import PreparationError, Progress, Stage, Unit
-
-ARCHITECTURES: Final = ("llama", "qwen2", "qwen3")
-"""Those whose graph OpenVINO GenAI builds from a GGUF."""
 
 _SPACE_MARGIN_BYTES: Final = 64 << 20
 _PEAK_BYTES_PER_WEIGHT: Final = 5  # OpenVINO: F16 GGUF, F16 graph, int8 graph
@@ -49,7 +47,7 @@ Emit = Callable[[Line], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Conversion:
     """What is to be made of what."""
 
     source: Path
@@ -77,67 +75,88 @@ class Job:
         return tell
 
 
-def convert(job: Job) -> Facts:
-    """Make a prepared model of `job.source`, or raise `PreparationError`."""
-    job.out.mkdir()
-    match job.form:
+def convert(conversion: Conversion) -> Facts:
+    """Make a prepared model of `conversion.source`, or raise `PreparationError`."""
+    conversion.out.mkdir()
+    match conversion.form:
         case Form.GGUF:
-            return gguf_folder.take(job.source, job.out, ours=job.ours)
+            return gguf_folder.take(conversion.source, conversion.out, ours=conversion.ours)
         case Form.OPENVINO:
-            return _to_openvino(job)
+            return _to_openvino(conversion)
         case Form.SAFETENSORS:
-            return _to_safetensors(job, job.out)
+            return _to_safetensors(conversion, conversion.out)
         case Form.ONNX:
-            return _to_onnx(job)
+            return _to_onnx(conversion)
         case _:
-            assert_never(job.form)
+            assert_never(conversion.form)
 
 
-def _to_onnx(job: Job) -> Facts:
-    folder = SourceFolder(job.source, ours=job.ours)
-    if job.held is Form.GGUF:
-        middle = job.work / "safetensors"
+def _to_onnx(conversion: Conversion) -> Facts:
+    folder = SourceFolder(conversion.source, ours=conversion.ours)
+    if conversion.held is Form.GGUF:
+        middle = conversion.work / "safetensors"
         middle.mkdir()
-        _to_safetensors(job, middle)
+        _to_safetensors(conversion, middle)
         folder = SourceFolder(middle, ours=True)
-    tell = job.teller(Stage.READ, Unit.STEPS)
-    facts = onnx_conversion.convert(folder, job.out, precision=Precision.INT8, tell=tell)
-    if job.held is Form.GGUF:
+    tell = conversion.teller(Stage.READ, Unit.STEPS)
+    facts = onnx_conversion.convert(folder, conversion.out, precision=Precision.INT8, tell=tell)
+    if conversion.held is Form.GGUF:
         shutil.rmtree(folder.path)
     return facts
 
 
-def _to_safetensors(job: Job, out: Path) -> Facts:
-    header = gguf.read_header(job.source)
-    require_space(job.work, dequantised.size_bytes(header) + _SPACE_MARGIN_BYTES)
+def _to_safetensors(conversion: Conversion, out: Path) -> Facts:
+    header = gguf.read_header(conversion.source)
+    require_space(conversion.work, dequantised.size_bytes(header) + _SPACE_MARGIN_BYTES)
     facts = gguf_folder.write_text(header, out)
-    tell, total = job.teller(Stage.DEQUANTISE), len(header.tensors)
-    dequantised.write(job.source, header, facts, target=out, tell=lambda done: tell(done, total))
+    tell, total = conversion.teller(Stage.DEQUANTISE), len(header.tensors)
+    dequantised.write(
+        conversion.source, header, facts, target=out, tell=lambda done: tell(done, total)
+    )
     return msgspec.structs.replace(facts, precision=f"{facts.precision}, unpacked")
 
 
-def _to_openvino(job: Job) -> Facts:
-    header = gguf.read_header(job.source)
-    architecture = header.text("general.architecture")
-    if architecture not in ARCHITECTURES:
-        raise PreparationError(
-            f"The GGUF's architecture is {architecture[:32]!r}; supported are "
-            f"{', '.join(ARCHITECTURES)}. Serve an OpenVINO IR of this model instead."
-        )
-    weights = sum(tensor.elements for tensor in header.tensors)
-    require_space(job.work, weights * _PEAK_BYTES_PER_WEIGHT + _SPACE_MARGIN_BYTES)
-    middle = job.work / "f16"
+def _to_openvino(conversion: Conversion) -> Facts:
+    middle = conversion.work / "f16"
     middle.mkdir()
-    facts = gguf_folder.write_text(header, job.out)
-    model = middle / "model.gguf"
-    emit = job.emit
-    gguf.write_f16(job.source, header, model, report=lambda done: emit(Moved(progress=done)))
-    _build_graph(middle, job.teller(Stage.READ, Unit.STEPS))
-    int8.compress(middle / _GRAPH, job.out / _GRAPH, job.teller(Stage.COMPRESS))
+    facts = _to_f16(conversion, middle / "model.gguf")
+    out = conversion.out
+    _build_graph(middle, conversion.teller(Stage.READ, Unit.STEPS))
+    int8.compress(middle / _GRAPH, out / _GRAPH, conversion.teller(Stage.COMPRESS))
     for path in middle.glob("openvino_*tokenizer.*"):
-        shutil.move(path, job.out / path.name)
+        shutil.move(path, out / path.name)
     shutil.rmtree(middle)
     return msgspec.structs.replace(facts, precision="int8, one scale a row")
+
+
+def _to_f16(conversion: Conversion, target: Path) -> Facts:
+    """Write the GGUF that OpenVINO GenAI reads, and the text rules to where they stay."""
+
+    def report(done: Progress) -> None:
+        conversion.emit(Moved(progress=done))
+
+    if conversion.held is Form.SAFETENSORS:
+        folder = SourceFolder(conversion.source, ours=conversion.ours)
+        _require_room(conversion, sum(t.elements for t in check(folder, shard_names(folder))))
+        facts = gguf_writing.write(folder, target, report=report)
+        folder.take(TOKENIZER, conversion.out / TOKENIZER)
+        folder.take_template(conversion.out)
+        return facts
+    header = gguf.read_header(conversion.source)
+    architecture = header.text("general.architecture")
+    if architecture not in gguf_writing.ARCHITECTURES:
+        raise PreparationError(
+            f"The GGUF's architecture is {architecture[:32]!r}; supported are "
+            f"{', '.join(gguf_writing.ARCHITECTURES)}. Serve an OpenVINO IR of this model instead."
+        )
+    _require_room(conversion, sum(tensor.elements for tensor in header.tensors))
+    facts = gguf_folder.write_text(header, conversion.out)
+    gguf.write_f16(conversion.source, header, target, report=report)
+    return facts
+
+
+def _require_room(conversion: Conversion, weights: int) -> None:
+    require_space(conversion.work, weights * _PEAK_BYTES_PER_WEIGHT + _SPACE_MARGIN_BYTES)
 
 
 def _build_graph(folder: Path, tell: Callable[[int, int], None]) -> None:
@@ -165,7 +184,7 @@ def main() -> int:
         lines.write(msgspec.json.encode(line) + b"\n")
 
     held, form, source, work, owner = sys.argv[1:]
-    job = Job(
+    conversion = Conversion(
         source=Path(source),
         held=Form(held),
         form=Form(form),
@@ -174,7 +193,7 @@ def main() -> int:
         emit=emit,
     )
     try:
-        emit(convert(job))
+        emit(convert(conversion))
     except PreparationError as error:
         emit(Failed(message=str(error)))
         return 1

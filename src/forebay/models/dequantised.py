@@ -22,12 +22,13 @@ _CLASSES: Final[Mapping[str, str]] = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-_WHOLE: Final[Mapping[str, str]] = {
+WHOLE: Final[Mapping[str, str]] = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
 }
-_LAYER: Final[Mapping[str, str]] = {
+"""llama.cpp's names of tensors, and those of transformers."""
+LAYER: Final[Mapping[str, str]] = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -40,6 +41,7 @@ _LAYER: Final[Mapping[str, str]] = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+"""The same, within a layer."""
 _TENSOR: Final = re.compile(r"(?:blk\.(\d{1,4})\.)?([a-z_]+)\.(weight|bias)")
 _STORED: Final[Mapping[str, str]] = {"F32": "F32", "BF16": "BF16"}
 """Types of a GGUF's matrices that stay; the others become F16."""
@@ -80,7 +82,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _name(tensor: gguf.GgufTensor) -> str:
     match = _TENSOR.fullmatch(tensor.name)
     layer, part, kind = match.groups() if match else (None, "", "")
-    names = _WHOLE if layer is None else _LAYER
+    names = WHOLE if layer is None else LAYER
     if part not in names:
         # Rope factors, experts and the like change what is computed; leaving one out would
         # make a model that speaks nonsense.

@@ -15,7 +15,7 @@ from forebay.models.stages import PreparationError
 
 SOURCES: Final[Mapping[Form, tuple[Form, ...]]] = MappingProxyType(
     {
-        Form.OPENVINO: (Form.OPENVINO, Form.GGUF),
+        Form.OPENVINO: (Form.OPENVINO, Form.GGUF, Form.SAFETENSORS),
         Form.GGUF: (Form.GGUF,),
         Form.SAFETENSORS: (Form.SAFETENSORS, Form.GGUF),
         Form.ONNX: (Form.ONNX, Form.SAFETENSORS, Form.GGUF),

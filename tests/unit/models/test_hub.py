@@ -115,8 +115,8 @@ def test_a_file_whose_name_leads_out_of_the_repository_is_not_there(name: str) -
         ("hf:org/repo#c.gguf", {"a.gguf": b"1"}, "there are: a.gguf"),
         (
             "hf:org/repo",
-            {"model.safetensors": b"1", "config.json": b"{}"},
-            "made from an OpenVINO IR",
+            {"model.onnx": b"1", "genai_config.json": b"{}"},
+            "has ONNX .* made from an OpenVINO IR",
         ),
         ("hf:org/repo", {"pytorch_model.bin": b"1"}, "pytorch_model.bin are pickles"),
         ("hf:org/other", {}, "no such repository"),
