@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -303,6 +304,20 @@ def test_a_step_costs_about_what_was_measured_while_loading(engine: LlamaCppStep
     assert 1e-4 < costs.step_s < 1.0
     assert 0.0 <= costs.sequence_s < 1.0
     assert 0.0 <= costs.read_s < 1.0
+
+
+def test_loading_leaves_the_signals_of_the_process_alone() -> None:
+    before = signals_caught()
+    engine = KIND.make(LlamaCppConfig(kv_cache_bytes=32 << 20), prepared())
+    assert signals_caught() == before
+    engine.close()
+
+
+def signals_caught() -> int:
+    """Return the mask of signals that a program's own code answers, less those of the C library."""
+    status = Path("/proc/self/status").read_text()
+    (mask,) = re.findall(r"SigCgt:\s*([0-9a-f]+)", status)
+    return int(mask, 16) & (1 << 31) - 1
 
 
 def test_more_than_the_kv_cache_holds_still_finishes() -> None:

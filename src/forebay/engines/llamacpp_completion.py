@@ -119,6 +119,8 @@ def check_sampling(sampling: Sampling) -> None:
         if not low <= value <= high:  # NaN is refused too: no comparison with it holds
             allowed = f"{low} to {high}" if low != high else f"{low}: the engine has no other"
             raise Refused(f"{name} must be {allowed}.", param=name)
+    if sampling.adapter:
+        raise Refused("model: this engine has no adapters; ask for the base model.", param="model")
     if sampling.grammar is not None and (sampling.ignore_eos or sampling.tokens_min):
         raise Refused(
             "A grammar says where the answer ends, so ignore_eos and min_tokens cannot be "

@@ -49,10 +49,10 @@ def open_server(model: Path, sizes: Sizes) -> Any:  # noqa: ANN401 - the library
             return xllamacpp.Server(params)
         except RuntimeError as error:
             raise ArtefactError(
-                f"llama.cpp cannot load {model}: the file is damaged, or this version of "
-                f"xllamacpp ({version('xllamacpp')}) does not know its kind of model; the "
-                "worker's lines in the log say which. Remove the folder and run `forebay pull "
-                "MODEL` again, upgrade xllamacpp, or choose another engine."
+                f"llama.cpp cannot load {model}: the file is damaged, memory ran out, or this "
+                f"version of xllamacpp ({version('xllamacpp')}) does not know its kind of model; "
+                "the worker's lines in the log say which. Remove the folder and run `forebay pull "
+                "MODEL` again, lower llamacpp.kv_cache_bytes, or upgrade xllamacpp."
             ) from error
 
 

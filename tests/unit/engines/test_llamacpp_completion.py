@@ -103,6 +103,7 @@ def test_a_schema_bounds_the_space_between_values() -> None:
         (Sampling(presence_penalty=0.1), "presence_penalty"),
         (Sampling(logprobs=True), "logprobs"),
         (Sampling(seed=2**63), "seed"),
+        (Sampling(adapter="poet"), "model"),
         (Sampling(grammar=JsonObject(), ignore_eos=True), "ignore_eos"),
         (Sampling(grammar=JsonObject(), tokens_min=1), "min_tokens"),
     ],
