@@ -133,7 +133,7 @@ def test_the_models_own_template_takes_no_tools(default_model: str) -> None:
     from forebay.engine.text import ModelTokenizer  # noqa: PLC0415 - beside a model only
     from tests.support.models import artefact_of  # noqa: PLC0415
 
-    text = ModelTokenizer.load(artefact_of(default_model).folder)
+    text = ModelTokenizer.load(artefact_of(default_model).path)
     assert {feature.value for feature in text.features} == {"chat"}
 
 

@@ -163,13 +163,15 @@ async def test_each_choice_has_calls_of_its_own() -> None:
     acts = [
         Delta(CALL, 1, 0, FinishReason.STOP),
         Delta("No.", 1, 1, FinishReason.STOP),
-        Finished(Usage(1, 2)),
+        Delta(CALL, 1, 2, FinishReason.STOP),
+        Finished(Usage(1, 3)),
     ]
-    answer = await a_stage(acts).chat(tools=[a_tool()], n=2)
-    one, two = answer.json["choices"]
+    answer = await a_stage(acts).chat(tools=[a_tool()], n=3)
+    one, two, three = answer.json["choices"]
     assert (one["finish_reason"], two["finish_reason"]) == ("tool_calls", "stop")
     assert two["message"]["content"] == "No."
     assert "tool_calls" not in two["message"]
+    assert one["message"]["tool_calls"][0]["id"] != three["message"]["tool_calls"][0]["id"]
 
 
 async def test_where_a_call_is_required_a_grammar_sees_to_it() -> None:

@@ -8,7 +8,8 @@ offered, and `arguments` or `parameters`.
 Theory of operation.  Text that may still become a call is held back, so no markup leaks in part.
 What turns out not to be a call is content after all, word for word.  Once name and the beginning
 of the arguments are there, the call is announced, and its arguments are passed on as they come,
-unread but for their end.  White space beside a call is markup, not content.
+unread but for their end.  White space beside a call is markup, not content, and so are the
+commas, semicolons and brackets that follow one.
 """
 
 import enum
@@ -241,7 +242,7 @@ class ToolText:
         if not rest or _CLOSER.startswith(rest) or rest in _PARTIAL:
             self._held = rest
             return False
-        self._held = rest if _OPENER.match(rest) or rest[0] == "{" else self._held.lstrip()
+        self._held = rest
         self._state = _State.TEXT
         self._fresh = rest[0] == "{"
         return True

@@ -49,6 +49,7 @@ FORMS = {
     ),
     "after a text": (f"Let me see.\n<tool_call>{WEATHER}</tool_call>", "Let me see.", [CALL]),
     "before a text": (f"<tool_call>{WEATHER}</tool_call> So.", "So.", [CALL]),
+    "before a comma": (f"<tool_call>{WEATHER}, so.", "so.", [CALL]),
     "llama": ('{"name": "weather", "parameters": {"city": "Paris"}}', "", [CALL]),
     "llama, twice": (
         '{"name": "weather", "parameters": {"city": "Paris"}}; {"name": "time", "parameters": {}}',
@@ -178,6 +179,7 @@ def test_markup_that_was_cut_short_is_not_content() -> None:
     text = '<tool_call>{"name": "wea'
     assert told(text, reason=FinishReason.LENGTH) == ("", [])
     assert told('{"na', reason=FinishReason.LENGTH, forced=True) == ("", [])
+    assert told(" [", reason=FinishReason.LENGTH, forced=True) == ("", [])
     assert told('{"na', reason=FinishReason.LENGTH) == ('{"na', [])
 
 
