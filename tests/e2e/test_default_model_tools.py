@@ -8,6 +8,8 @@ import openai
 import pytest
 from openai import OpenAI
 
+from forebay.engine.text import ModelTokenizer
+from tests.support.models import artefact_of
 from tests.support.schemas import satisfies
 from tests.support.server import serving
 
@@ -130,9 +132,6 @@ def test_a_response_has_to_call_too(client: OpenAI) -> None:
 
 
 def test_the_models_own_template_takes_no_tools(default_model: str) -> None:
-    from forebay.engine.text import ModelTokenizer  # noqa: PLC0415 - beside a model only
-    from tests.support.models import artefact_of  # noqa: PLC0415
-
     text = ModelTokenizer.load(artefact_of(default_model).path)
     assert {feature.value for feature in text.features} == {"chat"}
 

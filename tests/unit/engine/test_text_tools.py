@@ -8,9 +8,11 @@ from tokenizers import AddedToken
 
 from forebay.core.request import Message, Role
 from forebay.core.tooling import Tool, ToolCall, Tooling, ToolTurn
-from forebay.engine.protocol import Feature
+from forebay.engine.chat_template import ChatTemplate
+from forebay.engine.control_tokens import SEPARATORS
+from forebay.engine.protocol import Feature, Refused
 from forebay.engine.text import ModelTokenizer
-from forebay.engine.tool_rendering import can_call
+from forebay.engine.tool_rendering import can_call, tool_shapes
 from tests.support.vocabularies import CHATML, byte_level, decoded, prepared
 
 HERMES = """\
@@ -128,3 +130,23 @@ def test_ids_are_as_long_as_mistrals_template_wants_them(tmp_path: Path) -> None
     assert first == second
     messages, tooling = conversation(id="abcdefgh1")
     assert decoded(text, text.chat(messages, tooling)).split() == ["abcdefgh1"] * 2
+
+
+def test_long_tools_are_rendered_whole() -> None:
+    messages, tooling = conversation(description="x" * 90_000)
+    shapes = tool_shapes(tooling, HERMES)
+    assert "x" * 90_000 in ChatTemplate(HERMES).render(messages, {}, shapes)
+
+
+def test_what_separates_is_not_taken_from_a_text_about_tools(tmp_path: Path) -> None:
+    text = tokenizer(tmp_path)
+    rare = f"a{SEPARATORS[0]}b"
+    messages, tooling = conversation(description=rare)
+    assert rare in decoded(text, text.chat(messages, tooling))
+
+
+def test_a_schema_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    text = tokenizer(tmp_path)
+    messages, _ = conversation()
+    with pytest.raises(Refused, match="a schema cannot be read"):
+        text.chat(messages, Tooling(tools=(Tool(name="f", parameters="{"),)))
