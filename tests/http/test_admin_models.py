@@ -11,8 +11,11 @@ from forebay.core.clock import MONOTONIC
 from forebay.core.errors import Invalid
 from forebay.gateway.admin import AdminConfig
 from forebay.gateway.admin_models import Fleet
+from forebay.gateway.edge import Gateway
 from forebay.policy.rollout import RouteConfig
 from forebay.serve.lanes import Listing
+from forebay.serve.pipeline import Pipeline
+from forebay.serve.replay import Replay
 from forebay.serve.residency import Model
 from forebay.serve.routes import Routes
 from forebay.serve.versions import Versions
@@ -144,3 +147,44 @@ async def test_orders_are_for_the_operator_alone() -> None:
     fort.stage.gateway.admin.config = replace(fort.stage.gateway.admin.config, local=False)
     assert (await fort.order("/admin/models/load", model="a")).status == 403
     assert fort.shelf.resident == []
+
+
+async def test_models_are_listed_in_memory_or_not_with_versions_and_routes() -> None:
+    fort = Fort()
+    await fort.order("/admin/versions/add", model="a", version="v2", source="file:/x")
+    gateway = a_gateway_of(fort)
+    found = (await ask(gateway, "GET", "/v1/models")).json["data"]
+    assert [each["id"] for each in found] == ["a", "a:v2", "b", "r"]
+    for asked, name in (("a-alias:v2", "a:v2"), ("b", "b"), ("r", "r")):
+        assert (await ask(gateway, "GET", f"/v1/models/{asked}")).json["id"] == name
+    assert (await ask(gateway, "GET", "/v1/models/c")).status == 404
+
+
+async def test_what_a_model_can_do_is_told_once_it_is_in_memory() -> None:
+    fort = Fort()
+    await fort.order("/admin/models/load", model="a")
+    models = (await ask(a_gateway_of(fort), "GET", "/v1/capabilities")).json["models"]
+    assert models["a"]["engine"] == "puppet"
+    assert models["b"] == {"engine": "puppet", "loaded": False}
+
+
+async def test_whoever_asks_for_a_model_that_is_asleep_waits_for_it() -> None:
+    fort = Fort()
+    body = {"model": "a-alias", "messages": [{"role": "user", "content": "hello"}]}
+    answer = await ask(a_gateway_of(fort), "POST", "/v1/chat/completions", body)
+    assert (answer.status, answer.json["model"]) == (200, "a")
+    assert fort.shelf.resident == ["a"]
+
+
+def a_gateway_of(fort: Fort) -> Gateway:
+    """Return a gateway to the fort's own models."""
+    stage, lanes, fleet = fort.stage, fort.shelf.lanes, fort.stage.gateway.admin.fleet
+    assert fleet is not None
+    pipeline = Pipeline(
+        lifecycle=stage.lifecycle,
+        replay=Replay(),
+        lanes=lanes,
+        hooks=(stage.ledger,),
+        now=MONOTONIC,
+    )
+    return replace(stage.gateway, pipeline=pipeline, lanes=lanes, routes=fleet.routes)

@@ -33,7 +33,7 @@ from forebay.gateway.shedding import Shedding
 from forebay.gateway.sse import EventStream
 from forebay.gateway.tool_encoding import Calling, ToolChatEncoder
 from forebay.gateway.wishes import last_event_id, tenant
-from forebay.serve.lanes import Lane, Lanes
+from forebay.serve.lanes import Lanes
 
 _NO_PROMPT: Final = Text(text="")
 _NO_SAMPLING: Final = Sampling()
@@ -150,20 +150,30 @@ class OpenAI:
         ).serve(exchange)
 
     def models(self, _: Exchange) -> Reply:
-        """Answer `GET /v1/models`."""
-        return Reply(body=msgspec.json.encode(ModelList(data=[_model(x) for x in self._lanes])))
+        """Answer `GET /v1/models`: models in memory or not, their versions, and routes."""
+        listings = self._lanes.listings
+        data = [_model(name, listing.created) for listing in listings for name in listing.own_names]
+        data += [_model(name, 0) for name in self._requests.routes]
+        return Reply(body=msgspec.json.encode(ModelList(data=data)))
 
     def model(self, exchange: Exchange) -> Reply:
         """Answer `GET /v1/models/{id}`; an id may contain slashes."""
-        lane = self._lanes.find(exchange.path.removeprefix(MODELS_PATH))
-        return Reply(body=msgspec.json.encode(_model(lane)))
+        name = exchange.path.removeprefix(MODELS_PATH)
+        if name in self._requests.routes:
+            return Reply(body=msgspec.json.encode(_model(name, 0)))
+        listing = self._lanes.listing(name)
+        return Reply(body=msgspec.json.encode(_model(listing.own_name(name), listing.created)))
 
     def capabilities(self, _: Exchange) -> Reply:
-        """Answer `GET /v1/capabilities`."""
-        models = {
-            lane.name: capabilities(lane.engine.info, self._config, lane.advice)
-            for lane in self._lanes
-        }
+        """Answer `GET /v1/capabilities`; of a model that is not in memory one cannot tell yet."""
+        models: dict[str, object] = {}
+        for listing in self._lanes.listings:
+            lane = self._lanes.get(listing.name)
+            models[listing.name] = (
+                {"engine": listing.engine, "loaded": False}
+                if lane is None
+                else capabilities(lane.engine.info, self._config, lane.advice)
+            )
         return Reply(body=msgspec.json.encode({"models": models}))
 
 
@@ -196,5 +206,5 @@ def _label(request: Request) -> Label:
     )
 
 
-def _model(lane: Lane) -> Model:
-    return Model(id=lane.name, created=lane.created, owned_by="forebay")
+def _model(name: str, created: int) -> Model:
+    return Model(id=name, created=created, owned_by="forebay")

@@ -85,6 +85,11 @@ class Requests:
         # The whole mutable state: an offer per lane, made when its first call comes.
         self._offers: dict[str, Offer] = {}
 
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The names that lead to one of several models."""
+        return tuple(route.name for route in self._routes or ())
+
     async def lane(self, exchange: Exchange, model: str | None) -> Lane:
         """Return the lane of a model, or of the one that a route of that name leads to.
 

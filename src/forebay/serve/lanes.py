@@ -60,6 +60,11 @@ class Listing:
         """Whatever it and its versions may be asked for as."""
         return tuple(name for called in (self.name, *self.aliases) for name in self._names(called))
 
+    def own_name(self, asked: str) -> str:
+        """Return what it, or the version that is asked for, is called in records and metrics."""
+        version = asked.partition(":")[2]
+        return f"{self.name}:{version}" if version else self.name
+
     def _names(self, called: str) -> tuple[str, ...]:
         return (called, *(f"{called}:{version}" for version in self.versions))
 
@@ -189,6 +194,13 @@ class Lanes:
         self._used[lane.model] = self._asked
         self.hits[lane.model] += 1
         return lane
+
+    def listing(self, name: str) -> Listing:
+        """Return what is on offer under any name of it; raises UnknownModel."""
+        model = self._models.get(name)
+        if model is None:
+            raise self._missing(name)
+        return self._listings[model]
 
     def _missing(self, name: str) -> UnknownModel | Overloaded:
         model = self._models.get(name)

@@ -119,3 +119,9 @@ async def test_a_fresh_lane_knows_what_a_step_of_its_engine_costs() -> None:
     with pytest.raises(DeadlineExceeded, match="even if it had the server to itself"):
         async with knowing.admission.admit(hurried):
             pytest.fail("it was let in")
+
+
+def test_whatever_it_is_asked_for_as_has_one_name_in_records() -> None:
+    listing = Listing(name="m", aliases=("gpt",), versions={"v2": "v2@1"})
+    assert [listing.own_name(name) for name in listing.names] == ["m", "m:v2", "m", "m:v2"]
+    assert Lanes(listings=[listing]).listing("gpt:v2") is listing
