@@ -12,6 +12,7 @@ MODEL ?=
 ARGS ?=
 SEED ?= 0
 SECONDS ?= 60
+TORCH ?= torch==2.13.0
 
 # Debian packages that some tests use: promtool (from prometheus) checks the metrics page.
 TEST_PACKAGES := curl nginx prometheus redis-server
@@ -21,7 +22,7 @@ IMAGE := forebay:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/forebay/__i
 FAST := $(wildcard $(addprefix tests/,unit contract sim http tidy))
 
 .PHONY: help setup serve test test-fast lint fmt check sim bench drill docs image lock clean
-.PHONY: setup-tests
+.PHONY: setup-tests engines test-engines
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -34,6 +35,9 @@ serve: setup ## serve a model on PORT (8000); HOST, MODEL and ARGS="--set a.b=c"
 test: setup-tests ## run every test, real servers included; skips are listed with their reasons
 	@sh scripts/install_packages.sh $(TEST_PACKAGES)
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+test-engines: engines ## run the contract of every engine there is, transformers included
+	@exec $(BIN)/python -m pytest tests/contract $(ARGS)
 
 test-fast: setup-tests ## run unit, contract, sim, http and tidy tests, without the slow ones
 	@exec $(BIN)/python -m pytest -m "not slow and not model" $(FAST) $(ARGS)
@@ -73,6 +77,11 @@ clean: ## remove what make and the tools made; prepared models stay
 
 setup-tests: .venv/.dev
 
+engines: setup-tests ## add the engine transformers to .venv, with torch (1.2 GB; TORCH names another)
+	@$(BIN)/pip install --disable-pip-version-check -q "$(TORCH)"
+	@$(BIN)/pip install --disable-pip-version-check -q --no-deps --require-hashes \
+		-r requirements/transformers.txt
+
 .venv/bin/python:
 	@echo "Making .venv ..."
 	@PYTHON=$(PYTHON) sh scripts/make_venv.sh .venv
@@ -86,7 +95,7 @@ setup-tests: .venv/.dev
 
 # dev.txt holds all of serve.txt at the same versions.
 .venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/python
-	@echo "Installing packages and tools into .venv (about 750 MB, once) ..."
+	@echo "Installing packages and tools into .venv (about 1 GB, once) ..."
 	@$(BIN)/pip install --disable-pip-version-check -q --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	@touch .venv/.serve $@

@@ -21,4 +21,9 @@ lock() {
 }
 
 lock requirements/serve.txt --extra openvino --extra redis
-lock requirements/dev.txt --extra openvino --extra redis --extra dev --constraint requirements/serve.txt
+lock requirements/dev.txt --extra openvino --extra redis --extra llamacpp --extra onnx --extra dev \
+    --constraint requirements/serve.txt
+# Which build of torch is right is the machine's business (make engines), so it is not locked.
+printf 'torch ; python_version < "3"\n' > build/lock/without-torch.txt
+lock requirements/transformers.txt --extra transformers --override build/lock/without-torch.txt \
+    --constraint requirements/dev.txt
