@@ -38,7 +38,7 @@ from forebay.gateway.schemas import (
     TextCall,
 )
 from forebay.gateway.tool_prompt import in_words
-from forebay.gateway.tools import Toolbox, Tools, offered
+from forebay.gateway.tools import Toolbox, Tools
 from forebay.policy.forecast import tooling_bytes
 
 _TEXT_TOKENS: Final = 16
@@ -66,11 +66,6 @@ class Converter:
         if call.tools is None and call.tool_choice is None:
             return None
         return self._tools.read(call)
-
-    @property
-    def supports(self) -> frozenset[Feature]:
-        """What may be asked of the engine."""
-        return offered(self._info, self._config)
 
     @property
     def offers_tools(self) -> bool:

@@ -13,7 +13,9 @@ from forebay.engine.protocol import EngineInfo
 from forebay.gateway.calls import Converter
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.exchange import Exchange, Header
-from forebay.gateway.parameters import Surface
+from forebay.gateway.parameters import Rows, Surface
+from forebay.gateway.responses_parameters import RESPONSES
+from forebay.gateway.responses_schemas import ResponsesCall
 from forebay.gateway.schemas import Call, ChatCall, TextCall
 from forebay.gateway.sse import CACHE_HEADER
 from forebay.gateway.tools import offered
@@ -47,6 +49,7 @@ class Offer:
     adapter: str
     chat: Surface
     text: Surface
+    responses: Rows
     converter: Converter
     fingerprint: str
 
@@ -130,12 +133,14 @@ class Requests:
 
     def _open(self, lane: Lane) -> Offer:
         info = lane.engine.info
+        supports = offered(info, self._config)
         facts = f"{__version__} {info.name} {lane.name} {info.detail}"
         return Offer(
             info=info,
             adapter=lane.adapter,
-            chat=Surface(ChatCall, offered(info, self._config)),
+            chat=Surface(ChatCall, supports),
             text=Surface(TextCall, info.supports),
+            responses=Rows(ResponsesCall, RESPONSES, supports),
             converter=Converter(self._config, info, lane.advice),
             fingerprint="fp_" + hashlib.sha256(facts.encode()).hexdigest()[:10],
         )

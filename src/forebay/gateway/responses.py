@@ -13,7 +13,7 @@ from forebay.core.request import Request, Route
 from forebay.gateway import parameters
 from forebay.gateway.encoding import Label
 from forebay.gateway.exchange import Exchange
-from forebay.gateway.parameters import Rows, is_given
+from forebay.gateway.parameters import is_given
 from forebay.gateway.reading import Reader
 from forebay.gateway.requesting import (
     Asked,
@@ -26,7 +26,6 @@ from forebay.gateway.requesting import (
 from forebay.gateway.responses_answers import ChoiceEcho, Echo, FormatEcho, TextEcho, ToolEcho
 from forebay.gateway.responses_calls import Translation
 from forebay.gateway.responses_encoding import Events, Plan, ResponsesEncoder
-from forebay.gateway.responses_parameters import RESPONSES
 from forebay.gateway.responses_schemas import FunctionChoice, ResponsesCall, TextOptions
 from forebay.gateway.schemas import NULL, Skipped
 from forebay.gateway.shedding import Shedding
@@ -42,15 +41,13 @@ class Responses:
     requests: Requests
     shedding: Shedding
     _reader: Reader[ResponsesCall] = field(default_factory=lambda: Reader(ResponsesCall))
-    _rows: dict[frozenset[str], Rows] = field(default_factory=dict)
-    """The whole mutable state: what engines can do, per set of features."""
 
     async def respond(self, exchange: Exchange) -> None:
         """Answer `POST /v1/responses`."""
         call = self._reader.read(await exchange.body())
         lane = await self.requests.lane(exchange, call.model)
         offer = self.requests.offer(lane)
-        warnings = self._check(call, offer)
+        warnings = _check(call, offer)
         translation = Translation(call)
         try:
             self.shedding.check(
@@ -62,21 +59,10 @@ class Responses:
             )
             await self._serve(exchange, call, offer, translation=translation, warnings=warnings)
         except Invalid as error:
-            raise translation.renamed(error) from error
-
-    def _check(self, call: ResponsesCall, offer: Offer) -> list[str]:
-        supports = offer.converter.supports
-        rows = self._rows.get(supports)
-        if rows is None:
-            rows = self._rows[supports] = Rows(ResponsesCall, RESPONSES, supports)
-        warnings = rows.judge(call)
-        if call.stream_options is not None:
-            if not call.stream:
-                message = "stream_options: only together with stream: true."
-                raise Invalid(message, param="stream_options")
-            if not call.stream_options.include_obfuscation:
-                warnings.remove("stream_options")
-        return warnings
+            renamed = translation.renamed(error)
+            if renamed is error:
+                raise
+            raise renamed from error
 
     async def _serve(
         self,
@@ -119,6 +105,18 @@ class Responses:
             headers=answer_headers(request, [*warnings, *ignored]),
             resume_after=request.resume_after,
         ).serve(exchange)
+
+
+def _check(call: ResponsesCall, offer: Offer) -> list[str]:
+    """Return the names that have no effect; raises Invalid for what cannot be honoured."""
+    warnings = offer.responses.judge(call)
+    if call.stream_options is not None:
+        if not call.stream:
+            message = "stream_options: only together with stream: true."
+            raise Invalid(message, param="stream_options")
+        if not call.stream_options.include_obfuscation:
+            warnings.remove("stream_options")
+    return warnings
 
 
 def _label(request: Request) -> Label:
