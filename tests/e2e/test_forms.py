@@ -119,6 +119,8 @@ def test_openvino_gets_the_same_numbers_from_safetensors_as_from_the_gguf(
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised weights"),
         ({"num_attention_heads": 7, "head_dim": 32}, "7 heads cannot share"),
         ({"intermediate_size": None}, "does not describe a decoder"),
+        ({"intermediate_size": 1 << 70}, "out of range"),
+        ({"rms_norm_eps": 1e300}, "out of range"),
     ],
 )
 def test_openvino_is_not_built_of_what_it_would_compute_wrongly(

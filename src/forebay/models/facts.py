@@ -85,7 +85,8 @@ def of_config(folder: SourceFolder, *, precision: str, parameters: int) -> Facts
 
 def end_token_ids(*documents: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the ids of `eos_token_id` in the first document that has any."""
-    found = next((d["eos_token_id"] for d in documents if d.get("eos_token_id") is not None), None)
+    named = (document.get("eos_token_id") for document in documents)
+    found = next((ids for ids in named if ids is not None and ids != []), None)
     if found is None:
         raise KeyError("eos_token_id")
     return tuple(int(id) for id in found) if isinstance(found, list) else (int(found),)

@@ -29,6 +29,7 @@ _INSTEAD: Final = (
     "transformers."
 )
 _TENSOR: Final = re.compile(r"(?:model\.layers\.(\d{1,4})\.)?([a-z_.]+)\.(weight|bias)")
+_FLOAT_MAX: Final = 1e30
 _F16: Final = 1
 """What llama.cpp calls a file whose matrices are F16."""
 
@@ -110,11 +111,11 @@ def _name(tensor: StoredTensor) -> str:
 def _describe(writer: Any, config: Mapping[str, Any], facts: Facts) -> None:  # noqa: ANN401 - untyped library
     theta = config.get("rope_theta") or _rotary(config).get("rope_theta") or 10_000.0
     try:
-        writer.add_feed_forward_length(int(config["intermediate_size"]))
-        writer.add_head_count(int(config["num_attention_heads"]))
-        writer.add_rope_freq_base(float(theta))
-        writer.add_layer_norm_rms_eps(float(config.get("rms_norm_eps", 1e-6)))
-    except (KeyError, TypeError, ValueError) as error:
+        writer.add_feed_forward_length(_count(config["intermediate_size"]))
+        writer.add_head_count(_count(config["num_attention_heads"]))
+        writer.add_rope_freq_base(_float(theta))
+        writer.add_layer_norm_rms_eps(_float(config.get("rms_norm_eps", 1e-6)))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PreparationError(
             f"config.json does not describe a decoder ({type(error).__name__}: {error}). "
             "Fetch the model again."
@@ -128,6 +129,20 @@ def _describe(writer: Any, config: Mapping[str, Any], facts: Facts) -> None:  # 
     writer.add_rope_dimension_count(facts.head_size)
     writer.add_vocab_size(facts.vocabulary_size)
     writer.add_file_type(_F16)
+
+
+def _count(value: Any) -> int:  # noqa: ANN401 - JSON that nobody checked
+    number = int(value)
+    if not 1 <= number < 1 << 31:
+        raise ValueError(f"{str(value)[:32]} is out of range")
+    return number
+
+
+def _float(value: Any) -> float:  # noqa: ANN401 - JSON that nobody checked
+    number = float(value)
+    if not 0.0 <= number < _FLOAT_MAX:
+        raise ValueError(f"{str(value)[:32]} is out of range")
+    return number
 
 
 def _write_tokenizer(writer: Any, source: SourceFolder, facts: Facts) -> None:  # noqa: ANN401 - untyped library

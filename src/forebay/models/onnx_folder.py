@@ -44,8 +44,9 @@ def take(source: SourceFolder, target: Path, report: Report) -> Facts:
         **_plain(model, ("decoder",), ("type",)),
         "decoder": {**_plain(decoder, _LEFT_OUT, ("filename",)), "session_options": _SESSION},
     }
-    search = _plain(config.get("search") or {}, (), ())
-    content = msgspec.json.encode({"model": plain, "search": search})
+    search = config.get("search")
+    searched = _plain(search, (), ()) if isinstance(search, dict) else {}
+    content = msgspec.json.encode({"model": plain, "search": searched})
     (target / CONFIG).write_bytes(msgspec.json.format(content) + b"\n")
     source.take_template(target)
     return facts
