@@ -60,6 +60,14 @@ def floor() -> Iterator[Server]:
 
 
 @contextmanager
+def mock_upstream(*, pace_s: float = 0.0) -> Iterator[Server]:
+    """Answer like an OpenAI-compatible server, at once or an event every `pace_s`."""
+    words = [sys.executable, "-m", "benchmarks.mock_upstream", "--pace", str(pace_s)]
+    with _serving(words, "/health") as server:
+        yield server
+
+
+@contextmanager
 def _serving(words: list[str], page: str) -> Iterator[Server]:
     target = Target(host="127.0.0.1", port=free_port())
     with tempfile.TemporaryFile() as words_out:

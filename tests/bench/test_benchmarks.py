@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import engine_throughput, machine, overhead
+from benchmarks import engine_throughput, machine, overhead, upstream
 
 
 @pytest.mark.slow
@@ -21,6 +21,22 @@ def test_the_overhead_benchmark_measures_and_reports() -> None:
     whole = sum(result["closed_loop"][name][0]["requests"] for name in forebays)
     assert result["log_lines"] > whole, "the request log was on"
     assert {"processor", "commit", "command", "load_average"} <= result["machine"].keys()
+
+
+@pytest.mark.slow
+def test_the_upstream_benchmark_measures_and_reports() -> None:
+    result = upstream.run(overhead.Plan(trials=1, seconds=0.2))
+    text = upstream.report(result)
+    assert "LiteLLM" in text
+    assert result["log_lines"] > result["closed_loop"]["forebay whole c=10"][0]["requests"]
+    assert result["closed_loop"].keys() == {
+        f"{name} {kind} c={connections}"
+        for name in ("forebay", "direct")
+        for kind in ("whole", "streams")
+        for connections in upstream.CONNECTIONS
+    }
+    assert 0 < upstream.cpu_us(result, "whole") < 5_000
+    assert 0 < upstream.paced_us(result) < 5_000
 
 
 def test_the_ratio_is_taken_pair_by_pair() -> None:

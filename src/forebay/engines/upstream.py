@@ -322,8 +322,11 @@ class UpstreamEngine:
 
 
 def connect(config: UpstreamConfig, /, *, now: Clock, log: EventLog) -> UpstreamEngine:
-    """Return an engine that is not started; raises CannotLoad."""
-    return UpstreamEngine(config, now=now, log=log)
+    """Return an engine that is not started; raises EngineError with the fix."""
+    try:
+        return UpstreamEngine(config, now=now, log=log)
+    except CannotLoad as error:
+        raise EngineError(str(error)) from None
 
 
 KIND: Final = RemoteKind(name="upstream", config=UpstreamConfig, connect=connect)
