@@ -13,6 +13,7 @@ from forebay.models.stages import PreparationError
 
 _JSON_BYTES_MAX: Final = 64 << 20  # the largest tokenizers are near 35 MB
 _NAME_CHARACTERS_SHOWN: Final = 80
+_NAME_BYTES_MAX: Final = 255  # of every file system in use
 
 
 class SourceFolder:
@@ -37,9 +38,10 @@ class SourceFolder:
     def file(self, name: str) -> Path:
         """Return a file's true place, or refuse a name or link that leads out of the folder."""
         shown = name[:_NAME_CHARACTERS_SHOWN]
-        if not name or Path(name).name != name or "\\" in name or "\0" in name:
+        plain = Path(name).name == name and len(name.encode()) <= _NAME_BYTES_MAX
+        if not name or not plain or "\\" in name or "\0" in name:
             raise PreparationError(
-                f"{shown!r} leads out of the model's folder. Only files inside it are read; "
+                f"{shown!r} leads out of the model's folder, or is no file's name. Only files inside it are read; "
                 "fetch the model again, or from another place."
             )
         place = (self.path / name).resolve()

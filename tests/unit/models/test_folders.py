@@ -95,6 +95,9 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, form: Form, na
     [
         ({"a": "../model.safetensors"}, "leads out"),
         ({"a": "/etc/passwd.safetensors"}, "leads out"),
+        ({"a": "a\0.safetensors"}, "is no file's name"),
+        ({"a": "a\\b.safetensors"}, "is no file's name"),
+        ({"a": f"{'a' * 5_000}.safetensors"}, "is no file's name"),
         ({"a": "model.bin"}, "no safetensors file"),
         ({"a": "absent.safetensors"}, "lacks 'absent.safetensors'"),
         ({"layer.9": "model-00001-of-00002.safetensors"}, "and it does not"),
