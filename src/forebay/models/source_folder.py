@@ -41,8 +41,8 @@ class SourceFolder:
         plain = Path(name).name == name and len(name.encode()) <= _NAME_BYTES_MAX
         if not name or not plain or "\\" in name or "\0" in name:
             raise PreparationError(
-                f"{shown!r} leads out of the model's folder, or is no file's name. Only files inside it are read; "
-                "fetch the model again, or from another place."
+                f"{shown!r} leads out of the model's folder, or is no file's name. Only files "
+                "inside it are read; fetch the model again, or from another place."
             )
         place = (self.path / name).resolve()
         if place.parent != self.path.resolve():
