@@ -26,6 +26,7 @@ _PLAIN: Final[Mapping[str, tuple[object, ...]]] = {
     "hidden_act": ("silu", None),
     "activation_function": ("gelu_new", None),
     "rope_scaling": (None,),
+    "rope_parameters": (None,),
     "partial_rotary_factor": (1, 1.0, None),
     "use_sliding_window": (False, None),
     "sliding_window": (None,),
@@ -75,9 +76,11 @@ def convert(
 
 def _require_plain(config: Mapping[str, Any]) -> None:
     settings = dict(config)
-    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if isinstance(rotary, dict) and rotary.get("rope_type", "default") == "default":
-        settings["rope_scaling"] = None
+    for name in ("rope_scaling", "rope_parameters"):
+        rotary = config.get(name)
+        # Older files say `type` instead.
+        if isinstance(rotary, dict) and _rotary_type(rotary) == "default":
+            settings[name] = None
     if config.get("use_sliding_window") is False:
         settings["sliding_window"] = None
     if set(config.get("layer_types") or ()) <= {"full_attention"}:
@@ -91,11 +94,15 @@ def _require_plain(config: Mapping[str, Any]) -> None:
             )
 
 
+def _rotary_type(rotary: Mapping[str, Any]) -> object:
+    return rotary.get("rope_type", rotary.get("type", "default"))
+
+
 def _shape(config: Mapping[str, Any], facts: Facts, weights: Weights) -> Shape:
     gpt2 = facts.architecture == "gpt2"
     heads = config["n_head"] if gpt2 else config["num_attention_heads"]
     inner = config.get("n_inner") or 4 * facts.width if gpt2 else config.get("intermediate_size")
-    rotary = config.get("rope_parameters") or {}
+    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = config.get("rope_theta") or rotary.get("rope_theta") or 10_000.0
     epsilon = config.get("layer_norm_epsilon", 1e-5) if gpt2 else config.get("rms_norm_eps", 1e-6)
     try:
