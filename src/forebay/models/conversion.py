@@ -47,7 +47,7 @@ Emit = Callable[[Line], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conversion:
+class Making:
     """What is to be made of what."""
 
     source: Path
@@ -75,88 +75,86 @@ class Conversion:
         return tell
 
 
-def convert(conversion: Conversion) -> Facts:
-    """Make a prepared model of `conversion.source`, or raise `PreparationError`."""
-    conversion.out.mkdir()
-    match conversion.form:
+def convert(making: Making) -> Facts:
+    """Make a prepared model of `making.source`, or raise `PreparationError`."""
+    making.out.mkdir()
+    match making.form:
         case Form.GGUF:
-            return gguf_folder.take(conversion.source, conversion.out, ours=conversion.ours)
+            return gguf_folder.take(making.source, making.out, ours=making.ours)
         case Form.OPENVINO:
-            return _to_openvino(conversion)
+            return _to_openvino(making)
         case Form.SAFETENSORS:
-            return _to_safetensors(conversion, conversion.out)
+            return _to_safetensors(making, making.out)
         case Form.ONNX:
-            return _to_onnx(conversion)
+            return _to_onnx(making)
         case _:
-            assert_never(conversion.form)
+            assert_never(making.form)
 
 
-def _to_onnx(conversion: Conversion) -> Facts:
-    folder = SourceFolder(conversion.source, ours=conversion.ours)
-    if conversion.held is Form.GGUF:
-        middle = conversion.work / "safetensors"
+def _to_onnx(making: Making) -> Facts:
+    folder = SourceFolder(making.source, ours=making.ours)
+    if making.held is Form.GGUF:
+        middle = making.work / "safetensors"
         middle.mkdir()
-        _to_safetensors(conversion, middle)
+        _to_safetensors(making, middle)
         folder = SourceFolder(middle, ours=True)
-    tell = conversion.teller(Stage.READ, Unit.STEPS)
-    facts = onnx_conversion.convert(folder, conversion.out, precision=Precision.INT8, tell=tell)
-    if conversion.held is Form.GGUF:
+    tell = making.teller(Stage.READ, Unit.STEPS)
+    facts = onnx_conversion.convert(folder, making.out, precision=Precision.INT8, tell=tell)
+    if making.held is Form.GGUF:
         shutil.rmtree(folder.path)
     return facts
 
 
-def _to_safetensors(conversion: Conversion, out: Path) -> Facts:
-    header = gguf.read_header(conversion.source)
-    require_space(conversion.work, dequantised.size_bytes(header) + _SPACE_MARGIN_BYTES)
+def _to_safetensors(making: Making, out: Path) -> Facts:
+    header = gguf.read_header(making.source)
+    require_space(making.work, dequantised.size_bytes(header) + _SPACE_MARGIN_BYTES)
     facts = gguf_folder.write_text(header, out)
-    tell, total = conversion.teller(Stage.DEQUANTISE), len(header.tensors)
-    dequantised.write(
-        conversion.source, header, facts, target=out, tell=lambda done: tell(done, total)
-    )
+    tell, total = making.teller(Stage.DEQUANTISE), len(header.tensors)
+    dequantised.write(making.source, header, facts, target=out, tell=lambda done: tell(done, total))
     return msgspec.structs.replace(facts, precision=f"{facts.precision}, unpacked")
 
 
-def _to_openvino(conversion: Conversion) -> Facts:
-    middle = conversion.work / "f16"
+def _to_openvino(making: Making) -> Facts:
+    middle = making.work / "f16"
     middle.mkdir()
-    facts = _to_f16(conversion, middle / "model.gguf")
-    out = conversion.out
-    _build_graph(middle, conversion.teller(Stage.READ, Unit.STEPS))
-    int8.compress(middle / _GRAPH, out / _GRAPH, conversion.teller(Stage.COMPRESS))
+    facts = _to_f16(making, middle / "model.gguf")
+    out = making.out
+    _build_graph(middle, making.teller(Stage.READ, Unit.STEPS))
+    int8.compress(middle / _GRAPH, out / _GRAPH, making.teller(Stage.COMPRESS))
     for path in middle.glob("openvino_*tokenizer.*"):
         shutil.move(path, out / path.name)
     shutil.rmtree(middle)
     return msgspec.structs.replace(facts, precision="int8, one scale a row")
 
 
-def _to_f16(conversion: Conversion, target: Path) -> Facts:
+def _to_f16(making: Making, target: Path) -> Facts:
     """Write the GGUF that OpenVINO GenAI reads, and the text rules to where they stay."""
 
     def report(done: Progress) -> None:
-        conversion.emit(Moved(progress=done))
+        making.emit(Moved(progress=done))
 
-    if conversion.held is Form.SAFETENSORS:
-        folder = SourceFolder(conversion.source, ours=conversion.ours)
-        _require_room(conversion, sum(t.elements for t in check(folder, shard_names(folder))))
+    if making.held is Form.SAFETENSORS:
+        folder = SourceFolder(making.source, ours=making.ours)
+        _require_room(making, sum(t.elements for t in check(folder, shard_names(folder))))
         facts = gguf_writing.write(folder, target, report=report)
-        folder.take(TOKENIZER, conversion.out / TOKENIZER)
-        folder.take_template(conversion.out)
+        folder.take(TOKENIZER, making.out / TOKENIZER)
+        folder.take_template(making.out)
         return facts
-    header = gguf.read_header(conversion.source)
+    header = gguf.read_header(making.source)
     architecture = header.text("general.architecture")
     if architecture not in gguf_writing.ARCHITECTURES:
         raise PreparationError(
             f"The GGUF's architecture is {architecture[:32]!r}; supported are "
             f"{', '.join(gguf_writing.ARCHITECTURES)}. Serve an OpenVINO IR of this model instead."
         )
-    _require_room(conversion, sum(tensor.elements for tensor in header.tensors))
-    facts = gguf_folder.write_text(header, conversion.out)
-    gguf.write_f16(conversion.source, header, target, report=report)
+    _require_room(making, sum(tensor.elements for tensor in header.tensors))
+    facts = gguf_folder.write_text(header, making.out)
+    gguf.write_f16(making.source, header, target, report=report)
     return facts
 
 
-def _require_room(conversion: Conversion, weights: int) -> None:
-    require_space(conversion.work, weights * _PEAK_BYTES_PER_WEIGHT + _SPACE_MARGIN_BYTES)
+def _require_room(making: Making, weights: int) -> None:
+    require_space(making.work, weights * _PEAK_BYTES_PER_WEIGHT + _SPACE_MARGIN_BYTES)
 
 
 def _build_graph(folder: Path, tell: Callable[[int, int], None]) -> None:
@@ -184,7 +182,7 @@ def main() -> int:
         lines.write(msgspec.json.encode(line) + b"\n")
 
     held, form, source, work, owner = sys.argv[1:]
-    conversion = Conversion(
+    making = Making(
         source=Path(source),
         held=Form(held),
         form=Form(form),
@@ -193,7 +191,7 @@ def main() -> int:
         emit=emit,
     )
     try:
-        emit(convert(conversion))
+        emit(convert(making))
     except PreparationError as error:
         emit(Failed(message=str(error)))
         return 1
