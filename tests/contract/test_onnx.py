@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forebay.core.request import FinishReason
-from forebay.engine.manifest import ArtefactError
+from forebay.engine.manifest import ArtefactError, read_manifest
 from forebay.engine.protocol import CannotLoad, Refused, SequenceId
 from forebay.engines import onnx
 from forebay.engines.kv_memory import TooLittleMemory
@@ -100,32 +100,34 @@ def test_greedy_is_what_transformers_says_of_the_same_weights(tmp_path: Path, ki
         assert answer.token_ids == the_librarys_own(source, prompt, 40)
 
 
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return an_onnx_folder(tmp_path_factory.mktemp("llama"))
+@pytest.fixture(scope="module", params=[LLAMA, GPT2], ids=["llama", "gpt2"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return an_onnx_folder(tmp_path_factory.mktemp("folder"), request.param)
 
 
 @pytest.fixture(scope="module")
-def one(llama: Path) -> OnnxStepEngine:
-    return OnnxStepEngine(SMALL, llama)
+def one(folder: Path) -> OnnxStepEngine:
+    return OnnxStepEngine(SMALL, folder)
 
 
 def test_greedy_is_the_same_alone_and_beside_others_and_in_chunks(
-    one: OnnxStepEngine, llama: Path
+    one: OnnxStepEngine, folder: Path
 ) -> None:
     prompts = [a_prompt(length, seed=length) for length in (1, 5, 63, 64, 65, 200)]
     alone = [answers(one, (prompt, greedy(30)))[0].token_ids for prompt in prompts]
     together = answers(one, *((prompt, greedy(30)) for prompt in prompts))
-    whole = OnnxStepEngine(OnnxConfig(kv_cache_bytes=16 << 20, batched_tokens_max=512), llama)
+    whole = OnnxStepEngine(OnnxConfig(kv_cache_bytes=16 << 20, batched_tokens_max=512), folder)
     unbroken = answers(whole, *((prompt, greedy(30)) for prompt in prompts))
     assert [answer.token_ids for answer in together] == alone
     assert [answer.token_ids for answer in unbroken] == alone
 
 
-def test_who_gives_way_for_lack_of_memory_says_the_same_in_the_end(llama: Path) -> None:
-    tight = OnnxConfig(kv_cache_bytes=16 * 32 * 512, sequences_running_max=8)
-    engine = OnnxStepEngine(tight, llama)
-    wide = OnnxStepEngine(SMALL, llama)
+def test_who_gives_way_for_lack_of_memory_says_the_same_in_the_end(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    token_bytes = 2 * manifest.layers * manifest.kv_heads * manifest.head_size * 4
+    tight = OnnxConfig(kv_cache_bytes=16 * 32 * token_bytes, sequences_running_max=8)
+    engine = OnnxStepEngine(tight, folder)
+    wide = OnnxStepEngine(SMALL, folder)
     asked = [(a_prompt(40, seed=seed), greedy(100)) for seed in range(8)]
     ran = set()
     for number, (prompt, sampling) in enumerate(asked):
@@ -170,6 +172,13 @@ def test_the_end_token_is_counted_but_not_shown(one: OnnxStepEngine) -> None:
     assert {(output.tokens_hidden, tuple(output.token_ids)) for output in ended} == {(1, ())}
 
 
+def test_min_tokens_puts_every_end_off(one: OnnxStepEngine) -> None:
+    how = greedy(60, temperature=1.5, ignore_eos=False, tokens_min=30)
+    found = answers(one, *((a_prompt(6, seed=seed), how) for seed in range(60)))
+    assert min(len(answer.token_ids) for answer in found) >= 30
+    assert not any(2 in answer.token_ids for answer in found)
+
+
 def test_what_it_cannot_do_is_refused_by_name(one: OnnxStepEngine) -> None:
     cases = {
         "prompt": ([], greedy(3)),
@@ -211,12 +220,12 @@ def test_an_aborted_sequence_gives_its_memory_back_within_a_step(tmp_path: Path)
 
 
 def test_a_model_larger_than_memory_is_refused_before_it_is_loaded(
-    llama: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx, "read_machine", lambda: Machine(memory_bytes=100 << 20, processors=2))
     monkeypatch.delattr(onnx, "OnnxDecoder")
     with pytest.raises(TooLittleMemory, match=r"MB for the model, and 105 MB is free.*onnx\.kv_ca"):
-        OnnxStepEngine(OnnxConfig(), llama)
+        OnnxStepEngine(OnnxConfig(), folder)
 
 
 def cut(path: Path) -> None:
