@@ -19,7 +19,7 @@ MARKS = Marks(
 
 
 def a_sequence(**facts: Any) -> Generation:
-    known = {
+    known: dict[str, Any] = {
         "id": SequenceId(1),
         "prompt": [3],
         "sampling": Sampling(),
