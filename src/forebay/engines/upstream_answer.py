@@ -47,6 +47,12 @@ class _ChatOdds(Struct):
 class _TextOdds(Struct):
     tokens: list[str] = []
     token_logprobs: list[float | None] = []
+    content: list[_Odds] | None = None
+    """llama-server has the chat's shape on both routes."""
+
+
+def _told(content: Sequence[_Odds]) -> tuple[TokenLogprob, ...]:
+    return tuple(TokenLogprob(odds.token, _utf8(odds), odds.logprob) for odds in content)
 
 
 class _Said(Struct):
@@ -69,12 +75,7 @@ class _ChatChoice(Struct):
     @property
     def odds(self) -> tuple[TokenLogprob, ...]:
         """The odds of its tokens."""
-        if self.logprobs is None:
-            return ()
-        return tuple(
-            TokenLogprob(odds.token, _utf8(odds), odds.logprob)
-            for odds in self.logprobs.content or ()
-        )
+        return () if self.logprobs is None else _told(self.logprobs.content or ())
 
 
 class _TextChoice(Struct):
@@ -93,6 +94,8 @@ class _TextChoice(Struct):
         """The odds of its tokens; of the very first some servers know none."""
         if self.logprobs is None:
             return ()
+        if self.logprobs.content is not None:
+            return _told(self.logprobs.content)
         pairs = zip(self.logprobs.tokens, self.logprobs.token_logprobs, strict=False)
         return tuple(TokenLogprob(token, token.encode(), odds or 0.0) for token, odds in pairs)
 
@@ -132,6 +135,9 @@ class Reader:
         """Choices that have not ended."""
         self._choices = request.sampling.choices
         self._odds = request.sampling.logprobs
+        self._odds_owed = False
+        """Odds were asked for, text has come, and none of them."""
+        self._odds_came = False
         self._tail = bytearray()
         self._data: list[bytes] = []
         self._usage: Usage | None = None
@@ -192,7 +198,7 @@ class Reader:
             if 0 <= index < self._choices and not said:
                 return  # some say that a choice has ended in an event of its own, and once more
             raise Fault(Reason.NONSENSE, f"choice {index} has no place here, or had ended")
-        odds = choice.odds if self._odds else ()
+        odds = self._odds_of(choice)
         reason = None if choice.finish_reason is None else _reason(choice.finish_reason)
         if not said and not odds and reason is None:
             return  # it names the role
@@ -206,12 +212,26 @@ class Reader:
         self.counted += tokens
         deltas.append(delta)
 
+    def _odds_of(self, choice: _ChatChoice | _TextChoice) -> tuple[TokenLogprob, ...]:
+        if not self._odds:
+            return ()
+        odds = choice.odds
+        self._odds_came |= bool(odds)
+        self._odds_owed |= bool(choice.said)
+        return odds
+
+    def _check_odds(self) -> None:
+        """Raise Fault where odds were asked for, and left out in silence."""
+        if self._odds_owed and not self._odds_came:
+            raise Fault(Reason.NONSENSE, "the odds that were asked for are missing")
+
     def end(self) -> tuple[list[Delta], Usage | None]:
         """Return what was held back, and the usage if it was told; raises Fault."""
         if self._open or self._held is None:
             raise Fault(Reason.CUT, f"{len(self._open)} choices had not ended")
         if self._tail.strip() or self._data:
             raise Fault(Reason.CUT, "the stream ends inside an event")
+        self._check_odds()
         held, usage = self._held, self._usage
         if usage is not None:
             held.tokens = max(0, usage.completion_tokens - self.counted)
@@ -229,12 +249,13 @@ class Reader:
             if choice.index not in self._open or choice.finish_reason is None:
                 raise Fault(Reason.NONSENSE, f"choice {choice.index} has no place or no end")
             self._open.discard(choice.index)
-            odds = choice.odds if self._odds else ()
+            odds = self._odds_of(choice)
             reason = _reason(choice.finish_reason)
             tokens = share if usage is not None else len(odds) or (1 if choice.said else 0)
             deltas.append(Delta(choice.said, tokens, choice.index, reason, odds))
         if self._open:
             raise Fault(Reason.CUT, f"{len(self._open)} choices are missing")
+        self._check_odds()
         self.counted = sum(delta.tokens for delta in deltas)
         if usage is not None:
             deltas[-1].tokens += usage.completion_tokens - self.counted

@@ -52,7 +52,10 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "sglang": Dialect(features=_OPENAI | _SAMPLERS | _EXACT),
     # Its chat knows neither; whatever it does not know it passes over in silence.
     "tgi": Dialect(features=_OPENAI - {Feature.CHOICES, Feature.TOKEN_IDS}),
-    "llama-server": Dialect(features=(_OPENAI | _SAMPLERS | {Feature.IGNORE_EOS})),
+    # With several choices it counts the tokens of one (seen in build 11549): usage would be wrong.
+    "llama-server": Dialect(
+        features=(_OPENAI | _SAMPLERS | {Feature.IGNORE_EOS}) - {Feature.CHOICES}
+    ),
     "ollama": Dialect(
         features=_OPENAI - {Feature.CHOICES, Feature.TOKEN_IDS, Feature.LOGPROBS},
     ),

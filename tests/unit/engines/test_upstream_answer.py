@@ -82,6 +82,23 @@ def test_odds_are_read_where_they_were_asked_for_only() -> None:
     assert read(data, 999)[0][0].logprobs == ()
 
 
+def test_odds_that_were_asked_for_and_left_out_are_a_fault_and_not_silence() -> None:
+    with pytest.raises(Fault, match="odds"):
+        read(event(b"a") + LAST, 999, wish(logprobs=True))
+    body = b'{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}]}'
+    with pytest.raises(Fault, match="odds"):
+        reader(wish(logprobs=True)).whole(body)
+
+
+def test_plain_prompts_have_their_odds_in_either_shape() -> None:
+    first = b'{"tokens":["a"],"token_logprobs":[-1.5],"text_offset":[0]}'
+    second = b'{"content":[{"token":"a","logprob":-1.5,"bytes":[97]}]}'
+    form = b'{"choices":[{"index":0,"text":"a","finish_reason":"stop","logprobs":%b}]}'
+    for shape in (first, second):
+        deltas, _ = reader(wish(logprobs=True), chat=False).whole(form % shape)
+        assert [(o.text, o.utf8, o.logprob) for o in deltas[0].logprobs] == [("a", b"a", -1.5)]
+
+
 @pytest.mark.parametrize("body", [b'{"error":null,"choices":[]}', b'{"choices":null}'])
 def test_nulls_are_as_good_as_nothing(body: bytes) -> None:
     found = reader()
