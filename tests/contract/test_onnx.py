@@ -151,6 +151,22 @@ def test_it_goes_on_after_made_tokens_with_penalties_and_seeds(one: OnnxStepEngi
     assert rest.token_ids == whole.token_ids[7:]
 
 
+def test_onnxruntime_genai_loads_our_folders_and_says_the_same(
+    one: OnnxStepEngine, folder: Path
+) -> None:
+    genai = pytest.importorskip("onnxruntime_genai", reason="onnxruntime-genai is not installed")
+    prompt = a_prompt(9)
+    (ours,) = answers(one, (prompt, greedy(20)))
+    model = genai.Model(str(folder))
+    how = genai.GeneratorParams(model)
+    how.set_search_options(max_length=29, min_length=29, do_sample=False)
+    theirs = genai.Generator(model, how)
+    theirs.append_tokens(prompt)
+    while not theirs.is_done():
+        theirs.generate_next_token()
+    assert theirs.get_sequence(0).tolist() == [*prompt, *ours.token_ids]
+
+
 def test_seeds_decide_and_narrow_wishes_are_greedy(one: OnnxStepEngine) -> None:
     prompt = a_prompt(9)
     (likeliest,) = answers(one, (prompt, greedy(12)))

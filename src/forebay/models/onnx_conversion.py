@@ -54,8 +54,9 @@ def convert(
     _require_plain(config)
     weights = Weights(source)
     facts = of_config(source, precision=_PRECISIONS[precision], parameters=weights.elements)
-    # Tables of tokens and of positions stay in more bits: 64 MB is not enough for the largest.
-    wanted = weights.elements * precision.bits // 8 + facts.vocabulary_size * facts.width * 4
+    # The tables of tokens and of positions have more bits, and a row each.
+    rows = facts.vocabulary_size + facts.context_tokens_max
+    wanted = int(weights.elements * precision.weight_bytes) + rows * facts.width * 4
     require_space(out, wanted + _SPACE_MARGIN_BYTES)
     with GraphWriter(out / _GRAPH) as graph:
         WRITERS[str(kind)](
@@ -129,7 +130,8 @@ def _genai_config(config: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     heads = config.get("num_attention_heads") or config.get("n_head")
     places = {"position_ids": "position_ids"} if facts.architecture == "gpt2" else {}
     model = {
-        "type": "gpt2" if facts.architecture == "gpt2" else "llama",
+        # What onnxruntime-genai calls gpt2 keeps keys and values in one tensor.
+        "type": "llama",
         "context_length": facts.context_tokens_max,
         "vocab_size": facts.vocabulary_size,
         "bos_token_id": facts.bos_token_id if facts.bos_token_id is not None else 0,

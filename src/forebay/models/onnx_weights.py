@@ -31,6 +31,11 @@ class Precision(enum.StrEnum):
         """Bits of one number."""
         return {Precision.FP32: 32, Precision.INT8: 8, Precision.INT4: 4}[self]
 
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of one number with its share of a scale."""
+        return self.bits / 8 + (0 if self is Precision.FP32 else 4 / _BLOCK)
+
 
 class Weights:
     """Tensors by name, read from disk when they are asked for."""
