@@ -15,11 +15,13 @@ from forebay.core.errors import EngineError, Overloaded
 from forebay.core.request import Delta, Finished, Text, TokenIds
 from forebay.engines.upstream import UpstreamEngine
 from forebay.engines.upstream_config import UpstreamConfig
+from forebay.engines.upstream_group import Group
 from tests.support.events import EventList
 from tests.support.upstreams import (
     END,
     LAST,
     STREAM,
+    Answer,
     Upstream,
     chunk,
     completion,
@@ -54,9 +56,9 @@ async def never(to: Upstream, writer: asyncio.StreamWriter) -> bool:
     ids=["closed", "500", "503", "wrong type", "closed after the head"],
 )
 async def test_what_fails_before_its_first_token_is_answered_by_another(
-    fault: "asyncio.Future[bool]",
+    fault: Answer,
 ) -> None:
-    async with upstream(fault) as bad, upstream(GOOD) as good, fronted(bad, good) as front:  # type: ignore[arg-type]
+    async with upstream(fault) as bad, upstream(GOOD) as good, fronted(bad, good) as front:
         for _ in range(6):
             events = await said(front.engine, wish())
             assert "".join(e.text for e in events if isinstance(e, Delta)) == "fine"
@@ -139,6 +141,42 @@ async def test_streams_too_give_their_connection_back() -> None:
         for _ in range(50):
             await said(front.engine, wish())
         assert found.opened - before <= 1
+
+
+async def test_a_connection_is_kept_though_the_end_of_its_answer_comes_late() -> None:
+    async def late(_: Upstream, writer: asyncio.StreamWriter) -> bool:
+        writer.write(STREAM + chunk(event(b"fine")) + chunk(LAST))
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.write(END)
+        return True
+
+    async with upstream(late) as found, fronted(found, probe_s=100.0) as front:
+        before = found.opened
+        for _ in range(5):
+            assert isinstance((await said(front.engine, wish()))[-1], Finished)
+            async with asyncio.timeout(2.0):
+                while not front.engine.upstreams[0].kept:
+                    await asyncio.sleep(0.01)
+        assert found.opened - before <= 1
+
+
+async def test_a_turn_that_came_to_someone_who_has_just_left_is_the_next_ones() -> None:
+    async def no_token(_: object) -> None:
+        """Nobody looks here."""
+
+    config = UpstreamConfig(urls="http://127.0.0.1:9", connections_max=1)
+    group = Group(config, token=no_token, dice=lambda: 0.0, now=MONOTONIC, log=EventList())
+    assert group.take([], None) == 0
+    leaver, stayer = [asyncio.create_task(group.turn([], None)) for _ in range(2)]
+    while group.waiting < 2:
+        await asyncio.sleep(0)
+    group.leave(0)
+    leaver.cancel()
+    async with asyncio.timeout(2.0):
+        assert await stayer == 0
+    assert leaver.cancelled()
+    group.stop()
 
 
 async def test_more_requests_than_connections_wait_their_turn() -> None:
@@ -293,6 +331,17 @@ async def test_a_model_that_is_not_there_ends_the_start_with_those_that_are() ->
         engine = UpstreamEngine(config, now=MONOTONIC, log=EventList())
         with pytest.raises(EngineError, match="There: m"):
             await engine.start()
+
+
+async def test_no_first_token_ends_the_start_and_leaves_nothing() -> None:
+    async with upstream(written(whole(b"{}", status=b"500 No"))) as found:
+        found.starting = False
+        config = UpstreamConfig(urls=found.url, failures_max=1, rest_s=0.05)
+        engine = UpstreamEngine(config, now=MONOTONIC, log=EventList())
+        with pytest.raises(EngineError, match="failed"):
+            await engine.start()
+        assert not any(upstream.load or upstream.connections for upstream in engine.upstreams)
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_what_runs_when_it_is_stopped_ends_at_once() -> None:

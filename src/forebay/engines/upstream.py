@@ -162,15 +162,17 @@ class UpstreamEngine:
 
     async def start(self) -> None:
         """Learn from one of them what it serves, and let it make a token; raises EngineError."""
+        started = False
         try:
             async with asyncio.timeout(self._config.start_s_max):
                 await self._begin()
+            started = True
         except TimeoutError:
             why = f" ({self._why})" if self._why else ""
             message = f"No upstream has answered in upstream.start_s_max{why}."
             raise EngineError(message) from None
         finally:
-            if self._info is None:
+            if not started:
                 await self.stop()
 
     async def stop(self) -> None:
@@ -270,7 +272,7 @@ class UpstreamEngine:
     async def _begin(self) -> None:
         known = await self._first_known()
         self._speaker = Speaker(known.dialect, known.model)
-        info = known.info(len(self._group.upstreams))
+        self._info = info = known.info(len(self._group.upstreams))
         await asyncio.gather(*(watcher.beat() for watcher in self._group.watchers))
         self._tasks = [asyncio.create_task(watcher.watch()) for watcher in self._group.watchers]
         self._tasks.append(asyncio.create_task(self._look()))
@@ -278,7 +280,6 @@ class UpstreamEngine:
         async with aclosing(self.generate(request)) as events:
             async for _ in events:
                 pass
-        self._info = info
 
     async def _first_known(self) -> Known:
         """Ask all what they serve until one says it; raises EngineError for what no wait mends."""

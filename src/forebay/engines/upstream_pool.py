@@ -54,6 +54,11 @@ class Upstream:
         return len(self._idle) + len(self._settling)
 
     @property
+    def kept(self) -> int:
+        """Connections that the next requests may have."""
+        return len(self._idle)
+
+    @property
     def able(self) -> bool:
         """Whether it may be asked, and has room."""
         return self.breaker.closed and self.load < self._config.connections_max
