@@ -54,14 +54,14 @@ def test_a_call_whole_and_streamed(client: OpenAI) -> None:
     for choice in (whole.choices[0], streamed.choices[0]):
         assert choice.finish_reason == "tool_calls"
         assert choice.message.content == "Let me see."
-        (call,) = choice.message.tool_calls or ()
+        (call,) = choice.message.tool_calls or []
         assert call.type == "function"
         assert (call.function.name, call.function.arguments) == ("weather", ARGUMENTS)
 
 
 def test_a_conversation_with_a_result_goes_on(client: OpenAI) -> None:
     first = client.chat.completions.create(model="scripted", messages=asked(CALL), tools=TOOLS)
-    (call,) = first.choices[0].message.tool_calls or ()
+    (call,) = first.choices[0].message.tool_calls or []
     history: Any = [
         *asked(CALL),
         first.choices[0].message.model_dump(exclude_none=True),

@@ -109,7 +109,7 @@ def test_a_named_function_is_called_in_a_stream(client: OpenAI) -> None:
         ]
         answer = stream.get_final_completion()
     assert len(pieces) > 3
-    (call,) = answer.choices[0].message.tool_calls or ()
+    (call,) = answer.choices[0].message.tool_calls or []
     assert call.function.name == "set_alarm"
     check(call.function.name, call.function.arguments)
 
