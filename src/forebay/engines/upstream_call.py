@@ -92,11 +92,15 @@ class Call:
         said_all = False
         try:
             async for deltas in self._read(connection, reader):
-                first = first or self.heard
                 last = deltas[-1]
                 for delta in deltas:
-                    delta.more = delta is not last
+                    delta.more = first is not None and delta is not last
                     yield delta
+                    if first is None:
+                        # The first token is not held for others that came with it: the client's
+                        # connection writes once per turn of the loop, and this ends the turn.
+                        first = self.heard
+                        await asyncio.sleep(0)
             deltas, usage = reader.end()
             said_all = reader.done
             self.counted = reader.counted
