@@ -1,9 +1,10 @@
 """torch and Hugging Face transformers, on a GPU or a processor: any model, and LoRA adapters.
 
 The library has a continuous batching of its own, and it cannot keep our promises: it samples all
-sequences or none, has one seed for all, knows no penalties and no adapter per sequence.
-So the model computes, and whose token is whose is ours: `transformers_batch` decides what a step
-reads, `transformers_kv` keeps what was read, `transformers_sampling` chooses.
+sequences or none, has one seed for all, knows no penalties and no adapter per sequence
+(`docs/adr/0018-transformers.md`).  So the model computes, and whose token is whose is ours:
+`transformers_batch` decides what a step reads, `transformers_kv` keeps what was read, and
+`transformers_sampling` chooses.
 """
 
 import ctypes
@@ -74,7 +75,7 @@ class TransformersStepEngine:
         self._tokens_made = 0
         supports = EVERY_ENGINE - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
         supports |= self._tokenizer.features
-        if config.adapters_max and not numbers.int8_by_torch:
+        if config.adapters_max:
             supports |= {Feature.ADAPTERS}
         self._info = EngineInfo(
             name="transformers",

@@ -4,7 +4,6 @@ What transformers would do silently is refused: weights that are missing and mad
 comes with a model, pickled weights, a download.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -96,14 +95,14 @@ def _model(folder: Path, numbers: Numbers) -> Any:  # noqa: ANN401 - the library
         )
     model.eval()
     model.requires_grad_(requires_grad=False)
-    return _int8(model) if numbers.int8_by_torch else model
+    return model
 
 
 def _quantization(numbers: Numbers) -> dict[str, Any]:
     """Return how the library is to quantize while it loads."""
     import transformers  # noqa: PLC0415 - heavy
 
-    if numbers.precision is Precision.INT8 and not numbers.int8_by_torch:
+    if numbers.precision is Precision.INT8:
         return {"quantization_config": transformers.BitsAndBytesConfig(load_in_8bit=True)}
     if numbers.precision is Precision.INT4:
         how = transformers.BitsAndBytesConfig(
@@ -113,15 +112,3 @@ def _quantization(numbers: Numbers) -> dict[str, Any]:
         )
         return {"quantization_config": how}
     return {}
-
-
-def _int8(model: Any) -> Any:  # noqa: ANN401 - the library's
-    """Replace linear layers by torch's own of 8 bits: weights at rest, activations as they come."""
-    import torch  # noqa: PLC0415 - heavy
-
-    with warnings.catch_warnings():
-        # torch recommends another package for new programs, and keeps this one.
-        warnings.simplefilter("ignore")
-        return torch.ao.quantization.quantize_dynamic(
-            model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True
-        )

@@ -55,7 +55,9 @@ class BatchedModel:
                     f"Models of the kind {architecture} cannot be batched by this engine "
                     f"({type(error).__name__}). Use another engine for it."
                 ) from error
-        full = expected.dtype == own.logits.dtype and not _is_quantized(self._model)
+        full = expected.dtype == own.logits.dtype and not getattr(
+            self._model, "is_quantized", False
+        )
         off = float((found - expected).abs().max() / expected.abs().max())
         if not off <= (_TOLERANCE_FULL if full else _TOLERANCE_SHORT):  # NaN is off too
             raise CannotLoad(
@@ -159,9 +161,3 @@ def arrange(shares: Sequence[Share]) -> list[Share]:
         return (not is_decode(share), row.shelf.capacity, row.index)
 
     return sorted(shares, key=place)
-
-
-def _is_quantized(model: Any) -> bool:  # noqa: ANN401 - the library's
-    return any("quantized" in type(module).__module__ for module in model.modules()) or (
-        getattr(model, "is_quantized", False)
-    )

@@ -97,21 +97,15 @@ class Numbers:
         return bool(self.device.type == "cpu")
 
     @property
-    def int8_by_torch(self) -> bool:
-        """Whether torch's own kernels of 8 bits compute: they know no adapters."""
-        return self.on_cpu and self.precision is Precision.INT8
-
-    @property
     def weight_bytes(self) -> float:
-        """Bytes of one weight, while they are loaded if that is more."""
+        """Bytes of one weight."""
         match self.precision:
             case Precision.FLOAT32:
                 return 4.0
             case Precision.BFLOAT16 | Precision.FLOAT16:
                 return 2.0
             case Precision.INT8:
-                # On a processor they are quantized after they were loaded, layer by layer.
-                return 4.0 + 1.0 if self.on_cpu else _QUANTIZED_FACTOR
+                return 1.0 * _QUANTIZED_FACTOR
             case Precision.INT4:
                 return 0.5 * _QUANTIZED_FACTOR
             case Precision.AUTO:
@@ -129,8 +123,8 @@ def settle(config: TransformersConfig, machine: Machine) -> Numbers:
         natural = Precision.FLOAT32 if device.type == "cpu" else Precision.FLOAT16
     asked = Precision(config.precision)
     precision = natural if asked is Precision.AUTO else asked
-    _check_installed(precision, device)
-    compute = _compute(precision, device, natural=natural)
+    _check_installed(precision)
+    compute = _compute(precision, natural=natural)
     return Numbers(device=device, precision=precision, compute=compute)
 
 
@@ -155,30 +149,26 @@ def _computes_bfloat16(device: Any, machine: Machine) -> bool:  # noqa: ANN401 -
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def _check_installed(precision: Precision, device: Any) -> None:  # noqa: ANN401 - torch's
+def _check_installed(precision: Precision) -> None:
     """Refuse a precision that needs a library which is not here."""
-    ours = Precision.INT8 if device.type == "cpu" else None
-    if precision not in {Precision.INT8, Precision.INT4} or precision is ours:
-        return
-    if importlib.util.find_spec("bitsandbytes") is None:
+    quantized = precision in {Precision.INT8, Precision.INT4}
+    if quantized and importlib.util.find_spec("bitsandbytes") is None:
         raise CannotLoad(
-            f"transformers.precision {precision} on {device.type} needs bitsandbytes, which is not "
-            "installed. Run `pip install bitsandbytes`, or set transformers.precision to auto."
+            f"transformers.precision {precision} needs bitsandbytes, which is not installed. Run "
+            "`pip install bitsandbytes`, or set transformers.precision to auto."
         )
 
 
-def _compute(numbers: Precision, device: Any, *, natural: Precision) -> Any:  # noqa: ANN401 - torch's
+def _compute(precision: Precision, *, natural: Precision) -> Any:  # noqa: ANN401 - torch's
     """Return torch's type of activations, for weights of that precision."""
     import torch  # noqa: PLC0415 - heavy
 
-    match numbers:
+    match precision:
         case Precision.FLOAT32 | Precision.BFLOAT16 | Precision.FLOAT16:
-            return getattr(torch, numbers)
-        case Precision.INT8 if device.type == "cpu":
-            return torch.float32  # what torch's own int8 kernels take and give
+            return getattr(torch, precision)
         case Precision.INT8 | Precision.INT4:
             return getattr(torch, natural)
         case Precision.AUTO:
             raise AssertionError("settled before")
         case _:
-            assert_never(numbers)
+            assert_never(precision)
