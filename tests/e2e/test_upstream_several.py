@@ -2,11 +2,8 @@
 
 import asyncio
 import contextlib
-import ssl
-import subprocess
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -361,47 +358,3 @@ async def test_a_proxy_in_the_environment_is_not_used(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with upstream(WHOLE) as found, fronted(found) as front:
         assert isinstance((await said(front.engine, wish(stream=False)))[-1], Finished)
-
-
-def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
-    alternative = "IP:127.0.0.1" if name == "right" else "DNS:elsewhere.example"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
-            *("-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={name}"),
-            *("-addext", f"subjectAltName={alternative}"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, certificate
-
-
-@pytest.mark.parametrize(("name", "trusted"), [("right", True), ("right", False), ("wrong", True)])
-async def test_https_is_verified(tmp_path: Path, name: str, *, trusted: bool) -> None:
-    key, certificate = _certificate(tmp_path, name)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    found = Upstream(WHOLE)
-    server = await asyncio.start_server(found.serve, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    config = UpstreamConfig(
-        urls=f"https://127.0.0.1:{port}",
-        ca_file=str(certificate) if trusted else "",
-        start_s_max=0.7,
-    )
-    engine = UpstreamEngine(config, now=MONOTONIC, log=EventList())
-    try:
-        if trusted and name == "right":
-            await engine.start()
-            assert isinstance((await said(engine, wish(stream=False)))[-1], Finished)
-        else:
-            with pytest.raises(EngineError, match="verify failed"):
-                await engine.start()
-    finally:
-        await engine.stop()
-        server.close()
-        async with asyncio.timeout(5.0):
-            while found.open:
-                await asyncio.sleep(0.01)
