@@ -17,10 +17,11 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from forebay.app import ServedModel, Service, StartRefused, build
+from forebay.app import Service, StartRefused, build
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import ServingError
 from forebay.engine.registry import find
+from forebay.fleet import ServedModel
 from forebay.gateway.admin import InvalidSettings
 from forebay.gateway.connection import Connection
 from forebay.gateway.turns import Turns

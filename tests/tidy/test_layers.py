@@ -24,11 +24,12 @@ LEVELS: Final = {
     "gateway": 6,
     "drill": 6,
     "settings": 7,
-    "app": 8,
+    "fleet": 8,
     "doctor": 8,
-    "process": 9,
-    "cli": 10,
-    "__main__": 11,
+    "app": 9,
+    "process": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 # They cost megabytes and seconds, or are optional: a gateway process must start without them.
 # fmt: off

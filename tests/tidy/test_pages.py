@@ -14,7 +14,17 @@ from tests.tidy.source import ROOT, example, read, report, source, suites
 
 FORBIDDEN_LABELS: Final = frozenset({"key", "path", "prompt", "tenant", "user"})
 BASE_UNITS: Final = (
-    *("_bytes", "_degraded", "_held", "_imbalance", "_info", "_ratio", "_running", "_seconds"),
+    *(
+        "_bytes",
+        "_degraded",
+        "_held",
+        "_imbalance",
+        "_info",
+        "_loaded",
+        "_ratio",
+        "_running",
+        "_seconds",
+    ),
     *("_total", "_waiting"),
 )
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from forebay import app, process
+from forebay import app, fleet, process
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError, Invalid, ServingError
+from forebay.fleet import ServedModel
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import open_lane
 from forebay.settings import EngineConfig, LiveSettings, Settings
@@ -43,8 +44,8 @@ async def test_whatever_keeps_the_first_token_from_being_made_refuses_the_start(
         engine=EngineConfig(name="scripted"),
         log=LogConfig(destination=str(tmp_path / "log")),
     )
-    monkeypatch.setattr(app, "_engine", lambda *_, **__: FailingEngine(error))
-    service = app.build(LiveSettings(settings), [app.ServedModel(name="m")])
+    monkeypatch.setattr(fleet, "_engine", lambda *_, **__: FailingEngine(error))
+    service = app.build(LiveSettings(settings), [ServedModel(name="m")])
     with service.log, pytest.raises(app.StartRefused, match=error.message):
         await process._start(service)
 
@@ -76,7 +77,7 @@ LIVE: dict[str, Callable[[app.Service], object]] = {
 async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Path) -> None:
     log = LogConfig(destination=str(tmp_path / "log"))
     settings = Settings(engine=EngineConfig(name="scripted"), log=log)
-    service = app.build(LiveSettings(settings), [app.ServedModel(name="m")])
+    service = app.build(LiveSettings(settings), [ServedModel(name="m")])
     with service.log:
         lane = open_lane(
             "m", ActingEngine([], frozenset()), config=settings.admission, created=0, now=MONOTONIC
@@ -109,6 +110,6 @@ def test_what_the_gateway_reads_again_is_what_it_was_built_with(tmp_path: Path) 
         log=LogConfig(destination=str(tmp_path / "log")),
         cache=CacheConfig(enabled=False),
     )
-    service = app.build(LiveSettings(settings), [app.ServedModel(name="m")])
+    service = app.build(LiveSettings(settings), [ServedModel(name="m")])
     with service.log:
         assert service.gateway.cache == settings.cache

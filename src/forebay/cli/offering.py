@@ -9,9 +9,9 @@ from forebay.cli.supply import engine_of, prepared, require_library
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from forebay.app import ServedModel
     from forebay.engine.manifest import Manifest
     from forebay.engine.registry import EngineKind, RemoteKind
+    from forebay.fleet import ServedModel
     from forebay.settings import Loaded, OfferConfig, Settings
 
 _LIBRARY_BYTES: Final = 400 << 20
@@ -31,7 +31,7 @@ def offered(found: "Loaded") -> "list[ServedModel]":
 
 
 def _served(found: "Loaded", name: str, offer: "OfferConfig") -> "ServedModel":
-    from forebay.app import ServedModel  # noqa: PLC0415 - see main
+    from forebay.fleet import ServedModel  # noqa: PLC0415 - see main
 
     settings = found.settings
     kind = engine_of(settings, offer.engine, offer.source or name)

@@ -11,7 +11,8 @@ from forebay.cli.offering import offered
 from forebay.cli.supply import MODEL_HELP
 
 if TYPE_CHECKING:
-    from forebay.app import ServedModel, Service
+    from forebay.app import Service
+    from forebay.fleet import ServedModel
     from forebay.serve.lanes import Lane
     from forebay.serve.signals import Signals
     from forebay.settings import LiveSettings, Loaded, Settings

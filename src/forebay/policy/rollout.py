@@ -7,7 +7,7 @@ the same machine and the same hour.  It goes up one step of its share when it ha
 present one for long enough and has answered enough; at any time it goes down to nothing if
 
 - it fails more often: by more than `errors_more_max`, and by more than chance would have it
-  (a test of two proportions at `doubt_z` standard errors); or
+  (a test of two proportions at `standard_errors_min` standard errors); or
 - it is slower: the 95th percentile of its time to first token, or its median time per token, is
   more than `slower_ratio_max` of the baseline's.
 
@@ -64,7 +64,7 @@ class RouteConfig:
     slower_ratio_max: float = knob(
         1.5, "How much slower it may be than the baseline, a ratio.", minimum=1.0, maximum=100.0
     )
-    doubt_z: float = knob(
+    standard_errors_min: float = knob(
         2.58, "Standard errors beyond which chance is ruled out; 2.58: 1 %.", minimum=0, maximum=10
     )
     shadow: str = knob(
@@ -73,7 +73,7 @@ class RouteConfig:
     shadow_running_max: int = knob(
         4, "Copies that run at once; more are not made.", minimum=0, maximum=10_000
     )
-    shadow_share: float = knob(1.0, "Share of requests that are copied.", minimum=0.0, maximum=1.0)
+    shadow_ratio: float = knob(1.0, "Share of requests that are copied.", minimum=0.0, maximum=1.0)
 
 
 class Stage(enum.StrEnum):
@@ -181,7 +181,7 @@ class Rollout:
             return ""
         both = (failed + before) / (len(mine) + len(theirs))
         spread = math.sqrt(both * (1.0 - both) * (1.0 / len(mine) + 1.0 / max(len(theirs), 1)))
-        if theirs and rate - usual <= self._config.doubt_z * spread:
+        if theirs and rate - usual <= self._config.standard_errors_min * spread:
             return ""
         told = f"{failed} of {len(mine)} answers failed"
         return f"{told}, of the baseline's {before} of {len(theirs)}"

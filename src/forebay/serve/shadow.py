@@ -73,7 +73,7 @@ class Shadows:
             return
         if record.outcome is not Outcome.OK or record.timeline.source is not Source.ENGINE:
             return
-        if self._dice() >= route.config.shadow_share:
+        if self._dice() >= route.config.shadow_ratio:
             return
         if len(self._under_way) >= route.config.shadow_running_max:
             self.dropped += 1

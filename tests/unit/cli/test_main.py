@@ -12,11 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from forebay import __version__, process
-from forebay.app import ServedModel, Service, StartRefused
+from forebay.app import Service, StartRefused
 from forebay.cli.main import app as command_line
 from forebay.cli.reference import cli_page
 from forebay.core.clock import MONOTONIC
 from forebay.engine.protocol import EngineInfo
+from forebay.fleet import ServedModel
 from forebay.models.catalogue import DEFAULT
 from forebay.models.stages import PreparationError
 from forebay.serve.lanes import Lanes, Listing, open_lane

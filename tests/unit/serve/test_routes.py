@@ -174,7 +174,7 @@ async def test_other_requests_are_not_copied() -> None:
 
 
 async def test_a_share_of_requests_is_copied() -> None:
-    copying = Copying(shadow_share=0.5)
+    copying = Copying(shadow_ratio=0.5)
     await copying.ask()
     await copying.rest()
     assert len(copying.records) == 1

@@ -19,7 +19,7 @@ from forebay.engine.worker_process import Loss
 from forebay.telemetry.catalogue import CATALOGUE, RESTART_REASONS
 from forebay.telemetry.metric import Kind
 from forebay.telemetry.metrics import Metrics
-from forebay.telemetry.readings import ModelReading, ServerReading
+from forebay.telemetry.readings import ServerReading
 from tests.support.records import a_completed, a_refused
 
 
@@ -334,37 +334,6 @@ def test_open_metrics_is_written_when_asked_for() -> None:
     assert content_type.startswith("application/openmetrics-text")
     parse = cast("Callable[[str], Iterator[object]]", open_metrics_families)
     assert list(parse(body.decode()))
-
-
-def test_a_model_says_how_it_stands_in_memory() -> None:
-    metrics = Metrics(["m"])
-    facts = ModelReading(loaded=True, memory_bytes=1_000, load_s=2.5, hits=7, misses=3, failures=1)
-    metrics.watch_server(lambda: ServerReading(models={"m": facts}))
-    assert value(metrics, "llm_model_loaded", model="m") == 1
-    assert value(metrics, "llm_model_memory_bytes", model="m") == 1_000
-    assert value(metrics, "llm_model_load_seconds", model="m") == 2.5
-    assert value(metrics, "llm_model_requests_total", model="m", result="hit") == 7
-    assert value(metrics, "llm_model_requests_total", model="m", result="miss") == 3
-    assert value(metrics, "llm_model_load_failures_total", model="m") == 1
-
-
-def test_a_route_says_where_its_callers_come_to() -> None:
-    metrics = Metrics(["m"])
-    shares = {("chat", "old"): 0.9, ("chat", "new"): 0.1}
-    metrics.watch_server(lambda: ServerReading(shares=shares, shadows_dropped=4))
-    assert 'llm_route_share_ratio{model="new",name="chat"} 0.1' in page(metrics)
-    assert value(metrics, "llm_shadow_dropped_total") == 4
-
-
-def test_a_lane_that_is_closed_is_read_no_more_and_a_new_name_is_counted() -> None:
-    metrics, lane = Metrics(["m"]), FakeLane()
-    metrics.watch("m", lane, lane)
-    metrics.unwatch("m")
-    assert "llm_requests_running{" not in page(metrics)
-    metrics.know("m:v2")
-    metrics(a_completed(model="m:v2"))
-    labels = {"route": "chat_completions", "model": "m:v2", "outcome": "ok"}
-    assert value(metrics, "llm_requests_total", **labels) == 1
 
 
 def test_five_models_stay_under_two_thousand_series() -> None:
