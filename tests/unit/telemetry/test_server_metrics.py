@@ -1,0 +1,37 @@
+"""What the process says of its models and its routes."""
+
+from forebay.telemetry.metrics import Metrics
+from forebay.telemetry.readings import ModelReading, ServerReading
+from tests.support.records import a_completed
+from tests.unit.telemetry.test_metrics import FakeLane, page, value
+
+
+def test_a_model_says_how_it_stands_in_memory() -> None:
+    metrics = Metrics(["m"])
+    facts = ModelReading(loaded=True, memory_bytes=1_000, load_s=2.5, hits=7, misses=3, failures=1)
+    metrics.watch_server(lambda: ServerReading(models={"m": facts}))
+    assert value(metrics, "llm_model_loaded", model="m") == 1
+    assert value(metrics, "llm_model_memory_bytes", model="m") == 1_000
+    assert value(metrics, "llm_model_load_seconds", model="m") == 2.5
+    assert value(metrics, "llm_model_requests_total", model="m", result="hit") == 7
+    assert value(metrics, "llm_model_requests_total", model="m", result="miss") == 3
+    assert value(metrics, "llm_model_load_failures_total", model="m") == 1
+
+
+def test_a_route_says_where_its_callers_come_to() -> None:
+    metrics = Metrics(["m"])
+    shares = {("chat", "old"): 0.9, ("chat", "new"): 0.1}
+    metrics.watch_server(lambda: ServerReading(shares=shares, shadows_dropped=4))
+    assert 'llm_route_share_ratio{model="new",name="chat"} 0.1' in page(metrics)
+    assert value(metrics, "llm_shadow_dropped_total") == 4
+
+
+def test_a_lane_that_is_closed_is_read_no_more_and_a_new_name_is_counted() -> None:
+    metrics, lane = Metrics(["m"]), FakeLane()
+    metrics.watch("m", lane, lane)
+    metrics.unwatch("m")
+    assert "llm_requests_running{" not in page(metrics)
+    metrics.know("m:v2")
+    metrics(a_completed(model="m:v2"))
+    labels = {"route": "chat_completions", "model": "m:v2", "outcome": "ok"}
+    assert value(metrics, "llm_requests_total", **labels) == 1
