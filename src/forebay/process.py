@@ -168,6 +168,8 @@ async def _drain(service: Service, signals: Signals) -> None:
     lifecycle, log, started = service.lifecycle, service.log, MONOTONIC()
     lifecycle.move(State.DRAINING)
     log.event("server.draining", present=lifecycle.present)
+    service.residency.close()  # nobody new would be served by what is still being loaded
+    await service.shadows.stop()  # nor does anybody wait for copies
     emptied = asyncio.create_task(lifecycle.emptied(service.settings.server.drain_s_max))
     hurried = asyncio.create_task(signals.second.wait())
     await asyncio.wait({emptied, hurried}, return_when=asyncio.FIRST_COMPLETED)

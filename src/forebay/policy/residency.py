@@ -69,6 +69,8 @@ class Resident:
     """It has requests that run or wait."""
     pinned: bool = False
     """It never makes room."""
+    awaited: bool = False
+    """Some who waited until it was loaded have not come to it yet: it stays for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def make_room(
         return free >= wanted.bytes and count < wanted.loaded_max
 
     movable = [resident for resident in residents if not resident.pinned]
-    ready = [each for each in movable if now - each.loaded >= stay_s_min]
+    ready = [each for each in movable if now - each.loaded >= stay_s_min and not each.awaited]
     for resident in sorted(ready, key=lambda each: (each.busy, each.used)):
         if fits():
             break

@@ -174,11 +174,14 @@ class Lanes:
 
     async def awake(self, name: str, deadline: float) -> Lane:
         """Return the lane of a model that is on offer, loading it first; raises ServingError."""
+        if (lane := self._by_name.get(name)) is not None:
+            return lane
         while (lane := self._by_name.get(name)) is None:
             missing = self._missing(name)
             if not isinstance(missing, Asleep):
                 raise missing
             await self.wake(missing.model, deadline)
+        self._use(lane.model)  # else whatever was just waited for would be the first to go
         return lane
 
     def find(self, name: str) -> Lane:
@@ -189,11 +192,17 @@ class Lanes:
         """
         lane = self._by_name.get(name)
         if lane is None:
-            raise self._missing(name)
-        self._asked += 1
-        self._used[lane.model] = self._asked
+            missing = self._missing(name)
+            if isinstance(missing, Asleep):
+                self.misses[missing.model] += 1
+            raise missing
+        self._use(lane.model)
         self.hits[lane.model] += 1
         return lane
+
+    def offers(self, name: str) -> bool:
+        """Whether a model is on offer under this name, in memory or not."""
+        return name in self._models
 
     def listing(self, name: str) -> Listing:
         """Return what is on offer under any name of it; raises UnknownModel."""
@@ -212,8 +221,11 @@ class Lanes:
         if self.opening:
             message = "The model is still being loaded. Try again after the time in Retry-After."
             return Overloaded(message, retry_after_s=_LOADING_RETRY_S)
-        self.misses[model] += 1
         return Asleep(model)
+
+    def _use(self, model: str) -> None:
+        self._asked += 1
+        self._used[model] = self._asked
 
     def _lay_out(self, lane: Lane, listing: Listing) -> None:
         for called in (listing.name, *listing.aliases):

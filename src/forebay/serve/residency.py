@@ -5,19 +5,21 @@ Theory of operation
 A model on offer is *asleep*, *loading* or *resident*.  Whoever asks for one that is asleep waits
 for it with a deadline: one load serves all who wait, and one model is loaded at a time, because
 each takes its share of the memory that is free.  Where there is no room, `policy/residency.py`
-chooses who goes.  A model that goes is taken off its lane first, so that nobody new gets in; then
-its requests end, in time, and only then do its workers.  One that could not be loaded is left
-alone for a while: its next request is told the same at once.
+chooses who goes; where nobody may go yet, those who have the time wait for it.  A model that goes
+is taken off its lane first, so that nobody new gets in; then its requests end, in time, and only
+then do its workers.  One that could not be loaded is left alone for a while: its next request is
+told the same at once.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from forebay.core.clock import Clock
-from forebay.core.errors import EngineError, Overloaded, QueueTimeout, ServingError
+from forebay.core.errors import Draining, EngineError, Overloaded, QueueTimeout, ServingError
 from forebay.core.record import EventLog, Holding
 from forebay.core.request import SamplingAdvice
 from forebay.engine.protocol import LaneEngine
@@ -28,6 +30,18 @@ from forebay.serve.lanes import Lane, Lanes, Listing, open_lane
 _DRAIN_LOOK_S: Final = 0.02
 _LOAD_S: Final = 5.0
 """Expected of a model that was never loaded: about what the default one takes."""
+_RETRY_S: Final = 1.0
+
+
+class NoRoomYet(Overloaded):
+    """A model cannot be loaded before others may go."""
+
+    def __init__(self, model: str, wait_s: float) -> None:
+        """Say from when on it is worth another try: in `wait_s` seconds."""
+        message = f"There is no room for the model {model} yet."
+        super().__init__(message, retry_after_s=max(wait_s, _RETRY_S))
+        self.model = model
+        self.wait_s = wait_s
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,7 +122,9 @@ class Residency:
         self._leaving: list[Lane] = []
         """Lanes that nobody finds any more, and whose work is not done."""
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
+        """Requests that wait for a model, and those that have not come to it since."""
+        self._closed = False
         lanes.wake = self.wake
 
     def offer(self, model: Model) -> None:
@@ -150,35 +166,55 @@ class Residency:
             await self.load(name)
         self._lanes.opening = False
 
-    async def stop(self) -> None:
-        """Load nothing more, end what runs, and every engine."""
+    def close(self) -> None:
+        """Load nothing more: whoever waits is sent elsewhere."""
+        self._closed = True
         for task in tuple(self._loading.values()):
             task.cancel()
+
+    async def stop(self) -> None:
+        """Load nothing more, end what runs, and every engine."""
+        self.close()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
-        engines = [lane.engine for lane in self._lanes]
+        engines = [lane.engine for lane in (*self._lanes, *self._leaving)]
         await asyncio.gather(*(engine.stop() for engine in engines))
 
     async def wake(self, name: str, deadline: float) -> None:
         """Return when a model is in memory; raises ServingError if it will not be in time."""
         config, now = self._config, self._now()
         wait_s = min(deadline - now, config.load_wait_s_max)
-        if self._waiting >= config.load_waiting_max:
-            message = f"{self._waiting} requests wait for models to be loaded, as many as may."
+        waiting = self._waiting.total()
+        if waiting >= config.load_waiting_max:
+            message = f"{waiting} requests wait for models to be loaded, as many as may."
             raise Overloaded(message, retry_after_s=self._load_s(name))
-        self._waiting += 1
+        self._waiting[name] += 1
         try:
             async with asyncio.timeout(max(wait_s, 0.0)):
-                await self.load(name)
+                await self._load_in_turn(name, now + wait_s)
         except TimeoutError:
             message = f"The model {name} was not loaded within {wait_s:.1f} s."
             raise QueueTimeout(message, retry_after_s=self._load_s(name)) from None
         finally:
-            self._waiting -= 1
+            self._waiting[name] -= 1
+
+    async def _load_in_turn(self, name: str, ends: float) -> None:
+        """Load a model as soon as others may go for it, if that is before `ends`."""
+        while True:
+            try:
+                await self.load(name)
+            except NoRoomYet as full:
+                if self._now() + full.wait_s >= ends:
+                    raise  # waiting would be in vain
+                await asyncio.sleep(max(full.wait_s, _DRAIN_LOOK_S))
+            else:
+                return
 
     async def load(self, name: str) -> None:
         """Bring a model into memory, unless it is there; raises ServingError."""
         if self._lanes.get(name) is not None:
             return
+        if self._closed:
+            raise _farewell()
         task = self._loading.get(name)
         if task is None:
             self._refuse_failed(name)
@@ -188,10 +224,12 @@ class Residency:
             await asyncio.shield(task)  # whoever leaves does not end what others wait for
         except asyncio.CancelledError:
             if task.cancelled():
-                raise EngineError("The server stops; the model is not loaded any more.") from None
+                raise _farewell() from None
             raise
+        # One error for all who wait would gather their traces, and keep their frames.
+        except NoRoomYet as full:
+            raise NoRoomYet(full.model, full.wait_s) from None
         except EngineError as error:
-            # One error for all who wait would gather their traces, and keep their frames.
             raise EngineError(error.message) from None
 
     async def unload(self, name: str) -> bool:
@@ -218,13 +256,9 @@ class Residency:
             await self._make_room(model)
             began, reading = self._now(), self._readings[name]
             self._log("model.loading", model=name)
-            adapters = dict(model.adapters)
-            engine = model.make(adapters)
             try:
-                await engine.start()
-                await _catch_up(engine, adapters, model.adapters)
+                engine = await _started(model)
             except ServingError as error:
-                await engine.stop()
                 reading.failures += 1
                 reading.failed, reading.error = self._now(), error.message
                 self._log("model.failed", level="error", model=name, error=error.message)
@@ -271,8 +305,7 @@ class Residency:
                     f"{config.loaded_max} models are loaded. Unpin one, or serve it elsewhere."
                 )
             case NoRoom(wait_s, _):
-                message = f"There is no room for the model {name} yet."
-                raise Overloaded(message, retry_after_s=max(wait_s or 0.0, 1.0))
+                raise NoRoomYet(name, wait_s or 0.0)
 
     def _residents(self) -> list[Resident]:
         return [
@@ -283,6 +316,7 @@ class Residency:
                 used=self._lanes.used(lane.name),
                 busy=_is_busy(lane),
                 pinned=self._models[lane.name].pinned,
+                awaited=self._waiting[lane.name] > 0,
             )
             for lane in self._lanes
         ]
@@ -309,13 +343,33 @@ class Residency:
             self._log("model.unloaded", model=name, ended_early=ended_early)
 
 
-async def _catch_up(
-    engine: LaneEngine, begun: Mapping[str, Path], wanted: Mapping[str, Path]
-) -> None:
-    """Load adapters that came on offer while the engine started."""
-    for name, folder in tuple(wanted.items()):
-        if name not in begun:
-            await engine.load_adapter(name, folder)
+async def _started(model: Model) -> LaneEngine:
+    """Start a model's engine, with the adapters that are on offer once it runs."""
+    adapters = dict(model.adapters)
+    engine = model.make(adapters)
+    try:
+        await engine.start()
+        await _catch_up(engine, adapters, model.adapters)
+    except BaseException:
+        await engine.stop()
+        raise
+    return engine
+
+
+async def _catch_up(engine: LaneEngine, has: dict[str, Path], wanted: Mapping[str, Path]) -> None:
+    """Load adapters that came on offer while the engine started, and forget those withdrawn."""
+    while missing := [name for name in wanted if name not in has]:
+        for name in missing:
+            if name in wanted:  # it may be withdrawn while another is loaded
+                has[name] = wanted[name]
+                await engine.load_adapter(name, has[name])
+    for name in has.keys() - wanted.keys():
+        engine.unload_adapter(name)
+
+
+def _farewell() -> Draining:
+    message = "The server is stopping. Send the request again; another replica will take it."
+    return Draining(message, retry_after_s=_RETRY_S)
 
 
 def _inside(lane: Lane) -> int:

@@ -96,7 +96,10 @@ async def test_whoever_finds_it_asleep_can_wait_until_it_is_awake() -> None:
         lanes.add(a_lane())
 
     lanes.wake = wake
+    with pytest.raises(Asleep):
+        lanes.find("m:v2")
     assert (await lanes.awake("m:v2", 9.0)).adapter == "v2@1"
+    assert (lanes.misses["m"], lanes.hits["m"]) == (1, 0), "it is one request"
 
 
 def test_the_limit_is_the_engines_own_unless_one_is_set() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from forebay.core.clock import MONOTONIC
-from forebay.core.errors import EngineError, Overloaded, QueueTimeout
+from forebay.core.errors import Draining, EngineError, Overloaded, QueueTimeout
 from forebay.policy.residency import ResidencyConfig
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lanes import Lane, Lanes, Listing
@@ -183,8 +183,16 @@ async def test_a_model_larger_than_memory_is_refused_with_the_numbers_before_it_
     assert not shelf.told
 
 
-async def test_where_all_have_just_come_one_is_told_when_to_come_back() -> None:
-    shelf = Shelf(loaded_max=1, stay_s_min=60.0)
+async def test_where_all_have_just_come_one_waits_until_another_may_go() -> None:
+    shelf = Shelf(loaded_max=1, stay_s_min=0.05)
+    shelf.offer("a", "b")
+    await shelf.wake("a")
+    await asyncio.gather(shelf.wake("b"), shelf.wake("b"))
+    assert shelf.resident == ["b"]
+
+
+async def test_whoever_would_wait_in_vain_is_told_at_once_when_to_come_back() -> None:
+    shelf = Shelf(loaded_max=1, stay_s_min=60.0, load_wait_s_max=30.0)
     shelf.offer("a", "b")
     await shelf.wake("a")
     with pytest.raises(Overloaded, match="no room for the model b yet") as full:
@@ -266,9 +274,51 @@ async def test_a_stop_ends_every_engine_and_every_wait() -> None:
     waiting = asyncio.create_task(shelf.wake("b"))
     await settle()
     await shelf.residency.stop()
-    with pytest.raises(EngineError, match="The server stops"):
+    with pytest.raises(Draining, match="The server is stopping"):
         await waiting
     assert "a stops" in shelf.told
+
+
+async def test_a_server_that_stops_loads_nothing_more() -> None:
+    shelf = Shelf()
+    shelf.offer("m")
+    shelf.residency.close()
+    with pytest.raises(Draining):
+        await shelf.wake("m")
+    assert not shelf.told
+
+
+async def test_a_stop_ends_the_engine_of_a_model_that_an_operator_lets_go() -> None:
+    shelf = Shelf()
+    shelf.offer("m")
+    await shelf.wake("m")
+    async with shelf.lanes.find("m").admission.admit(a_request(deadline=SOON)):
+        leaving = asyncio.create_task(shelf.residency.unload("m"))
+        await settle()
+        await shelf.residency.stop()
+        assert "m stops" in shelf.told, "its work would have gone on for another while"
+    await leaving
+
+
+async def test_what_one_waited_for_was_used_last() -> None:
+    shelf = Shelf(loaded_max=2)
+    shelf.offer("a", "b", "c")
+    for _ in range(2):
+        await shelf.lanes.awake("a", SOON)
+    shelf.lanes.find("a")
+    await shelf.lanes.awake("b", SOON)
+    await shelf.lanes.awake("c", SOON)
+    assert shelf.resident == ["b", "c"]
+
+
+async def test_several_that_want_one_place_are_each_reached_by_those_who_waited() -> None:
+    shelf = Shelf(loaded_max=1)
+    names = ("a", "b", "c", "d")
+    shelf.offer(*names)
+    reached = asyncio.gather(*(shelf.lanes.awake(name, SOON) for name in names))
+    async with asyncio.timeout(5):
+        assert [lane.name for lane in await reached] == list(names)
+    assert len(shelf.told) == 2 * len(names) - 1, "each was loaded once"
 
 
 async def test_an_operator_can_unload_a_model_and_it_stays_on_offer() -> None:

@@ -1,5 +1,6 @@
 """Versions of a model that come and go while it serves."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from forebay.serve.lanes import Asleep, Listing
 from forebay.serve.residency import Model
 from forebay.serve.versions import Versions, adapter_name
 from tests.support.engines import PuppetEngine
-from tests.unit.serve.test_residency import Shelf
+from tests.unit.serve.test_residency import Shelf, settle
 
 BASE, FOLDER = Path("/models/m"), Path("/cache/adapters/0123456789abcdef")
 NAME = "v2@01234567"
@@ -135,3 +136,30 @@ async def test_what_is_not_there_is_named_with_what_is() -> None:
 
 def test_another_content_under_the_same_name_is_another_adapter() -> None:
     assert adapter_name("v2", FOLDER) != adapter_name("v2", Path("/cache/adapters/fedcba98"))
+
+
+async def test_versions_that_come_and_go_while_a_model_loads_are_there_and_gone() -> None:
+    stall = Stall()
+    await stall.versions.add("m", "old", "file:/a")
+    gate, slow = asyncio.Event(), asyncio.Event()
+
+    async def start() -> None:
+        await gate.wait()
+        stall.engine.adapters = dict(stall.begun)
+
+    async def load_adapter(name: str, folder: Path) -> None:
+        await slow.wait()
+        stall.engine.adapters = {**stall.engine.adapters, name: folder}
+
+    stall.engine.start = start  # type: ignore[method-assign]
+    stall.engine.load_adapter = load_adapter  # type: ignore[method-assign]
+    waking = asyncio.create_task(stall.shelf.wake("m"))
+    await settle()
+    await stall.versions.add("m", "v2", "file:/a")
+    await stall.versions.remove("m", "old")
+    gate.set()
+    await settle()
+    await stall.versions.add("m", "v3", "file:/a")
+    slow.set()
+    await waking
+    assert set(stall.engine.adapters) == {NAME, "v3@01234567"}
