@@ -33,6 +33,8 @@ _OPENAI: Final = frozenset(
 )
 _SAMPLERS: Final = frozenset({Feature.TOP_K, Feature.MIN_P})
 _EXACT: Final = frozenset({Feature.IGNORE_EOS, Feature.TOKENS_MIN})
+_SAYABLE: Final = _OPENAI | _SAMPLERS | _EXACT
+"""What a `Speaker` has words for.  Whatever else was offered would be dropped in silence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +78,15 @@ OWNERS: Final[Mapping[str, str]] = {
 
 def adjusted(features: frozenset[Feature], changes: str) -> frozenset[Feature]:
     """Return features with `+added` and `-removed` ones; raises CannotLoad with the fix."""
-    known = {feature.value: feature for feature in Feature}
+    known = {feature.value: feature for feature in _SAYABLE}
     for text in filter(None, (change.strip() for change in changes.split(","))):
-        feature = known.get(text[1:])
-        if text[0] not in "+-" or feature is None:
+        name = text[1:]
+        if text[0] not in "+-" or name not in known:
+            unsaid = name in set(Feature)
+            why = "is never passed on to an upstream" if unsaid else "changes nothing"
             fix = f"Write +NAME or -NAME, of: {', '.join(sorted(known))}."
-            raise CannotLoad(f"upstream.features: '{text[:40]}' changes nothing. {fix}")
-        features = features | {feature} if text[0] == "+" else features - {feature}
+            raise CannotLoad(f"upstream.features: '{text[:40]}' {why}. {fix}")
+        features = features | {known[name]} if text[0] == "+" else features - {known[name]}
     return features
 
 

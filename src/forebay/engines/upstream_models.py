@@ -55,6 +55,7 @@ class Known:
             running_max=self.connections_max * upstreams,
             supports=self.dialect.features,
             detail=f"{self.model} at {upstreams} upstream(s), {self.program}",
+            device="remote",
         )
 
 

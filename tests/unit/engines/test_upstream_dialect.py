@@ -103,6 +103,14 @@ def test_features_are_added_and_taken_away_by_name() -> None:
             adjusted(frozenset(), wrong)
 
 
+@pytest.mark.parametrize("feature", [Feature.TOOLS, Feature.ADAPTERS, Feature.EMBEDDINGS])
+def test_what_would_be_dropped_on_the_way_cannot_be_offered(feature: Feature) -> None:
+    with pytest.raises(CannotLoad) as refusal:
+        adjusted(frozenset(), f"+{feature}")
+    assert f"'+{feature}' is never passed on" in str(refusal.value)
+    assert f" {feature}" not in str(refusal.value).split("of:")[1]
+
+
 def test_a_beginning_is_what_the_first_bytes_are() -> None:
     def chat(*texts: str) -> Chat:
         return Chat(messages=tuple(Message(role=Role.USER, content=text) for text in texts))
@@ -171,6 +179,7 @@ def test_a_key_that_no_header_takes_is_refused_and_not_shown() -> None:
 def test_servers_say_which_program_they_are(listing: bytes, program: str, context: int) -> None:
     known = learned(UpstreamConfig(urls="http://x"), listing)
     assert (known.program, known.model, known.context_tokens_max) == (program, "m", context)
+    assert known.info(upstreams=1).device == "remote"
 
 
 def test_a_name_is_asked_for_where_several_are_served() -> None:
