@@ -55,7 +55,7 @@ def a_folder(folder: Path, config: Any) -> Path:
 
 def a_tokenizer(path: Path) -> None:
     """Write a vocabulary of bytes."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415 - heavy
 
     tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     vocabulary = {token: index for index, token in enumerate(tokens)}
