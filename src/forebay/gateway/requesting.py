@@ -103,12 +103,18 @@ class Requests:
         if self._routes and (route := self._routes.get(name)) is not None:
             exchange.via = name
             name = exchange.model = route.choose(
-                tenant(exchange.headers), _key(exchange), exchange.id
+                tenant(exchange.headers),
+                _key(exchange),
+                exchange.id,
+                offered=self._lanes.offers,
             )
         try:
             lane = self._lanes.find(name)
         except Asleep:
-            lane = await self._lanes.awake(name, exchange.received + self._patience_s(exchange))
+            exchange.model = self._lanes.listing(name).own_name(name)
+            ends = exchange.received + self._patience_s(exchange)
+            with exchange.watching():  # a client that has left waits for nothing
+                lane = await self._lanes.awake(name, ends)
         exchange.model = lane.name
         return lane
 
@@ -127,14 +133,20 @@ class Requests:
         """Return what a lane can be asked."""
         offer = self._offers.get(lane.name)
         info = lane.engine.info  # a worker that was replaced may bring another
-        if offer is None or (offer.info is not info and offer.info != info):
+        if (
+            offer is None
+            or offer.adapter != lane.adapter  # of the same name, and another content
+            or (offer.info is not info and offer.info != info)
+        ):
+            for name in [name for name in self._offers if not self._lanes.offers(name)]:
+                del self._offers[name]
             offer = self._offers[lane.name] = self._open(lane)
         return offer
 
     def _open(self, lane: Lane) -> Offer:
         info = lane.engine.info
         supports = offered(info, self._config)
-        facts = f"{__version__} {info.name} {lane.name} {info.detail}"
+        facts = f"{__version__} {info.name} {lane.name} {info.detail} {lane.content} {lane.adapter}"
         return Offer(
             info=info,
             adapter=lane.adapter,

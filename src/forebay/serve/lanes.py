@@ -34,6 +34,8 @@ class Lane:
     """The model that this is a version of; its own name where it is none."""
     adapter: str = ""
     """The LoRA adapter that makes the version."""
+    content: str = ""
+    """What tells its weights from others that were, or will be, served under its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

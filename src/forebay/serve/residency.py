@@ -277,7 +277,8 @@ class Residency:
             created=listing.created,
             now=self._now,
         )
-        lane = replace(lane, advice=model.advice)
+        content = "" if model.folder is None else model.folder.name
+        lane = replace(lane, advice=model.advice, content=content)
         self._lanes.add(lane)
         self._watcher.loaded(lane)
 

@@ -4,7 +4,7 @@ A route is chosen before anything else is known of a request; what came of the r
 from its record, like everything else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from forebay.core.clock import Clock
@@ -47,16 +47,29 @@ class Route:
         rest = [Part(part.model, part.weight / whole * (1.0 - share)) for part in self._split]
         return (*rest, Part(self.config.candidate, share)) if self._rollout else tuple(rest)
 
-    def choose(self, tenant: str, key: str | None, request: str) -> str:
+    def choose(
+        self,
+        tenant: str,
+        key: str | None,
+        request: str,
+        *,
+        offered: Callable[[str], bool] = lambda _: True,
+    ) -> str:
         """Return the model for a caller; whoever sends a request again comes to the same one.
 
         Nobody knows who is anonymous: such a caller is taken for its key, or its request's id.
+        A version that was withdrawn leaves its callers to the others.
         """
         if key is not None and (self.config.sticky == "key" or tenant == ANONYMOUS):
             caller = f"{tenant}\0{key}"
         else:
             caller = request if tenant == ANONYMOUS else tenant
-        return choose(self.parts(), point(self.name, caller))
+        parts = self.parts()
+        for leading in (parts, self._split):  # the split has those who went to the candidate
+            there = [part for part in leading if part.weight and offered(part.model)]
+            if there:
+                return choose(there, point(self.name, caller))
+        return parts[0].model  # whoever comes is told that it is not served
 
     def saw(self, record: RequestRecord, now: float) -> str:
         """Learn from a request that came this way; return what it changed, in words."""
