@@ -31,7 +31,7 @@ from forebay.engine.protocol import (
 from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
 from forebay.engines.llamacpp_characters import SplitCharacters
-from forebay.engines.llamacpp_completion import check_sampling, read_line, schema_of, wish
+from forebay.engines.llamacpp_completion import read_line, spaced_schema_of, wish
 from forebay.engines.llamacpp_config import (
     KV_STEP_TOKENS,
     MODEL,
@@ -44,7 +44,7 @@ from forebay.engines.llamacpp_costs import measure
 from forebay.engines.llamacpp_sequence import Generation, Marks
 from forebay.engines.llamacpp_server import Call, Calls, Sizes, open_server
 from forebay.engines.machine import read_machine
-from forebay.engines.openvino_generation import check_prompt
+from forebay.engines.sampling_bounds import check_prompt, check_sampling
 
 _WAIT_S: Final = 0.005
 """How long a step waits for something new: messages to the worker wait meanwhile."""
@@ -130,13 +130,13 @@ class LlamaCppStepEngine:
         """Queue a sequence, or raise Refused."""
         assert id not in self._sequences, "the worker numbers its sequences"
         check_prompt([*prompt_token_ids, *made], sampling, self._info)
-        check_sampling(sampling)
+        check_sampling(sampling, self._info.supports)
         assert sampling.tokens_max is not None, "set by the worker"
         sequence = Generation(
             id=id,
             prompt=prompt_token_ids,
             sampling=sampling,
-            schema=schema_of(sampling.grammar),
+            schema=spaced_schema_of(sampling.grammar),
             made=list(made),
             tokens_max=len(made) + sampling.tokens_max,
             tokens_min=len(made) + sampling.tokens_min,

@@ -1,27 +1,22 @@
 """How a request is said to llama.cpp's server, and how what it says of the answer is read.
 
 Everything that has a default there is sent: its own defaults sample with top_k 40, top_p 0.95
-and min_p 0.05.  What it cannot honour is refused before it is asked.
+and min_p 0.05.
 """
 
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import msgspec
 
-from forebay.core.request import Grammar, JsonObject, JsonSchema, Sampling, TokenId
-from forebay.engine import json_schema
-from forebay.engine.protocol import Refused
+from forebay.core.request import Grammar, Sampling, TokenId
+from forebay.engines.sampling_bounds import TEMPERATURE_MIN, schema_of
 
-_SEED_MAX: Final = 2**63 - 1
 _SEEDS: Final = 2**32 - 1
 """The library's seeds are 32 bits, and the last one of them means any."""
-_FREQUENCY_MAX: Final = 2.0
-_TEMPERATURE_MIN: Final = 1e-4
-"""Below it, sampling is greedy to any precision."""
 
 _SPACE: Final = "( |\\n {0,16})?"
 
@@ -103,32 +98,6 @@ def read_line(line: bytes) -> Told:
     )
 
 
-def check_sampling(sampling: Sampling) -> None:
-    """Refuse values that have no meaning, and what the library cannot honour."""
-    bounds = (
-        ("temperature", sampling.temperature, 0.0, 100.0),
-        ("top_p", sampling.top_p, 1e-6, 1.0),
-        ("top_k", sampling.top_k, 0, 2**31 - 1),
-        ("min_p", sampling.min_p, 0.0, 0.999),
-        ("seed", sampling.seed or 0, 0, _SEED_MAX),
-        ("presence_penalty", sampling.presence_penalty, 0.0, 0.0),
-        ("frequency_penalty", sampling.frequency_penalty, -_FREQUENCY_MAX, _FREQUENCY_MAX),
-        ("logprobs", int(sampling.logprobs), 0, 0),
-    )
-    for name, value, low, high in bounds:
-        if not low <= value <= high:  # NaN is refused too: no comparison with it holds
-            allowed = f"{low} to {high}" if low != high else f"{low}: the engine has no other"
-            raise Refused(f"{name} must be {allowed}.", param=name)
-    if sampling.adapter:
-        raise Refused("model: this engine has no adapters; ask for the base model.", param="model")
-    if sampling.grammar is not None and (sampling.ignore_eos or sampling.tokens_min):
-        raise Refused(
-            "A grammar says where the answer ends, so ignore_eos and min_tokens cannot be "
-            "combined with response_format.",
-            param="ignore_eos" if sampling.ignore_eos else "min_tokens",
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """One call of the library: a prompt, and how to go on from it."""
@@ -147,7 +116,7 @@ def wish(
     asked: Asked, sampling: Sampling, *, ends: Collection[TokenId], prefix_cache: bool
 ) -> bytes:
     """Return the body of a completion request; `ends` are the tokens that end an answer."""
-    greedy = sampling.temperature < _TEMPERATURE_MIN
+    greedy = sampling.temperature < TEMPERATURE_MIN
     chain = ["penalties", "temperature"]
     body: dict[str, Any] = (
         _OFF
@@ -191,22 +160,9 @@ def fold_seed(seed: int, made: int) -> int:
     return (seed ^ (seed >> 32) ^ (made * 0x9E3779B1)) % _SEEDS
 
 
-def schema_of(grammar: Grammar | None) -> str | None:
-    """Return the JSON schema that a grammar means, or raise Refused."""
-    match grammar:
-        case None:
-            return None
-        case JsonObject():
-            return _spaced(json_schema.ANY_OBJECT)
-        case JsonSchema(schema=text):
-            try:
-                return _spaced(json_schema.grammar_schema(text))
-            except json_schema.SchemaRefused as error:
-                param = "response_format.json_schema.schema"
-                where = f"{param}.{error.path}" if error.path else param
-                raise Refused(f"{where}: {error}", param=where) from error
-        case _:
-            assert_never(grammar)
+def spaced_schema_of(grammar: Grammar | None) -> str | None:
+    """Return the JSON schema that a grammar means to the library, or raise Refused."""
+    return None if grammar is None else _spaced(schema_of(grammar))
 
 
 def _spaced(schema: str) -> str:

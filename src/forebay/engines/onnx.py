@@ -31,7 +31,7 @@ from forebay.engines.onnx_decoder import OnnxDecoder
 from forebay.engines.onnx_folder import OnnxModel, read_model
 from forebay.engines.onnx_rows import KvRows
 from forebay.engines.onnx_sampling import Chosen, best, choose
-from forebay.engines.openvino_generation import check_prompt
+from forebay.engines.sampling_bounds import check_prompt
 from forebay.engines.step_measuring import measure
 from forebay.engines.transformers_sampling import check_sampling
 

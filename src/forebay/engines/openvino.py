@@ -29,7 +29,8 @@ from forebay.engine.text import ModelTokenizer
 from forebay.engines.kv_memory import KvPlan, KvShape, KvWish, plan_kv
 from forebay.engines.machine import read_machine
 from forebay.engines.openvino_costs import measure
-from forebay.engines.openvino_generation import check_prompt, generation_config
+from forebay.engines.openvino_generation import generation_config
+from forebay.engines.sampling_bounds import check_prompt, check_sampling
 
 _LIBRARY_BYTES: Final = 400 << 20
 """The library, its kernels and a step's activations: 383 MB measured with a 135 MB model."""
@@ -172,6 +173,7 @@ class OpenVinoStepEngine:
         assert id not in self._sequences, "the worker numbers its sequences"
         token_ids = [*prompt_token_ids, *made]
         check_prompt(token_ids, sampling, self._info)
+        check_sampling(sampling, self._info.supports)
         generation = generation_config(sampling, self._ends)
         # The library loses everything when an id comes twice, so the ids are our own.
         self._library_id += 1

@@ -28,7 +28,7 @@ from forebay.engine.protocol import (
 )
 from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
-from forebay.engines.openvino_generation import check_prompt
+from forebay.engines.sampling_bounds import check_prompt
 from forebay.engines.step_measuring import measure
 from forebay.engines.transformers_adapters import AdapterLimits, Adapters
 from forebay.engines.transformers_batch import Batch, Growing

@@ -6,14 +6,12 @@ from typing import Any
 import pytest
 
 from forebay.core.request import JsonObject, JsonSchema, Sampling
-from forebay.engine.protocol import Refused
 from forebay.engines.llamacpp_completion import (
     Asked,
     Told,
-    check_sampling,
     fold_seed,
     read_line,
-    schema_of,
+    spaced_schema_of,
     wish,
 )
 
@@ -83,40 +81,14 @@ def test_seeds_stay_apart_in_32_bits_and_are_never_the_one_that_means_any() -> N
 
 
 def test_a_schema_bounds_the_space_between_values() -> None:
-    (schema,) = [schema_of(JsonSchema(schema='{"type":"boolean"}'))]
+    (schema,) = [spaced_schema_of(JsonSchema(schema='{"type":"boolean"}'))]
     assert schema is not None
     compiled = json.loads(schema)
     assert compiled["type"] == "boolean"
     assert compiled["x-guidance"] == {"whitespace_pattern": "( |\\n {0,16})?"}
     assert body(Sampling(), schema=schema)["json_schema"] == compiled
-    assert schema_of(None) is None
-    assert json.loads(schema_of(JsonObject()) or "")["type"] == "object"
-
-
-@pytest.mark.parametrize(
-    ("how", "param"),
-    [
-        (Sampling(temperature=float("nan")), "temperature"),
-        (Sampling(top_p=0.0), "top_p"),
-        (Sampling(min_p=1.0), "min_p"),
-        (Sampling(frequency_penalty=2.1), "frequency_penalty"),
-        (Sampling(presence_penalty=0.1), "presence_penalty"),
-        (Sampling(logprobs=True), "logprobs"),
-        (Sampling(seed=2**63), "seed"),
-        (Sampling(adapter="poet"), "model"),
-        (Sampling(grammar=JsonObject(), ignore_eos=True), "ignore_eos"),
-        (Sampling(grammar=JsonObject(), tokens_min=1), "min_tokens"),
-    ],
-)
-def test_what_cannot_be_honoured_is_refused_by_name(how: Sampling, param: str) -> None:
-    with pytest.raises(Refused) as refusal:
-        check_sampling(how)
-    assert refusal.value.param == param
-
-
-def test_a_schema_that_is_not_enforced_is_refused() -> None:
-    with pytest.raises(Refused, match="response_format"):
-        schema_of(JsonSchema(schema='{"type":"foo"}'))
+    assert spaced_schema_of(None) is None
+    assert json.loads(spaced_schema_of(JsonObject()) or "")["type"] == "object"
 
 
 def test_a_line_tells_tokens_and_how_many_there_are() -> None:
