@@ -26,6 +26,8 @@ def offered(found: "Loaded") -> "list[ServedModel]":
     if not offers or _asked_for(found):
         named = OfferConfig(source=settings.model.name, preload=True)
         first = _name_of(found, engine_of(settings, "", settings.model.name))
+        if any(first in offer.other_names for offer in offers.values()) or first in settings.routes:
+            fail(f"model.name: {first} is an alias under models, or a route. Rename that.")
         offers = {first: offers.get(first, named), **offers}
     return [_served(found, name, offer) for name, offer in offers.items()]
 

@@ -57,6 +57,8 @@ class LiveSettings:
         }
         applied = {key: new for key, new in changed.items() if _is_live(new)}
         refused = {key: RESTART for key in changed if key not in applied}
+        # A model or a route that is not named any more takes all its settings with it.
+        refused |= dict.fromkeys(self._effective.keys() - _by_key(found).keys(), RESTART)
         if applied:
             self._current = _with(self._current, applied)
             self._effective |= applied

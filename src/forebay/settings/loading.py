@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from forebay.core.knob import knobs
 from forebay.engine import registry
 from forebay.gateway.admin import is_loopback
 from forebay.policy.fair_share import parse_weights
 from forebay.serve.redis_link import misfit
 from forebay.settings.aliases import ALIASES
-from forebay.settings.offers import MODELS, ROUTES, misfits, misled, named_in
+from forebay.settings.offers import MODELS, NAMED, ROUTES, misfits, misled, named_in
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
 
@@ -154,6 +155,11 @@ class _Unknown:
         if section in self.broken:
             found = self.broken[section]
             text = f"The engine {section} cannot be imported: {found}. Install what it needs."
+        elif key in NAMED:
+            config, _ = NAMED[key]
+            first = next(facts.name for facts, _ in knobs(config))
+            example = assignment.spell(f"{key}.NAME.{first}")
+            text = f"{key} holds a section for each name that you choose, as in {example}."
         elif key not in self.classes:
             text = self._misspelt(assignment)
         elif assignment.value is None:

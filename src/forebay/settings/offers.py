@@ -121,9 +121,12 @@ def named_in(assignments: Iterable[Assignment]) -> tuple[dict[str, type], list[A
 
 
 def _listed(each: Assignment) -> Assignment:
-    if isinstance(each.value, list) and all(isinstance(part, str) for part in each.value):
-        return replace(each, value=", ".join(each.value))
-    return each
+    value = each.value
+    # A number may stand where percentages do; elsewhere it is a name that YAML has misread.
+    numbers = (str, int, float) if each.key.endswith(".steps") else (str,)
+    if isinstance(value, list) and all(type(part) in numbers for part in value):
+        return replace(each, value=", ".join(map(str, value)))
+    return replace(each, value=str(value)) if type(value) in numbers else each
 
 
 def _joined(key: str, found: Mapping[str, Assignment]) -> Assignment:
@@ -169,16 +172,19 @@ def misled(
         key = f"{ROUTES}.{name}"
         if not _NAME.fullmatch(name) or name in known | aliases:
             yield f"{key}.split", f"'{name[:60]}' is a model's name, or none: {_NAME_WORDS}."
-        models: list[tuple[str, str]] = [("candidate", route.candidate), ("shadow", route.shadow)]
-        try:
-            models += [("split", part.model) for part in parse_split(route.split)]
-        except ValueError as error:
-            yield f"{key}.split", f"{error}."
         try:
             parse_steps(route.steps)
         except ValueError as error:
             yield f"{key}.steps", f"{error}."
-        for field, model in models:
-            if model and model not in known:
-                shown = ", ".join(sorted(known)[:20]) or "none; add one under models"
-                yield f"{key}.{field}", f"there is no model {model[:60]!r}. There is {shown}."
+        try:
+            split = [part.model for part in parse_split(route.split)]
+        except ValueError as error:
+            yield f"{key}.split", f"{error}."
+            split = []
+        if route.candidate in split:
+            yield f"{key}.candidate", "it is compared with the split, and cannot be in it too."
+        fields = [("candidate", route.candidate), ("shadow", route.shadow)]
+        fields += [("split", model) for model in split]
+        for field, model in [each for each in fields if each[1] not in known | {""}]:
+            shown = ", ".join(sorted(known)[:20]) or "none; add one under models"
+            yield f"{key}.{field}", f"there is no model {model[:60]!r}. There is {shown}."

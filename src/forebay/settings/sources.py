@@ -18,7 +18,7 @@ PREFIX: Final = "FOREBAY_"
 FILE_VARIABLE: Final = "FOREBAY_CONFIG"
 FILE_BYTES_MAX: Final = 1_048_576
 DEPTH_MAX: Final = 4
-"""Levels of a file that are read as sections; the deepest setting is at two."""
+"""Levels of a file that are read as sections: models, one of them, its options, one of those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ def _from_yaml(name: str, text: str) -> Iterator[Assignment | Problem]:
         if not isinstance(root, yaml.MappingNode):
             yield Problem(set_by=name, text="The file must hold keys and values: `model: …`.")
             return
-        yield from _Walk(name, loader).mapping(root, "")
+        yield from _Walk(name, loader).mapping(root, "", level=1)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -162,8 +162,10 @@ class _Walk:
         self._name = name
         self._loader = loader
 
-    def mapping(self, node: "yaml.MappingNode", prefix: str) -> Iterator[Assignment | Problem]:
-        """Yield what stands under this node; `prefix` leads to it."""
+    def mapping(
+        self, node: "yaml.MappingNode", prefix: str, *, level: int
+    ) -> Iterator[Assignment | Problem]:
+        """Yield what stands under this node; `prefix` leads to it, whose names may hold dots."""
         seen: set[str] = set()
         for key_node, value_node in node.value:
             key = f"{prefix}{key_node.value if isinstance(key_node.value, str) else '?'}"
@@ -172,13 +174,15 @@ class _Walk:
                 yield Problem(set_by=set_by, text=f"{key} stands twice. Remove one of the two.")
                 continue
             seen.add(key)
-            yield from self._entry(key, value_node, set_by)
+            yield from self._entry(key, value_node, set_by, level=level)
 
-    def _entry(self, key: str, node: "yaml.Node", set_by: str) -> Iterator[Assignment | Problem]:
+    def _entry(
+        self, key: str, node: "yaml.Node", set_by: str, *, level: int
+    ) -> Iterator[Assignment | Problem]:
         import yaml  # noqa: PLC0415 - as above
 
-        if isinstance(node, yaml.MappingNode) and key.count(".") < DEPTH_MAX:
-            yield from self.mapping(node, f"{key}.")
+        if isinstance(node, yaml.MappingNode) and level <= DEPTH_MAX:
+            yield from self.mapping(node, f"{key}.", level=level + 1)
         else:
             value = self._loader.construct_object(node, deep=True)
             yield Assignment(key=key, value=value, set_by=set_by)

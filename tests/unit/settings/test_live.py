@@ -82,6 +82,16 @@ def test_a_wrong_file_changes_nothing_and_is_explained(file: Path, text: str) ->
     assert str(file.parent) not in caught.value.message, "a client may read this"
 
 
+def test_a_model_that_came_or_went_needs_a_restart(file: Path) -> None:
+    file.write_text("models: {a: {engine: scripted}, b: {engine: scripted}}\n")
+    live = live_settings(file)
+    file.write_text("models: {a: {engine: scripted}, c: {engine: scripted}}\n")
+    done = live.take(live.read(), Applied())
+    assert done.refused["models.b.engine"] == "needs a restart"
+    assert done.refused["models.c.engine"] == "needs a restart"
+    assert not any(key.startswith("models.a.") for key in done.refused)
+
+
 def test_a_file_that_is_gone_changes_nothing(file: Path) -> None:
     live = live_settings(file)
     file.unlink()

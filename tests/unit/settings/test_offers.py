@@ -83,6 +83,19 @@ def test_a_name_that_would_read_as_a_version_is_refused(tmp_path: Path) -> None:
     assert "'b:c' is no name of a model" in text
 
 
+@pytest.mark.parametrize("text", ["models: [a, b]\n", "models: a\n"])
+def test_models_that_are_no_sections_are_told_how_to_write_them(tmp_path: Path, text: str) -> None:
+    (told,) = problems(tmp_path, text)
+    assert told.endswith("as in models.NAME.source.")
+
+
+def test_a_name_may_hold_dots(tmp_path: Path) -> None:
+    models = loaded(
+        tmp_path, "models: {Llama-3.2-1B.v1.0.1: {options: {decode_s: 1}, engine: scripted}}"
+    )
+    assert models.models["Llama-3.2-1B.v1.0.1"].engine_options == {"decode_s": 1}
+
+
 @pytest.mark.parametrize(
     "versions", ["v1", "v1=", "=file:/x", "a/b=file:/x", "v=file:/x, v=file:/y"]
 )
@@ -122,11 +135,20 @@ def test_each_section_under_routes_is_a_name_that_leads_to_models(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("steps", "found"), [("100", "100"), ("[1, 2.5, 100]", "1, 2.5, 100"), ('"1, 9"', "1, 9")]
+)
+def test_steps_may_be_written_as_numbers(tmp_path: Path, steps: str, found: str) -> None:
+    routes = loaded(tmp_path, f"{ROUTE}    steps: {steps}\n").routes
+    assert routes["chat"].steps == found
+
+
+@pytest.mark.parametrize(
     ("assignment", "words"),
     [
         ("routes.chat.split=gone=1", "routes.chat.split: there is no model 'gone'"),
         ("routes.chat.candidate=gone", "routes.chat.candidate: there is no model 'gone'"),
         ("routes.chat.shadow=gone", "There is newer, newer:v2, stable."),
+        ("routes.chat.candidate=stable", "routes.chat.candidate: it is compared with the split"),
         ("routes.chat.steps=9, 5", "routes.chat.steps: '9, 5' is no list of percentages"),
         ("routes.stable.split=newer=1", "routes.stable.split: 'stable' is a model's name"),
         ("routes.other.sticky=key", "routes.other.split: no model has a weight above 0"),
