@@ -15,7 +15,7 @@ from forebay.engines import onnx
 from forebay.engines.kv_memory import TooLittleMemory
 from forebay.engines.machine import Machine
 from forebay.engines.onnx import KIND, OnnxConfig, OnnxStepEngine
-from forebay.models.onnx_weights import Precision
+from forebay.models.precisions import Precision
 from forebay.testing.step_engine_contract import StepEngineContract
 from tests.support.answers import a_prompt, answers, greedy
 from tests.support.onnx_models import GPT2, LLAMA, an_onnx_folder, converted, finish_again

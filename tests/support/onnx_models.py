@@ -16,7 +16,7 @@ from forebay.engine.manifest import (
 )
 from forebay.models.facts import Facts
 from forebay.models.onnx_conversion import convert
-from forebay.models.onnx_weights import Precision
+from forebay.models.precisions import Precision
 from forebay.models.safetensors_file import write_tensors
 from forebay.models.source_folder import SourceFolder
 from tests.support.torch_models import SPECIAL, TEMPLATE, a_tokenizer

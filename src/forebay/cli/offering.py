@@ -52,7 +52,8 @@ def _served(found: "Loaded", name: str, offer: "OfferConfig") -> "ServedModel":
         if offer.adapters:
             fail(f"models.{name}.versions: the engine {kind.name} takes no adapters.")
         return model
-    wanted = dataclasses.replace(settings.model, name=offer.source or name)
+    precision = offer.precision or settings.model.precision
+    wanted = dataclasses.replace(settings.model, name=offer.source or name, precision=precision)
     entry, artefact = prepared(wanted, kind.form)
     return dataclasses.replace(
         model,

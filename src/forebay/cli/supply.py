@@ -1,6 +1,7 @@
 """`forebay pull` and `forebay models`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -106,7 +107,7 @@ def prepared(model: "ModelConfig", form: "Form") -> "tuple[ModelEntry, Artefact]
     from forebay.models.stages import PreparationError  # noqa: PLC0415 - see main
 
     try:
-        entry = catalogue.resolve(model.name)
+        entry = replace(catalogue.resolve(model.name), precision=model.precision)
     except PreparationError as error:
         fail(str(error), status=USAGE)
     try:

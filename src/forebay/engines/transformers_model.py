@@ -17,7 +17,7 @@ from forebay.engines.transformers_kv import KvStore, Row
 _COMPARED_TOKENS: Final = 24
 _STRIDE: Final = 7_919
 _TOLERANCE_FULL: Final = 1e-3
-"""Of the largest logit: the order of sums differs.  3e-6 measured in float32."""
+"""Of the largest logit: the order of sums differs."""
 _TOLERANCE_SHORT: Final = 0.06
 """The same where numbers have 8 bits of mantissa or less, or weights are quantized."""
 

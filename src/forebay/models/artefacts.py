@@ -54,7 +54,8 @@ def places(cache: Path, entry: ModelEntry, form: Form) -> Places:
     What was fetched is kept once, for every form and format.
     """
     origin = [entry.source, entry.sha256 or "", *stamp(parse(entry.source))]
-    key, source = _key(str(FORMAT), form, *origin), _key(_SOURCES_FORMAT, *origin)
+    made = [form, entry.precision] if entry.precision else [form]
+    key, source = _key(str(FORMAT), *made, *origin), _key(_SOURCES_FORMAT, *origin)
     return Places(
         prepared=cache / "models" / f"{entry.name}-{form}-{key}",
         source=cache / "sources" / source,

@@ -19,6 +19,8 @@ class ModelEntry:
     name: str
     """The name it is served under."""
     source: str
+    precision: str = ""
+    """What its matrices are to be kept in, where its form leaves a choice; empty: the default."""
     sha256: str | None = None
     """Of the one file that is prepared; None accepts what the source holds, and records it."""
     advice: SamplingAdvice = field(default_factory=SamplingAdvice)

@@ -20,7 +20,7 @@ from forebay.engine.manifest import TOKENIZER, Form
 from forebay.models import dequantised, gguf, gguf_folder, gguf_writing, int8, onnx_conversion
 from forebay.models.checkpoint_folder import check, shard_names
 from forebay.models.facts import Facts
-from forebay.models.onnx_weights import Precision
+from forebay.models.precisions import OFFERED, Precision
 from forebay.models.source_folder import SourceFolder
 from forebay.models.space import require_space
 from forebay.models.stages import PreparationError, Progress, Stage, Unit
@@ -55,6 +55,8 @@ class Making:
     """The form of the source."""
     form: Form
     """The form that is made."""
+    precision: str = ""
+    """What it is made in; empty: the form's default."""
     work: Path
     """A folder that is ours; what is made goes to its `out`."""
     ours: bool
@@ -99,7 +101,8 @@ def _to_onnx(making: Making) -> Facts:
         _to_safetensors(making, middle)
         folder = SourceFolder(middle, ours=True)
     tell = making.teller(Stage.READ, Unit.STEPS)
-    facts = onnx_conversion.convert(folder, making.out, precision=Precision.INT8, tell=tell)
+    precision = Precision(making.precision or OFFERED[Form.ONNX][0])
+    facts = onnx_conversion.convert(folder, making.out, precision=precision, tell=tell)
     if making.held is Form.GGUF:
         shutil.rmtree(folder.path)
     return facts
@@ -181,11 +184,12 @@ def main() -> int:
     def emit(line: Line) -> None:
         lines.write(msgspec.json.encode(line) + b"\n")
 
-    held, form, source, work, owner = sys.argv[1:]
+    held, form, precision, source, work, owner = sys.argv[1:]
     making = Making(
         source=Path(source),
         held=Form(held),
         form=Form(form),
+        precision=precision,
         work=Path(work),
         ours=owner == "ours",
         emit=emit,

@@ -9,8 +9,9 @@ import msgspec
 from forebay.engine.manifest import TOKENIZER
 from forebay.models.facts import Facts, of_config
 from forebay.models.onnx_graphs import WRITERS, Shape, Writing
-from forebay.models.onnx_weights import Precision, Weights
+from forebay.models.onnx_weights import Weights
 from forebay.models.onnx_writing import GraphWriter
+from forebay.models.precisions import Precision
 from forebay.models.source_folder import SourceFolder
 from forebay.models.space import require_space
 from forebay.models.stages import PreparationError

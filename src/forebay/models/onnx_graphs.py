@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from forebay.models.onnx_weights import Precision, Weights, product
+from forebay.models.onnx_weights import Weights, product
 from forebay.models.onnx_writing import GraphWriter, Value
+from forebay.models.precisions import Precision
 
 PAST: Final = "past_key_values.%d."
 PRESENT: Final = "present.%d."

@@ -1,6 +1,5 @@
 """The weights of a folder of safetensors, one at a time, and as matrices of 8 or 4 bits."""
 
-import enum
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,33 +7,14 @@ from typing import Any, Final
 
 from forebay.models.checkpoint_folder import check, shard_names
 from forebay.models.onnx_writing import GraphWriter
+from forebay.models.precisions import BLOCK_NUMBERS, Precision
 from forebay.models.safetensors_file import StoredTensor, read_tensors
 from forebay.models.source_folder import SourceFolder
 from forebay.models.stages import PreparationError
 
 _FLOATS: Final = MappingProxyType({"F32": "float32", "F16": "float16", "BF16": "uint16"})
-_BLOCK: Final = 32
-"""Numbers of a row that share a scale."""
 _INTEGERS: Final = 4
 """onnxruntime's accuracy level: activations are rounded to 8 bits too, block by block."""
-
-
-class Precision(enum.StrEnum):
-    """How matrices are kept; vectors always stay 32-bit floats."""
-
-    FP32 = "float32"
-    INT8 = "int8"
-    INT4 = "int4"
-
-    @property
-    def bits(self) -> int:
-        """Bits of one number."""
-        return {Precision.FP32: 32, Precision.INT8: 8, Precision.INT4: 4}[self]
-
-    @property
-    def weight_bytes(self) -> float:
-        """Bytes of one number with its share of a scale."""
-        return self.bits / 8 + (0 if self is Precision.FP32 else 4 / _BLOCK)
 
 
 class Weights:
@@ -93,9 +73,9 @@ def product(graph: GraphWriter, value: str, matrix: Any, *, precision: Precision
     from onnxruntime.capi import _pybind_state as library  # noqa: PLC0415 - heavy
 
     inputs, outputs = matrix.shape
-    blocks = -(-inputs // _BLOCK)
-    padded = np.pad(matrix, ((0, blocks * _BLOCK - inputs), (0, 0)))
-    packed = np.zeros((outputs, blocks, _BLOCK * precision.bits // 8), dtype=np.uint8)
+    blocks = -(-inputs // BLOCK_NUMBERS)
+    padded = np.pad(matrix, ((0, blocks * BLOCK_NUMBERS - inputs), (0, 0)))
+    packed = np.zeros((outputs, blocks, BLOCK_NUMBERS * precision.bits // 8), dtype=np.uint8)
     scales = np.zeros((outputs, blocks), dtype=np.float32)
     zeros = np.zeros((outputs, -(-blocks * precision.bits // 8)), dtype=np.uint8)
     quantise = {
@@ -103,7 +83,7 @@ def product(graph: GraphWriter, value: str, matrix: Any, *, precision: Precision
         Precision.INT4: library.quantize_matmul_4bits,
     }[precision]
     symmetric = True
-    quantise(packed, padded, scales, zeros, _BLOCK, outputs, inputs, symmetric)
+    quantise(packed, padded, scales, zeros, BLOCK_NUMBERS, outputs, inputs, symmetric)
     (made,) = graph.fused(
         "MatMulNBits",
         value,
@@ -112,7 +92,7 @@ def product(graph: GraphWriter, value: str, matrix: Any, *, precision: Precision
         K=inputs,
         N=outputs,
         bits=precision.bits,
-        block_size=_BLOCK,
+        block_size=BLOCK_NUMBERS,
         accuracy_level=_INTEGERS,
     )
     return made

@@ -11,7 +11,7 @@ import msgspec
 
 from forebay import __version__
 from forebay.engine.manifest import FORMAT, Form, Manifest, file_sha256, write_manifest
-from forebay.models import checkpoint_folder, ir_folder, onnx_folder
+from forebay.models import checkpoint_folder, ir_folder, onnx_folder, precisions
 from forebay.models.artefacts import Artefact, held, open_artefact, places
 from forebay.models.catalogue import ModelEntry
 from forebay.models.conversion import Failed, Line, Moved
@@ -39,6 +39,7 @@ def prepare(
     is verified and needs no network.  `hub_endpoint` replaces the Hugging Face hub's address.
     Raises `PreparationError`.
     """
+    precisions.require(form, entry.precision)
     try:
         where = places(cache, entry, form)
         if where.prepared.exists():
@@ -74,6 +75,11 @@ class _Preparation:
         try:
             fetched = self._fetching.fetch(parse(self._entry.source))
             self._require_digest(fetched)
+            if fetched.form is self._form and self._entry.precision:
+                raise PreparationError(
+                    f"precision: the source is a finished {self._form}, which is taken as it is. "
+                    "Leave it out, or name the model that this was made from."
+                )
             facts = self._taken(fetched) if fetched.form is self._form else None
             self._finish(facts or self._convert(fetched), fetched.sha256)
         finally:
@@ -112,7 +118,9 @@ class _Preparation:
         log = self._where.work / "conversion.log"
         last: Line | None = None
         owner = "ours" if fetched.ours else "theirs"
-        arguments = [fetched.form, self._form, str(fetched.path), str(self._where.work), owner]
+        precision = self._entry.precision
+        places = (str(fetched.path), str(self._where.work))
+        arguments = [fetched.form, self._form, precision, *places, owner]
         with (
             log.open("w+", encoding="utf-8", errors="replace") as errors,
             subprocess.Popen(  # noqa: S603 - our own module, paths of our own cache

@@ -42,6 +42,7 @@ class OfferConfig:
         "name.",
     )
     engine: str = knob("", "Its engine; empty: engine.name.")
+    precision: str = knob("", "What its matrices are kept in; empty: model.precision.")
     workers: int = knob(
         0, "Worker processes that hold it; 0: engine.workers.", minimum=0, maximum=64
     )

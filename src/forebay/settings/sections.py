@@ -81,6 +81,11 @@ class ModelConfig:
         DEFAULT,
         "What to serve: a name that `forebay models` lists, or a source (hf:, pypi:, file:).",
     )
+    precision: str = knob(
+        "",
+        "What its matrices are kept in, where the engine's form leaves a choice (onnx: int8, int4, "
+        "float32); empty: the default.",
+    )
     cache: str = knob(
         "",
         "Folder of prepared models; empty is $XDG_CACHE_HOME/forebay, or ~/.cache/forebay.",

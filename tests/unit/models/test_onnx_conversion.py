@@ -8,7 +8,7 @@ import pytest
 
 from forebay.models.onnx_conversion import convert
 from forebay.models.onnx_file import read_beside
-from forebay.models.onnx_weights import Precision
+from forebay.models.precisions import Precision
 from forebay.models.source_folder import SourceFolder
 from forebay.models.stages import PreparationError
 from tests.support.onnx_models import GPT2, LLAMA, a_checkpoint
