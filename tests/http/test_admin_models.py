@@ -47,7 +47,10 @@ class Fort:
             self.shelf.residency.offer(model)
         lanes = self.shelf.lanes
         routes = Routes(
-            {"r": RouteConfig(split="a=1", candidate="b", steps="10, 100")},
+            {
+                "r": RouteConfig(split="a=1", candidate="b", steps="10, 100"),
+                "plain": RouteConfig(split="a=1"),
+            },
             MONOTONIC,
             lambda *_, **__: None,
         )
@@ -105,7 +108,7 @@ async def test_a_version_comes_on_offer_and_is_withdrawn() -> None:
 
 async def test_a_route_tells_where_it_leads_and_begins_again() -> None:
     fort = Fort()
-    (route,) = (await fort.page("/admin/routes"))["routes"]
+    route, _ = (await fort.page("/admin/routes"))["routes"]
     assert route["shares"] == {"a": 0.9, "b": 0.1}
     assert route["stage"] == "ramping"
     begun = await fort.order("/admin/routes/restart", route="r")
@@ -132,6 +135,7 @@ async def test_a_route_tells_where_it_leads_and_begins_again() -> None:
         ),
         ("/admin/versions/remove", {"model": "a", "version": "v"}, 404, "no version of that name"),
         ("/admin/routes/restart", {"route": "z"}, 404, "route: there is none of that name"),
+        ("/admin/routes/restart", {"route": "plain"}, 409, "route: plain has no candidate"),
     ],
 )
 async def test_an_order_that_cannot_be_carried_out_names_the_field_and_the_fix(
@@ -154,7 +158,7 @@ async def test_models_are_listed_in_memory_or_not_with_versions_and_routes() -> 
     await fort.order("/admin/versions/add", model="a", version="v2", source="file:/x")
     gateway = a_gateway_of(fort)
     found = (await ask(gateway, "GET", "/v1/models")).json["data"]
-    assert [each["id"] for each in found] == ["a", "a:v2", "b", "r"]
+    assert [each["id"] for each in found] == ["a", "a:v2", "b", "r", "plain"]
     for asked, name in (("a-alias:v2", "a:v2"), ("b", "b"), ("r", "r")):
         assert (await ask(gateway, "GET", f"/v1/models/{asked}")).json["id"] == name
     assert (await ask(gateway, "GET", "/v1/models/c")).status == 404

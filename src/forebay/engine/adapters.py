@@ -46,8 +46,11 @@ class Adapters:
             send(LoadAdapter(name, str(folder)))
             async with asyncio.timeout(wait_s_max):
                 error = await answer
-        except TimeoutError:
-            raise EngineError(_LATE) from None
+        except (TimeoutError, asyncio.CancelledError) as gave_up:
+            send(UnloadAdapter(name))  # the worker may have it later all the same
+            if isinstance(gave_up, TimeoutError):
+                raise EngineError(_LATE) from None
+            raise
         finally:
             del self._orders[name]
         if error:

@@ -191,6 +191,7 @@ class Supervisor:
             self._move(State.STOPPED)
         # Clients hear of it at once, not after the worker has taken its time to exit.
         self._flights.fail_all(EngineError(_STOPPED))
+        self._adapters.lost()
         keeper = self._keeper
         if keeper is not None:
             # Its scopes end the worker; a second cancellation does not interrupt that.

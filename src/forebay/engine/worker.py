@@ -139,7 +139,8 @@ class Worker:
             case LoadAdapter(name, folder):
                 self._connection.send(Adapted(name, self._adapt(name, folder)))
             case UnloadAdapter(name):
-                cast("Adaptable", self._engine).unload_adapter(name)
+                if Feature.ADAPTERS in self._engine.info.supports:
+                    cast("Adaptable", self._engine).unload_adapter(name)
             case Stop():
                 self._stopping = True
             case Load():

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from forebay.core.clock import Clock
-from forebay.core.errors import UnknownModel
+from forebay.core.errors import Invalid, UnknownModel
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.reading import Reader
 from forebay.serve.lanes import Lanes
@@ -164,6 +164,9 @@ class Fleet:
         """Begin a rollout again at its first step."""
         order = _ROUTE.read(await exchange.body())
         route = self._route(order.route)
+        if not route.config.candidate:
+            message = f"route: {route.name} has no candidate that could begin again."
+            raise Invalid(message, param="route", status=409)
         route.restart(self.now())
         return _done(f"the rollout of {route.name} begins again")
 

@@ -192,7 +192,7 @@ class Residency:
             async with asyncio.timeout(max(wait_s, 0.0)):
                 await self._load_in_turn(name, now + wait_s)
         except TimeoutError:
-            message = f"The model {name} was not loaded within {wait_s:.1f} s."
+            message = f"The model {name} was not loaded within {max(wait_s, 0.0):.3g} s."
             raise QueueTimeout(message, retry_after_s=self._load_s(name)) from None
         finally:
             self._waiting[name] -= 1

@@ -42,8 +42,8 @@ class Completes(Protocol):
 class Shadows:
     """A hook that copies requests of routes with a shadow.
 
-    Mutable state: the copies under way, how many were not made, and the pipeline, which is made
-    after its hooks.
+    Mutable state: the copies under way, how many were not made, whether it has stopped, and the
+    pipeline, which is made after its hooks.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Shadows:
         self._now = now
         self._dice = dice
         self._under_way: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self.dropped = 0
         """Copies that were not made because too many were under way."""
         self.pipeline: Completes | None = None
@@ -69,7 +70,7 @@ class Shadows:
     def __call__(self, record: RequestRecord) -> None:
         """Copy a request that was answered, if its route has a shadow."""
         route = self._routes.get(record.via) if record.via else None
-        if route is None or not route.config.shadow or record.request is None:
+        if route is None or not route.config.shadow or record.request is None or self._stopped:
             return
         if record.outcome is not Outcome.OK or record.timeline.source is not Source.ENGINE:
             return
@@ -84,7 +85,8 @@ class Shadows:
         task.add_done_callback(self._under_way.discard)
 
     async def stop(self) -> None:
-        """End the copies under way."""
+        """End the copies under way, and make no more."""
+        self._stopped = True
         tasks = tuple(self._under_way)
         for task in tasks:
             task.cancel()

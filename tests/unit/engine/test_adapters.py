@@ -2,11 +2,14 @@
 
 import asyncio
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError, Invalid
 from forebay.engine.adapters import Adapters
+from forebay.engine.supervisor import Supervisor, SupervisorConfig, WorkerSpec
 from forebay.engine.wire import Adapted, Down, LoadAdapter, UnloadAdapter
 
 FOLDER = Path("/adapters/v2")
@@ -49,9 +52,11 @@ async def test_a_worker_that_is_lost_meanwhile_ends_the_order() -> None:
 
 async def test_a_worker_that_never_answers_ends_it_too_and_it_can_be_ordered_again() -> None:
     adapters = Adapters({})
-    loading = await ordered(adapters, [], wait_s_max=0.01)
+    sent: list[Down] = []
+    loading = await ordered(adapters, sent, wait_s_max=0.01)
     with pytest.raises(EngineError, match="did not load the adapter in time"):
         await loading
+    assert sent[1:] == [UnloadAdapter("v2")], "it is not kept if it comes later"
     again = await ordered(adapters, [])
     adapters.told(Adapted("v2"))
     await again
@@ -82,3 +87,27 @@ def test_what_is_unloaded_is_told_to_the_worker_and_kept_from_the_next() -> None
 
 def test_an_answer_that_nobody_waits_for_is_passed_over() -> None:
     Adapters({}).told(Adapted("v2"))
+
+
+async def test_whoever_gives_an_order_up_lets_the_worker_forget_it() -> None:
+    sent = list[Down]()
+    loading = await ordered(Adapters({}), sent)
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    assert sent[1:] == [UnloadAdapter("v2")]
+
+
+async def test_a_stop_of_the_worker_ends_the_orders_to_it() -> None:
+    supervisor = Supervisor(
+        WorkerSpec(engine="scripted", options={}, model=None),
+        SupervisorConfig(),
+        now=MONOTONIC,
+        log=lambda *_, **__: None,
+    )
+    supervisor._worker = Mock()
+    loading = asyncio.create_task(supervisor.load_adapter("v2", FOLDER))
+    await asyncio.sleep(0)
+    await supervisor.stop()
+    with pytest.raises(EngineError, match="lost while it loaded"):
+        await asyncio.wait_for(loading, 1.0)

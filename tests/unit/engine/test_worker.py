@@ -301,6 +301,19 @@ def test_an_adapter_that_cannot_be_loaded_harms_nobody(
     assert isinstance(gateway.receive(), Step)
 
 
+def test_an_engine_that_takes_no_adapters_is_not_asked_to_forget_one(engine: Puppet) -> None:
+    engine.info = dataclasses.replace(engine.info, supports=frozenset())
+    engine.adapters["v2"] = Path("/adapters/v2")
+    with Gateway() as gateway:
+        gateway.receive()
+        gateway.send(Load("puppet", {}, "/models/x", 0.05))
+        assert isinstance(gateway.receive(), Ready)
+        gateway.send(UnloadAdapter("v2"))
+        gateway.send(Stop())
+        assert gateway.ended() == 0
+    assert engine.adapters == {"v2": Path("/adapters/v2")}
+
+
 def test_it_begins_with_the_adapters_it_is_given(engine: Puppet) -> None:
     with Gateway() as gateway:
         gateway.receive()

@@ -195,3 +195,5 @@ async def test_a_stop_ends_the_copies_under_way_and_the_books_balance() -> None:
     assert [record.outcome for record in copying.records] == [Outcome.OK, Outcome.CANCELLED]
     assert copying.ledger.imbalance == 0
     assert copying.engines["new"].held == 0
+    await copying.ask()
+    assert not copying.shadows._under_way, "it makes no more"
