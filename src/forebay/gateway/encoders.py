@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from forebay.core.request import Begun, Usage
-from forebay.gateway.encoding import Encoder, Frames, Gathered
+from forebay.gateway.encoding import Encoder, Frames, Gathered, Label
 from forebay.gateway.responses_encoding import Plan, ResponsesEncoder
-from forebay.gateway.tool_encoding import Calling, ToolChatEncoder, label_of
+from forebay.gateway.tool_encoding import Calling, ToolChatEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,10 @@ class Reopened:
         """Return what writes an answer in the dialect that its first request spoke."""
         calling = Calling.of(answer.shape)
         if calling is not None:
-            return ToolChatEncoder(label_of(answer), calling)
+            return ToolChatEncoder(Label.of(answer), calling)
         plan = Plan.of(answer.shape)
         if plan is not None:
-            return ResponsesEncoder(label_of(answer), plan)
+            return ResponsesEncoder(Label.of(answer), plan)
         return self.other.named(answer)
 
     def whole(self, choices: list[Gathered], usage: Usage) -> bytes:

@@ -45,6 +45,18 @@ class Label:
     usage: bool = False
     """End a stream with the token counts."""
 
+    @staticmethod
+    def of(answer: Begun) -> "Label":
+        """Return what an answer says of itself, from how it was begun."""
+        return Label(
+            id=answer.completion_id,
+            created=answer.created,
+            model=answer.model,
+            fingerprint=answer.imprint,
+            choices=answer.choices,
+            usage=answer.shape == USAGE_SHAPE,
+        )
+
 
 @dataclass(slots=True)
 class Gathered:
@@ -160,14 +172,7 @@ class TextEncoder:
 
 def encoder_of(answer: Begun) -> Encoder:
     """Return what writes an answer in the dialect that its first request spoke."""
-    label = Label(
-        id=answer.completion_id,
-        created=answer.created,
-        model=answer.model,
-        fingerprint=answer.imprint,
-        choices=answer.choices,
-        usage=answer.shape == USAGE_SHAPE,
-    )
+    label = Label.of(answer)
     return TextEncoder(label) if answer.route is Route.COMPLETIONS else ChatEncoder(label)
 
 

@@ -9,7 +9,7 @@ from msgspec import Raw
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, UnknownModel
 from forebay.core.record import Hook
-from forebay.core.request import Priority, Prompt, Request, Route, Text
+from forebay.core.request import Priority, Prompt, Request, Route, Text, begun
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.encoding import Label
 from forebay.gateway.exchange import Exchange
@@ -173,15 +173,9 @@ class Native:
     ) -> None:
         request, ignored = self._request(exchange, wanted, prompt)
         stopwatch = Stopwatch(request, self.now)
-        label = Label(
-            id=request.completion_id,
-            created=request.created,
-            model=request.model,
-            fingerprint=request.imprint,
-        )
         await EventStream(
             events=stopwatch.timing(self.pipeline.complete(request)),
-            encoder=NativeEncoder(label, stopwatch, write),
+            encoder=NativeEncoder(Label.of(begun(request)), stopwatch, write),
             choices=1,
             stream=request.stream,
             headers=answer_headers(request, [*wanted.warnings, *ignored]),

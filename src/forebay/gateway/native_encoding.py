@@ -170,13 +170,7 @@ class NativeEncoder:
         """Return what writes an answer that another request began, in its dialect."""
         if answer.route not in NATIVE_ROUTES:
             return encoder_of(answer)
-        label = Label(
-            id=answer.completion_id,
-            created=answer.created,
-            model=answer.model,
-            fingerprint=answer.imprint,
-        )
-        return NativeEncoder(label, self.stopwatch, self.write)
+        return NativeEncoder(Label.of(answer), self.stopwatch, self.write)
 
 
 def generated(answer: Answer) -> bytes:

@@ -10,88 +10,80 @@ from forebay.gateway.native_schemas import (
     NativeCall,
     StreamCall,
 )
-from forebay.gateway.parameters import Parameter, Verdict
-
-
-def _honoured(name: str, note: str, *needs: Feature, neutral: tuple[object, ...] = ()) -> Parameter:
-    return Parameter(
-        name=name, verdict=Verdict.HONOURED, note=note, needs=frozenset(needs), neutral=neutral
-    )
-
+from forebay.gateway.parameters import Parameter, honoured, refused
 
 _GENERATION: Final = (
-    _honoured("do_sample", "false: take the likeliest token each time. true: sample."),
-    _honoured(
+    honoured("do_sample", "false: take the likeliest token each time. true: sample."),
+    honoured(
         "frequency_penalty",
         "Lowers the odds of tokens by how often they were used.",
         Feature.FREQUENCY_PENALTY,
         neutral=(0,),
     ),
-    _honoured(
+    honoured(
         "ignore_eos",
         "Do not stop at the end-of-sequence token, so that lengths are exact.",
         Feature.IGNORE_EOS,
         neutral=(False,),
     ),
-    _honoured("max_new_tokens", "Most tokens to make; `gateway.generate_tokens` if not given."),
-    _honoured("max_tokens", "Another name of max_new_tokens."),
-    _honoured(
+    honoured("max_new_tokens", "Most tokens to make; `gateway.generate_tokens` if not given."),
+    honoured("max_tokens", "Another name of max_new_tokens."),
+    honoured(
         "min_p",
         "Drop tokens less likely than this share of the likeliest.",
         Feature.MIN_P,
         neutral=(0,),
     ),
-    _honoured(
+    honoured(
         "min_tokens",
         "Make at least so many tokens before stopping.",
         Feature.TOKENS_MIN,
         neutral=(0,),
     ),
-    _honoured(
+    honoured(
         "presence_penalty",
         "Lowers the odds of tokens that were used at all.",
         Feature.PRESENCE_PENALTY,
         neutral=(0,),
     ),
-    _honoured(
+    honoured(
         "raw",
         "true: continue the prompt as it is. false: answer it as a user's turn."
         " `gateway.generate_prompts` if not given.",
     ),
-    _honoured("seed", "Makes sampling repeatable.", Feature.SEED),
-    _honoured("stop", "Texts that end the answer and are not in it.", Feature.STOP, neutral=([],)),
-    _honoured(
+    honoured("seed", "Makes sampling repeatable.", Feature.SEED),
+    honoured("stop", "Texts that end the answer and are not in it.", Feature.STOP, neutral=([],)),
+    honoured(
         "temperature",
         "0 takes the likeliest token each time; 1 samples as the model was trained.",
         Feature.TEMPERATURE,
         neutral=(1,),
     ),
-    _honoured(
+    honoured(
         "top_k",
         "Sample from the k likeliest tokens; 0 or -1 is off.",
         Feature.TOP_K,
         neutral=(0, -1),
     ),
-    _honoured(
+    honoured(
         "top_p",
         "Sample from the likeliest tokens whose odds add up to this.",
         Feature.TOP_P,
         neutral=(1,),
     ),
 )
-_MODEL: Final = _honoured("model", "A name from GET /models; the first of them if not given.")
-_PROMPT: Final = _honoured("prompt", "One text.", Feature.CHAT, Feature.TEXT)
-_PROMPTS: Final = _honoured(
+_MODEL: Final = honoured("model", "A name from GET /models; the first of them if not given.")
+_PROMPT: Final = honoured("prompt", "One text.", Feature.CHAT, Feature.TEXT)
+_PROMPTS: Final = honoured(
     "prompts", "Texts; each is a request of its own.", Feature.CHAT, Feature.TEXT
 )
 
 
 def _whole(name: str) -> Parameter:
-    note = f"{name} answers whole; POST /generate_stream streams."
-    return Parameter(name="stream", verdict=Verdict.REFUSED, note=note, neutral=(False,))
+    return refused("stream", f"{name} answers whole; POST /generate_stream streams.", False)  # noqa: FBT003 - a value that clients send
 
 
-_STREAM: Final = _honoured("stream", "This route streams; false is refused: POST /generate.")
+_STREAM: Final = honoured("stream", "This route streams; false is refused: POST /generate.")
 
 NATIVE: Final[dict[str, tuple[type[NativeCall], tuple[Parameter, ...]]]] = {
     "/generate": (GenerateCall, (*_GENERATION, _MODEL, _PROMPT, _PROMPTS, _whole("/generate"))),
@@ -102,8 +94,8 @@ NATIVE: Final[dict[str, tuple[type[NativeCall], tuple[Parameter, ...]]]] = {
         (
             *_GENERATION,
             _PROMPT,
-            _honoured("base_model", "A model from GET /models; the first of them if not given."),
-            _honoured("adapter_version", "One of its versions; its own weights if not given."),
+            honoured("base_model", "A model from GET /models; the first of them if not given."),
+            honoured("adapter_version", "One of its versions; its own weights if not given."),
             _whole("/infer"),
         ),
     ),

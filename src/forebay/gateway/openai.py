@@ -9,7 +9,7 @@ import msgspec
 
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import Gone
-from forebay.core.request import Prompt, Request, Route, Sampling, Text, mark
+from forebay.core.request import Prompt, Request, Route, Sampling, Text, begun, mark
 from forebay.gateway import parameters
 from forebay.gateway.answers import Model, ModelList
 from forebay.gateway.capabilities import capabilities
@@ -124,7 +124,7 @@ class OpenAI:
         await EventStream(
             events=stopwatch.timing(self._pipeline.reopen(request)),
             # Until the answer says how it was begun.
-            encoder=Reopened(NativeEncoder(_label(request), stopwatch, generated)),
+            encoder=Reopened(NativeEncoder(Label.of(begun(request)), stopwatch, generated)),
             choices=1,
             stream=True,
             resume_after=resume_after,
@@ -142,7 +142,7 @@ class OpenAI:
         request, ignored = self._requests.request(exchange, asked, offer)
         await EventStream(
             events=self._pipeline.complete(request),
-            encoder=write(_label(request)),
+            encoder=write(Label.of(begun(request))),
             choices=request.sampling.choices,
             stream=request.stream,
             headers=answer_headers(request, [*warnings, *ignored]),
@@ -193,17 +193,6 @@ def _asked(call: Call, prompt: Prompt, sampling: Sampling) -> Asked:
 def _wants_usage(call: Call) -> bool:
     options = call.stream_options
     return options is not None and bool(options.include_usage)
-
-
-def _label(request: Request) -> Label:
-    return Label(
-        id=request.completion_id,
-        created=request.created,
-        model=request.model,
-        fingerprint=request.imprint,
-        choices=request.sampling.choices,
-        usage=request.shape == USAGE_SHAPE,
-    )
 
 
 def _model(name: str, created: int) -> Model:

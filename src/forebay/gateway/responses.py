@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from forebay.core.errors import Invalid
-from forebay.core.request import Request, Route
+from forebay.core.request import Route, begun
 from forebay.gateway import parameters
 from forebay.gateway.encoding import Label
 from forebay.gateway.exchange import Exchange
@@ -99,7 +99,7 @@ class Responses:
         exchange.failure = events.failure
         await EventStream(
             events=self.pipeline.complete(request),
-            encoder=ResponsesEncoder(_label(request), plan, events),
+            encoder=ResponsesEncoder(Label.of(begun(request)), plan, events),
             choices=1,
             stream=request.stream,
             headers=answer_headers(request, [*warnings, *ignored]),
@@ -117,15 +117,6 @@ def _check(call: ResponsesCall, offer: Offer) -> list[str]:
         if not call.stream_options.include_obfuscation:
             warnings.remove("stream_options")
     return warnings
-
-
-def _label(request: Request) -> Label:
-    return Label(
-        id=request.completion_id,
-        created=request.created,
-        model=request.model,
-        fingerprint=request.imprint,
-    )
 
 
 def _echo(call: ResponsesCall, *, temperature: float, top_p: float) -> Echo:

@@ -21,7 +21,7 @@ from forebay.gateway.responses_answers import (
     ResponseUsage,
     Status,
 )
-from forebay.gateway.tool_encoding import Calling, call_id, label_of
+from forebay.gateway.tool_encoding import Calling, call_id
 from forebay.gateway.tool_text import Argued, Called, Part, Said
 
 _SHAPE: Final = "response "
@@ -79,7 +79,7 @@ class ResponsesEncoder:
 
     def named(self, answer: Begun) -> Encoder:
         """Return what writes an answer that another request began."""
-        return ResponsesEncoder(label_of(answer), self.plan, self.events)
+        return ResponsesEncoder(Label.of(answer), self.plan, self.events)
 
     def whole(self, choices: list[Gathered], usage: Usage) -> bytes:
         """Return the whole answer."""

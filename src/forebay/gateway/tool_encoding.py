@@ -61,17 +61,6 @@ class Calling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.decode(shape.removeprefix(_SHAPE), type=Calling)
 
 
-def label_of(answer: Begun) -> Label:
-    """Return what an answer says of itself, from how it was begun."""
-    return Label(
-        id=answer.completion_id,
-        created=answer.created,
-        model=answer.model,
-        fingerprint=answer.imprint,
-        choices=answer.choices,
-    )
-
-
 def call_id(completion_id: str, choice: int, index: int) -> str:
     """Return a call's id: the same for the same answer, however often it is read."""
     text = f"{completion_id} {choice} {index}"
@@ -116,7 +105,7 @@ class ToolChatEncoder:
     def named(self, answer: Begun) -> Encoder:
         """Return what writes an answer that another request began."""
         # Another's answer is to an equal wish: of one shape, or found by the wish alone.
-        return ToolChatEncoder(label_of(answer), self.calling)
+        return ToolChatEncoder(Label.of(answer), self.calling)
 
     def whole(self, choices: list[Gathered], usage: Usage) -> bytes:
         """Return the whole answer."""
