@@ -229,6 +229,18 @@ BAD: dict[str, tuple[Any, dict[str, Any], str, str]] = {
         "input[1].content[0].image_url",
         "no such field",
     ),
+    "a message with another kind's field": (
+        an_item(role="user", content="x", encrypted_content="x"),
+        {},
+        "input[1].encrypted_content",
+        "no such field",
+    ),
+    "a choice with another kind's field": (
+        "x",
+        {"tools": [TOOL], "tool_choice": {"type": "function", "name": "n", "mode": "auto"}},
+        "tool_choice.mode",
+        "no such field",
+    ),
     "a text without text": (
         an_item(role="user", content=[{"type": "input_text"}]),
         {},

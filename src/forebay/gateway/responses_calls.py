@@ -5,6 +5,7 @@ field of chat completions, and is renamed on its way to the client.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from forebay.core.errors import Invalid
@@ -40,6 +41,9 @@ _PART_EXTRAS: Final = (
     *("detail", "file_data", "file_id", "file_url", "filename", "image_url", "input_audio"),
     "refusal",
 )
+_ITEM_EXTRAS: Final = ("action", "caller", "encrypted_content", "namespace", "summary")
+"""Fields of kinds of items that are not offered; `id` and its like come with every item."""
+_CHOICE_EXTRAS: Final = ("mode", "server_label", "tools")
 _TOOL_EXTRAS: Final = tuple(
     name
     for name in FunctionTool.__struct_fields__
@@ -157,6 +161,7 @@ class Translation:
                     f"taken, found '{shown(other)}'."
                 )
                 raise Invalid(message_, param=f"{place}.type")
+        _refuse_extras(item, _ITEM_EXTRAS, place, what=f"an item of type {item.type}")
 
     def _call(self, item: InputItem, place: str) -> None:
         """Put a call into the assistant's turn that it belongs to."""
@@ -173,6 +178,15 @@ class Translation:
         else:
             last.tool_calls = [*(last.tool_calls or ()), asked]
         self._called[-1].append(place)
+
+
+def _refuse_extras(
+    found: InputItem | InputPart | FunctionChoice, names: Sequence[str], param: str, *, what: str
+) -> None:
+    """Refuse fields that only other kinds have: they would be dropped in silence."""
+    for name in names:
+        if is_given(getattr(found, name)):
+            raise Invalid(f"{param}.{name}: {what} has no such field.", param=f"{param}.{name}")
 
 
 def _required(value: T | None, param: str) -> T:
@@ -195,10 +209,7 @@ def _part(part: InputPart, param: str) -> Part:
     if part.type not in _TEXTS:
         message = f"{param}.type: only text is taken here, found '{shown(part.type)}'."
         raise Invalid(message, param=f"{param}.type")
-    for extra in _PART_EXTRAS:
-        if is_given(getattr(part, extra)):
-            message = f"{param}.{extra}: a part of type {part.type} has no such field."
-            raise Invalid(message, param=f"{param}.{extra}")
+    _refuse_extras(part, _PART_EXTRAS, param, what=f"a part of type {part.type}")
     return Part(type="text", text=part.text)
 
 
@@ -240,5 +251,6 @@ def _choice(choice: str | FunctionChoice | None) -> str | ToolChoice | None:
         return choice
     if choice.type != "function":
         return ToolChoice(type=choice.type)
+    _refuse_extras(choice, _CHOICE_EXTRAS, "tool_choice", what="a choice of a function")
     name = _required(choice.name, "tool_choice.name")
     return ToolChoice(type="function", function=ChosenFunction(name=name))
