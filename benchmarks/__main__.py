@@ -3,15 +3,32 @@
 import argparse
 from typing import Any
 
-from benchmarks import engine_throughput, machine, overhead, upstream
+from benchmarks import (
+    engine_throughput,
+    engines,
+    engines_report,
+    machine,
+    overhead,
+    upstream,
+)
 
 
 def main() -> None:
     """Run what was asked for; without an argument, everything."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("which", nargs="?", choices=("overhead", "throughput", "upstream"))
+    known = ("overhead", "throughput", "upstream", "engines")
+    parser.add_argument("which", nargs="?", choices=known)
     parser.add_argument("--trials", type=int, default=5, help="interleaved repetitions")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each overhead measurement")
+    parser.add_argument("--minutes", type=float, default=14.0, help="engines: no round ends later")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="ENGINE=PATH",
+        help="engines: the interpreter of the environment with an engine's library",
+    )
+    parser.add_argument("--only", default="", help="engines: rows to measure, by comma")
     chosen = parser.parse_args()
     if chosen.which in (None, "overhead"):
         plan = overhead.Plan(trials=chosen.trials, seconds=chosen.seconds)
@@ -24,6 +41,14 @@ def main() -> None:
     if chosen.which in (None, "throughput"):
         measured = engine_throughput.run(chosen.trials)
         _show("throughput", measured, engine_throughput.report(measured))
+    if chosen.which == "engines":  # not without being asked: it wants the memory of all of them
+        pythons = dict(word.partition("=")[::2] for word in chosen.python)
+        only = frozenset(filter(None, chosen.only.split(",")))
+        wanted = engines.Plan(
+            trials=chosen.trials, minutes=chosen.minutes, pythons=pythons, only=only
+        )
+        measured = engines.run(wanted)
+        _show("engines", measured, engines_report.report(measured))
 
 
 def _show(name: str, measured: dict[str, Any], text: str) -> None:

@@ -42,8 +42,9 @@ def generated(pipeline: Any, prompts: list[list[int]], tokens: int) -> dict[str,
 
 
 def main() -> None:
-    """Load the folder named first on the command line, then obey."""
-    engine = OpenVinoStepEngine(OpenVinoConfig(), Path(sys.argv[1]))
+    """Load the folder named first on the command line, with options as JSON; then obey."""
+    options = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}  # noqa: PLR2004 - the second
+    engine = OpenVinoStepEngine(OpenVinoConfig(**options), Path(sys.argv[1]))
     pipeline = engine._pipeline  # noqa: SLF001 - to drive exactly what our engine drives
     print(json.dumps({"detail": engine.info.detail}), flush=True)
     for line in sys.stdin:

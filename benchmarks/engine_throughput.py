@@ -7,17 +7,13 @@ cache helps.  The ratio is taken pair by pair, because the machine's own speed d
 
 import json
 import random
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
 from benchmarks import machine, processes
-from benchmarks.processes import Server
+from benchmarks.processes import Bare, Server
 from forebay.bench.client import Call, ClosedLoop, Sample
 from forebay.bench.stats import median, percentile
 from forebay.engine.manifest import Form
@@ -34,9 +30,6 @@ _SEED: Final = 2
 _IDS: Final = range(1_000, 40_000)
 """Ordinary tokens of the default model; control tokens stand below."""
 
-Bare = Callable[[list[list[int]], int], dict[str, Any]]
-
-
 _ANEW: Final = ("cache.enabled=false", "replay.coalesce=false")
 """Greedy answers would be kept and shared: here each is to be made."""
 
@@ -45,10 +38,13 @@ def run(trials: int) -> dict[str, Any]:
     """Measure; return the raw result."""
     cache = ModelConfig().folder()
     artefact = prepare(resolve(DEFAULT), form=Form.OPENVINO, cache=cache, progress=lambda _: None)
-    folder = artefact.path
+    words = [sys.executable, "-m", "benchmarks.bare_engine", str(artefact.path)]
     source = random.Random(_SEED)  # noqa: S311 - prompts, not secrets
     result: dict[str, Any] = {"machine": machine.facts(), "trials": trials}
-    with _bare_engine(folder) as bare, processes.forebay("openvino", settings=_ANEW) as server:
+    with (
+        processes.bare(words) as (bare, _),
+        processes.forebay("openvino", settings=_ANEW) as server,
+    ):
         bare(prompts(source, 4), NEW_TOKENS)
         _streamed(server, prompts(source, 4))
         result["pairs"] = [_pair(server, bare, source) for _ in range(trials)]
@@ -169,30 +165,3 @@ def _start_to_first_token(source: random.Random) -> float:
         (sample,) = _streamed(server, prompts(source, 1), tokens=1)
         assert sample.first_s is not None
         return server.ready_s + sample.first_s
-
-
-@contextmanager
-def _bare_engine(folder: Path) -> Iterator[Bare]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.bare_engine", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=machine.ROOT,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    to, back = process.stdin, process.stdout
-
-    def asked(wanted: list[list[int]], tokens: int) -> dict[str, Any]:
-        to.write(json.dumps({"prompts": wanted, "tokens": tokens}) + "\n")
-        to.flush()
-        answer: dict[str, Any] = json.loads(back.readline())
-        return answer
-
-    try:
-        back.readline()  # it says that it is loaded
-        yield asked
-    finally:
-        to.close()
-        process.wait(processes.STOP_S_MAX)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import engine_throughput, machine, overhead, upstream
+from benchmarks import engine_throughput, engines_report, machine, overhead, upstream
 
 
 @pytest.mark.slow
@@ -51,6 +51,46 @@ def test_the_ratio_is_taken_pair_by_pair() -> None:
     }
     assert "0.950 (0.950-0.950)" in engine_throughput.report(result)
     assert "380 (190-950)" in engine_throughput.report(result)
+
+
+def a_row(speed: float, *, peer: bool, bare: float = 0.0) -> dict[str, Any]:
+    trial: dict[str, Any] = {
+        part: {"tokens_per_s": speed / share}
+        for part, share in (("32", 1), ("16", 1.5), ("8", 2), ("single", 8))
+    }
+    trial["single_first_s"] = [0.05]
+    if bare:
+        trial["bare"] = {"tokens_per_s": bare}
+    return {"peer": peer, "trials": [trial], "rss_mb": {"engine": 900.0}, "start_s": 4.0}
+
+
+def an_engines_result(ours: float, theirs: float) -> dict[str, Any]:
+    return {
+        "machine": {"date": "2026-11-21T21:00:00", "cores": 2, "processor": "P"},
+        "prompt_tokens": 64,
+        "new_tokens": 64,
+        "rows": {
+            "openvino": a_row(ours, peer=False, bare=ours * 1.1),
+            "a peer": a_row(theirs, peer=True),
+            "another": {"peer": True, "trials": [], "skipped": "without its library"},
+        },
+    }
+
+
+def test_the_engines_gates_compare_with_the_best_peer_and_with_bare() -> None:
+    text = engines_report.report(an_engines_result(ours=600.0, theirs=250.0))
+    assert "| openvino against the best peer (a peer), 32 streams | 2.40 | 2.00 | pass |" in text
+    assert "| openvino of bare, 32 streams | 0.909 | 0.95 | **fail** |" in text
+    assert "- another: without its library" in text
+    slower = engines_report.report(an_engines_result(ours=400.0, theirs=250.0))
+    assert "| 1.60 | 2.00 | **fail** |" in slower
+
+
+def test_the_fastest_engine_has_the_first_line_and_the_longest_bar() -> None:
+    text = engines_report.report(an_engines_result(ours=600.0, theirs=300.0))
+    assert text.index("| **openvino**") < text.index("| a peer")
+    assert f"{'openvino':<20} {'█' * 40} 600" in text
+    assert f"{'a peer':<20} {'█' * 20} 300" in text
 
 
 def test_prompts_are_distinct_and_of_the_length_asked() -> None:
