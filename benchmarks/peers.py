@@ -86,20 +86,20 @@ def body(peer: Peer | None, prompt: list[int] | str, *, tokens: int, model: str)
 
 def _words(peer: Peer, folder: Path, python: str) -> tuple[list[str], Mapping[str, str]]:
     beside = Path(python).with_name
+    # The weights are bfloat16, and processors without it compute in it much slower.
+    dtype = ["--dtype", "bfloat16" if "avx512_bf16" in _processor() else "float32"]
     match peer.engine:
         case "llamacpp":
             return [python, "-c", _LLAMA, str(folder / "model.gguf")], {}
         case "transformers":
-            # The weights are bfloat16, and processors without it compute in it much slower.
-            number = "bfloat16" if "avx512_bf16" in _processor() else "float32"
             program = [str(beside("transformers")), "serve", str(folder)]
-            return [*program, "--device", "cpu", "--dtype", number, "--host", "127.0.0.1"], _OFFLINE
+            return [*program, *dtype, "--device", "cpu", "--host", "127.0.0.1"], _OFFLINE
         case _:
             program = [str(beside("vllm")), "serve", str(folder)]
             limits = ["--max-num-seqs", str(SEQUENCES), "--max-model-len", str(KV_TOKENS_EACH)]
             eager = ["--enforce-eager", "--host", "127.0.0.1"]
             room = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HOST_IP": "127.0.0.1"}  # GiB
-            return [*program, *limits, *eager], {**_OFFLINE, **room}
+            return [*program, *dtype, *limits, *eager], {**_OFFLINE, **room}
 
 
 def _processor() -> set[str]:
