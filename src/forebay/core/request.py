@@ -257,7 +257,7 @@ class Source(enum.StrEnum):
     CACHED = "cached"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Begun:
     """The answer's name and origin, before everything else; absent on the plain path.
 

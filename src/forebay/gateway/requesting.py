@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from forebay import __version__
 from forebay.core.errors import Invalid, UnknownModel
 from forebay.core.request import NO_REUSE, Events, Prompt, Request, Reuse, Route, Sampling
+from forebay.core.value import value
 from forebay.engine.protocol import EngineInfo
 from forebay.gateway.calls import Converter
 from forebay.gateway.config import GatewayConfig
@@ -54,7 +55,7 @@ class Offer:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Asked:
     """What a call comes to, whatever its dialect."""
 
@@ -82,7 +83,7 @@ class Requests:
     ) -> None:
         """Ask the models of `lanes`, by `routes` too, within the bounds of `config`."""
         self._lanes = lanes
-        self._routes = routes
+        self._routes = routes or None  # nobody is asked where there are none
         self._config = config
         self._cache = cache
         # The whole mutable state: an offer per lane, made when its first call comes.
@@ -100,7 +101,7 @@ class Requests:
         long as the client waits.  Raises ServingError.
         """
         name = self.default() if model is None else model
-        if self._routes and (route := self._routes.get(name)) is not None:
+        if self._routes is not None and (route := self._routes.get(name)) is not None:
             exchange.via = name
             name = exchange.model = route.choose(
                 tenant(exchange.headers),
