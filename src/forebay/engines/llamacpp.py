@@ -40,16 +40,19 @@ from forebay.engines.llamacpp_config import (
     context_tokens,
     size_kv,
 )
-from forebay.engines.llamacpp_costs import measure
 from forebay.engines.llamacpp_sequence import Generation, Marks
 from forebay.engines.llamacpp_server import Call, Calls, Sizes, open_server
 from forebay.engines.machine import read_machine
 from forebay.engines.sampling_bounds import check_prompt, check_sampling
+from forebay.engines.step_measuring import by_token, measure
 
 _WAIT_S: Final = 0.005
 """How long a step waits for something new: messages to the worker wait meanwhile."""
 _SETTLE_S: Final = 0.0005
 """How long it waits for the rest of a batch, whose tokens are told thread by thread."""
+
+_MEASURED_SEQUENCES: Final = 16
+"""As many are measured together: each is a thread of Python's."""
 
 _BAD_GRAMMAR: Final = "The engine could not compile the grammar."
 _SUPPORTS: Final = EVERY_ENGINE - {Feature.LOGPROBS, Feature.PRESENCE_PENALTY}
@@ -107,7 +110,12 @@ class LlamaCppStepEngine:
             detail=f"weights {manifest.precision}; computing on {sizes.threads} threads; "
             f"KV cache {plan.bytes / 1e6:.0f} MB for {self._kv_tokens} tokens",
         )
-        self._info = dataclasses.replace(self._info, costs=measure(self))
+        half = self._info.context_tokens_max // 2
+        costs = measure(
+            self, tokens_max=half, sequences_max=_MEASURED_SEQUENCES, timing=by_token
+        ).costs
+        self._info = dataclasses.replace(self._info, costs=costs)
+        self._tokens_made = 0
 
     @property
     def info(self) -> EngineInfo:

@@ -28,21 +28,14 @@ from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
 from forebay.engines.kv_memory import KvPlan, KvShape, KvWish, plan_kv
 from forebay.engines.machine import read_machine
-from forebay.engines.openvino_costs import measure
 from forebay.engines.openvino_generation import generation_config
 from forebay.engines.sampling_bounds import check_prompt, check_sampling
+from forebay.engines.step_measuring import measure
 
 _LIBRARY_BYTES: Final = 400 << 20
 """The library, its kernels and a step's activations: 383 MB measured with a 135 MB model."""
 _WEIGHTS_FACTOR: Final = 1.5
 """Weights are packed into the kernels' own order while they are loaded."""
-
-_MEASURED_IDS: Final = 1_000
-"""The library's ids below it were used while measuring."""
-_STEP_FACTOR_SHORT: Final = 3.0
-"""A step of a full batch of short sequences, in chunks: 2.4 measured, on a busy machine."""
-_STEP_FACTOR_LONG: Final = 24.0
-"""The last chunk of a prompt of 8,000 tokens, in first chunks: 13 measured on a busy machine."""
 
 _RESUMABLE: Final = (EVERY_ENGINE | {Feature.CHAT}) - {
     # A grammar's state cannot be handed in, and penalties count no tokens of the prompt.
@@ -116,17 +109,10 @@ class OpenVinoStepEngine:
         self._tokenizer = ModelTokenizer.load(folder)
         threads = config.threads or machine.processors
         self._pipeline, precision = _load(config, self._plan, folder, threads=threads)
-        measured = measure(
-            self._pipeline,
-            vocabulary_size=manifest.vocabulary_size,
-            sequences_max=min(config.sequences_running_max, self._plan.blocks // 2),
-            tokens_max=min(config.batched_tokens_max, self._plan.tokens // 4),
-        )
-        chunk_s = measured.token_s * config.batched_tokens_max
         self._ends = frozenset(manifest.eos_token_ids)
         self._sequences: dict[SequenceId, _Sequence] = {}
         self._abort_pending = False
-        self._library_id = _MEASURED_IDS
+        self._library_id = 0
         self._tokens_made = 0
         self._info = EngineInfo(
             name="openvino",
@@ -138,15 +124,20 @@ class OpenVinoStepEngine:
             # others, and the last bits differ.
             deterministic=False,
             resumable=_RESUMABLE,
-            step_s_max=max(config.step_s_max, _STEP_FACTOR_LONG * chunk_s),
-            step_s_short=_STEP_FACTOR_SHORT * chunk_s,
-            costs=measured.costs,
+            step_s_max=config.step_s_max,
             kv_bytes=self._plan.bytes,
             kv_tokens_max=self._plan.tokens,
             vocabulary_size=manifest.vocabulary_size,
             detail=f"weights {manifest.precision}; computing in {precision} on {threads} threads; "
             f"KV cache {self._plan.bytes / 1e6:.0f} MB for {self._plan.tokens} tokens",
         )
+        measured = measure(
+            self,
+            tokens_max=min(config.batched_tokens_max, self._plan.tokens // 4),
+            sequences_max=self._plan.blocks // 2,
+        )
+        self._info = measured.told(self._info, batched_tokens=config.batched_tokens_max)
+        self._tokens_made = 0
 
     @property
     def info(self) -> EngineInfo:
