@@ -17,8 +17,9 @@ from forebay.engines.machine import read_machine
 from forebay.models.adapters import open_adapter
 from forebay.models.stages import PreparationError
 from forebay.serve.lanes import Lane, Lanes, Listing
+from forebay.serve.model import Model
 from forebay.serve.replicas import Replicas
-from forebay.serve.residency import Model, Residency
+from forebay.serve.residency import Residency
 from forebay.serve.versions import Versions, adapter_name
 from forebay.settings import LiveSettings, ModelConfig, Settings
 from forebay.telemetry.logs import RequestLog

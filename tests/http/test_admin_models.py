@@ -14,9 +14,9 @@ from forebay.gateway.admin_models import Fleet
 from forebay.gateway.edge import Gateway
 from forebay.policy.rollout import RouteConfig
 from forebay.serve.lanes import Listing
+from forebay.serve.model import Model
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
-from forebay.serve.residency import Model
 from forebay.serve.routes import Routes
 from forebay.serve.versions import Versions
 from tests.support.asgi import Exchange, ask

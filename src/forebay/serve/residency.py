@@ -12,20 +12,21 @@ told the same at once.
 """
 
 import asyncio
+import contextlib
+import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from forebay.core.clock import Clock
 from forebay.core.errors import Draining, EngineError, Overloaded, QueueTimeout, ServingError
 from forebay.core.record import EventLog, Holding
-from forebay.core.request import SamplingAdvice
 from forebay.engine.protocol import LaneEngine
 from forebay.policy.residency import NoRoom, ResidencyConfig, Resident, Room, Wanted, make_room
 from forebay.serve.admission import AdmissionConfig
-from forebay.serve.lanes import Lane, Lanes, Listing, open_lane
+from forebay.serve.lanes import Lane, Lanes, open_lane
+from forebay.serve.model import Model, started
 
 _DRAIN_LOOK_S: Final = 0.02
 _LOAD_S: Final = 5.0
@@ -42,29 +43,6 @@ class NoRoomYet(Overloaded):
         super().__init__(message, retry_after_s=max(wait_s, _RETRY_S))
         self.model = model
         self.wait_s = wait_s
-
-
-@dataclass(slots=True, kw_only=True)
-class Model:
-    """A model that can be served, and how its engine is made.
-
-    Mutable: `listing` and `adapters`, as versions come and go.
-    """
-
-    listing: Listing
-    make: Callable[[Mapping[str, Path]], LaneEngine]
-    """Makes its engine, which begins with these adapters; nothing runs before that is started."""
-    folder: Path | None = None
-    """Its prepared artefact, if its engine loads one."""
-    adapters: dict[str, Path] = field(default_factory=dict)
-    """What its engine calls an adapter -> its folder."""
-    advice: SamplingAdvice = field(default_factory=SamplingAdvice)
-    bytes_needed: int = 0
-    """Memory that loading it takes at least; 0: not known, not checked."""
-    preload: bool = True
-    """Load it when the server starts."""
-    pinned: bool = False
-    """It never makes room."""
 
 
 class Watcher(Protocol):
@@ -124,7 +102,7 @@ class Residency:
         self._turn = asyncio.Lock()
         self._waiting: Counter[str] = Counter()
         """Requests that wait for a model, and those that have not come to it since."""
-        self._closed = False
+        self._closed = asyncio.Event()
         lanes.wake = self.wake
 
     def offer(self, model: Model) -> None:
@@ -167,14 +145,14 @@ class Residency:
         self._lanes.opening = False
 
     def close(self) -> None:
-        """Load nothing more: whoever waits is sent elsewhere."""
-        self._closed = True
-        for task in tuple(self._loading.values()):
-            task.cancel()
+        """Load nothing more: whoever waits is sent elsewhere, what runs goes on."""
+        self._closed.set()
 
     async def stop(self) -> None:
         """Load nothing more, end what runs, and every engine."""
         self.close()
+        for task in tuple(self._loading.values()):
+            task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
         engines = [lane.engine for lane in (*self._lanes, *self._leaving)]
         await asyncio.gather(*(engine.stop() for engine in engines))
@@ -205,7 +183,9 @@ class Residency:
             except NoRoomYet as full:
                 if self._now() + full.wait_s >= ends:
                     raise  # waiting would be in vain
-                await asyncio.sleep(max(full.wait_s, _DRAIN_LOOK_S))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(full.wait_s, _DRAIN_LOOK_S)):
+                        await self._closed.wait()
             else:
                 return
 
@@ -213,24 +193,39 @@ class Residency:
         """Bring a model into memory, unless it is there; raises ServingError."""
         if self._lanes.get(name) is not None:
             return
-        if self._closed:
+        if self._closed.is_set():
             raise _farewell()
         task = self._loading.get(name)
         if task is None:
             self._refuse_failed(name)
             task = self._loading[name] = asyncio.create_task(self._load(self._models[name]))
-            task.add_done_callback(lambda _: self._loading.pop(name, None))
+            task.add_done_callback(functools.partial(self._landed, name))
+        await self._ended(task)
+
+    async def _ended(self, task: asyncio.Task[None]) -> None:
+        """Return once a load is done, and end with it; whoever leaves does not end it."""
+        closed = asyncio.create_task(self._closed.wait())
         try:
-            await asyncio.shield(task)  # whoever leaves does not end what others wait for
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise _farewell() from None
-            raise
-        # One error for all who wait would gather their traces, and keep their frames.
-        except NoRoomYet as full:
-            raise NoRoomYet(full.model, full.wait_s) from None
-        except EngineError as error:
-            raise EngineError(error.message) from None
+            await asyncio.wait({task, closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closed.cancel()
+        if not task.done() or task.cancelled():
+            raise _farewell()
+        match task.exception():
+            case None:
+                return
+            # One error for all who wait would gather their traces, and keep their frames.
+            case NoRoomYet() as full:
+                raise NoRoomYet(full.model, full.wait_s)
+            case EngineError() as error:
+                raise EngineError(error.message)
+            case error:
+                raise error
+
+    def _landed(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._loading[name]
+        if not task.cancelled():
+            task.exception()  # all who wanted to know may have left
 
     async def unload(self, name: str) -> bool:
         """Let a model leave memory once its work is done; whether it was there."""
@@ -254,10 +249,12 @@ class Residency:
         name = model.listing.name
         async with self._turn:
             await self._make_room(model)
+            if self._closed.is_set():
+                raise _farewell()
             began, reading = self._now(), self._readings[name]
             self._log("model.loading", model=name)
             try:
-                engine = await _started(model)
+                engine = await started(model)
             except ServingError as error:
                 reading.failures += 1
                 reading.failed, reading.error = self._now(), error.message
@@ -342,30 +339,6 @@ class Residency:
             self._leaving.remove(lane)
             self._watcher.unloaded(lane)
             self._log("model.unloaded", model=name, ended_early=ended_early)
-
-
-async def _started(model: Model) -> LaneEngine:
-    """Start a model's engine, with the adapters that are on offer once it runs."""
-    adapters = dict(model.adapters)
-    engine = model.make(adapters)
-    try:
-        await engine.start()
-        await _catch_up(engine, adapters, model.adapters)
-    except BaseException:
-        await engine.stop()
-        raise
-    return engine
-
-
-async def _catch_up(engine: LaneEngine, has: dict[str, Path], wanted: Mapping[str, Path]) -> None:
-    """Load adapters that came on offer while the engine started, and forget those withdrawn."""
-    while missing := [name for name in wanted if name not in has]:
-        for name in missing:
-            if name in wanted:  # it may be withdrawn while another is loaded
-                has[name] = wanted[name]
-                await engine.load_adapter(name, has[name])
-    for name in has.keys() - wanted.keys():
-        engine.unload_adapter(name)
 
 
 def _farewell() -> Draining:

@@ -14,7 +14,8 @@ from typing import Final
 from forebay.core.errors import Invalid, UnknownModel
 from forebay.core.record import EventLog
 from forebay.serve.lanes import Lanes, Listing
-from forebay.serve.residency import Model, Residency
+from forebay.serve.model import Model
+from forebay.serve.residency import Residency
 
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MARK_CHARACTERS: Final = 8

@@ -10,7 +10,8 @@ from forebay.core.errors import Draining, EngineError, Overloaded, QueueTimeout
 from forebay.policy.residency import ResidencyConfig
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lanes import Lane, Lanes, Listing
-from forebay.serve.residency import Model, Residency
+from forebay.serve.model import Model
+from forebay.serve.residency import Residency
 from tests.support.engines import PuppetEngine
 from tests.support.requests import a_request
 
@@ -286,6 +287,35 @@ async def test_a_server_that_stops_loads_nothing_more() -> None:
     with pytest.raises(Draining):
         await shelf.wake("m")
     assert not shelf.told
+
+
+async def test_what_runs_goes_on_when_nothing_more_is_loaded_and_those_who_wait_are_told() -> None:
+    shelf = Shelf(loaded_max=1)
+    shelf.offer("a", "b")
+    await shelf.wake("a")
+    async with shelf.lanes.find("a").admission.admit(a_request(deadline=SOON)):
+        waiting = asyncio.create_task(shelf.wake("b"))
+        await settle()
+        shelf.residency.close()
+        with pytest.raises(Draining):
+            await waiting
+        assert shelf.told == ["a starts"], "a still works"
+    async with asyncio.timeout(5):
+        while shelf.residency._loading:
+            await asyncio.sleep(0.01)
+    assert shelf.told == ["a starts", "a stops"], "b is not loaded for nobody"
+
+
+async def test_whoever_waits_until_another_may_go_is_told_at_once_that_the_server_stops() -> None:
+    shelf = Shelf(loaded_max=1, stay_s_min=60.0)
+    shelf.offer("a", "b")
+    await shelf.wake("a")
+    waiting = asyncio.create_task(shelf.wake("b"))
+    await settle()
+    shelf.residency.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(Draining):
+            await waiting
 
 
 async def test_a_stop_ends_the_engine_of_a_model_that_an_operator_lets_go() -> None:

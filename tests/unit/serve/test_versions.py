@@ -7,7 +7,7 @@ import pytest
 
 from forebay.core.errors import Invalid, UnknownModel
 from forebay.serve.lanes import Asleep, Listing
-from forebay.serve.residency import Model
+from forebay.serve.model import Model
 from forebay.serve.versions import Versions, adapter_name
 from tests.support.engines import PuppetEngine
 from tests.unit.serve.test_residency import Shelf, settle
