@@ -1,6 +1,6 @@
 """What `engines.py` measured, to look at: one table, a bar a row, gates.
 
-`python -m benchmarks.engines_report FILE` prints the table again, as it stands in docs/engines.md.
+`python -m benchmarks.engines_report FILE` writes table and bars into docs/engines.md.
 """
 
 import json
@@ -17,6 +17,8 @@ TIMES_PEER: Final = 2.0
 SHARE_OF_BARE: Final = 0.95
 """Goal: what is left of each engine's tokens/s at 32 streams behind Forebay."""
 _BAR: Final = 40
+_BEGIN: Final = "<!-- engines: begin"
+_END: Final = "<!-- engines: end -->"
 _HEAD: Final = (
     *("server", "TTFT ms", "1 stream tok/s", "8", "16", "32", "32: range"),
     *("memory MB", "start s", "of bare, 32"),
@@ -134,9 +136,26 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[-300:]
 
 
+def written(document: str, result: dict[str, Any], name: str) -> str:
+    """Return the document with the table and bars of a result between its two marks."""
+    rows = {row: found for row, found in result["rows"].items() if found["trials"]}
+    link = f"Raw figures and what was left out: [{name}](../benchmarks/results/{name})."
+    parts = (table(result).strip(), bars(rows).strip(), link)
+    head, begin, rest = document.partition(_BEGIN)
+    _, end, tail = rest.partition(_END)
+    assert begin, f"no {_BEGIN}"
+    assert end, f"no {_END}"
+    rest_of_mark = rest.partition("-->")[0]
+    return f"{head}{begin}{rest_of_mark}-->\n\n" + "\n\n".join(parts) + f"\n\n{end}{tail}"
+
+
 def main() -> None:
-    """Print the table of a result."""
-    print(table(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    """Write a result into the document."""
+    path = Path(sys.argv[1])
+    result = json.loads(path.read_text(encoding="utf-8"))
+    document = machine.ROOT / "docs" / "engines.md"
+    text = written(document.read_text(encoding="utf-8"), result, path.name)
+    document.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

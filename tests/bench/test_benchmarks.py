@@ -93,6 +93,16 @@ def test_the_fastest_engine_has_the_first_line_and_the_longest_bar() -> None:
     assert f"{'a peer':<20} {'█' * 20} 300" in text
 
 
+def test_a_result_is_written_between_the_documents_marks_and_nowhere_else() -> None:
+    document = "before\n<!-- engines: begin; x -->\n\nold\n\n<!-- engines: end -->\nafter\n"
+    result = an_engines_result(ours=600.0, theirs=300.0)
+    once = engines_report.written(document, result, "file.json")
+    assert once.startswith("before\n<!-- engines: begin; x -->\n\n**2026-11-21")
+    assert once.endswith("(../benchmarks/results/file.json).\n\n<!-- engines: end -->\nafter\n")
+    assert "old" not in once
+    assert engines_report.written(once, result, "file.json") == once
+
+
 def test_prompts_are_distinct_and_of_the_length_asked() -> None:
     found = engine_throughput.prompts(random.Random(1), 50)
     assert {len(prompt) for prompt in found} == {engine_throughput.PROMPT_TOKENS}
