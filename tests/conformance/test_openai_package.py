@@ -1,6 +1,7 @@
 """The official `openai` package as a client: it parses what we send, and maps our errors."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -51,6 +52,24 @@ async def test_a_whole_chat() -> None:
     assert answer.usage is not None
     assert answer.usage.total_tokens == 7
     assert answer._request_id == answer.id.removeprefix("chatcmpl-")
+
+
+async def test_embeddings_which_the_package_asks_for_as_base64() -> None:
+    vector = struct.pack("<3f", 0.5, -0.25, 1.0)
+    stage = a_stage([Scheduled(4), Finished(Usage(4, 0), embedding=vector)])
+    # Strictly, the package refuses its own base64: it checks for numbers before it decodes.
+    async with client_of(stage, strict=False) as client:
+        answer = await client.embeddings.create(model="m", input=["a town", "a city"])
+        plain = await client.embeddings.create(model="m", input="a town", encoding_format="float")
+        with pytest.raises(openai.BadRequestError) as refusal:
+            await client.embeddings.create(model="m", input=["a", ""], dimensions=3)
+    assert [(one.index, one.embedding) for one in answer.data] == [
+        (0, [0.5, -0.25, 1.0]),
+        (1, [0.5, -0.25, 1.0]),
+    ]
+    assert plain.data[0].embedding == [0.5, -0.25, 1.0]
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (8, 8)
+    assert refusal.value.param == "dimensions"
 
 
 async def test_a_streamed_chat_with_usage() -> None:

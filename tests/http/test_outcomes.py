@@ -189,7 +189,8 @@ async def test_an_error_in_the_text_dialect_has_the_same_shape() -> None:
         ("POST", "/v1/models", 405, "GET, HEAD"),
         ("DELETE", "/v1/models/m", 405, "GET, HEAD"),
         ("GET", "/v1/nothing", 404, None),
-        ("POST", "/v1/embeddings", 404, None),
+        ("POST", "/v1/rerank", 404, None),
+        ("GET", "/v1/embeddings", 405, "POST"),
         ("POST", "/v1/chat/completions/", 404, None),
     ],
 )

@@ -23,6 +23,7 @@ class Route(enum.StrEnum):
     CHAT_COMPLETIONS = "chat_completions"
     COMPLETIONS = "completions"
     RESPONSES = "responses"
+    EMBEDDINGS = "embeddings"
     GENERATE = "generate"
     GENERATE_STREAM = "generate_stream"
     GENERATE_BATCH = "generate_batch"
@@ -123,6 +124,8 @@ class Sampling:
     ignore_eos: bool = False
     adapter: str = ""
     """The LoRA adapter over the model's weights, by the name it was loaded under; empty: none."""
+    embed: bool = False
+    """Make no tokens but the prompt's vector; everything else but the adapter is at rest then."""
     grammar: Grammar | None = None
 
 
@@ -358,6 +361,8 @@ class Finished:
 
     usage: Usage
     timing: EngineTiming = field(default_factory=EngineTiming)
+    embedding: bytes = b""
+    """Where a vector was asked for: little-endian float32, of length 1."""
 
 
 Event = Begun | Admitted | Scheduled | Delta | Finished

@@ -45,6 +45,7 @@ class _Answer:
     completion_tokens: int = 0
     tokens_made: int = 0
     """By this engine, those not yet handed out included."""
+    embedding: bytes = b""
     long: bool = False
     """Its steps are slow ones, from the first to the last."""
     first_token: float | None = None
@@ -265,7 +266,10 @@ class Answering:
         answer = sequence.answer
         del self._sequences[output.id]
         answer.sequences.remove(output.id)
-        if not answer.stream:
+        if output.embedding:
+            answer.embedding = output.embedding
+            self._tokens_made += 1  # no token, and progress all the same
+        elif not answer.stream:
             answer.pieces.append(piece)
         if output.finish_reason is None:
             assert piece.finish_reason is FinishReason.STOP
@@ -287,8 +291,15 @@ class Answering:
         if answer.first_token is not None:
             first_token_s = answer.first_token - answer.received
             decode_s = answer.last_token - answer.first_token
-        prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
-        self._ends.append(End(answer.id, prompt_tokens, completion_tokens, first_token_s, decode_s))
+        end = End(
+            answer.id,
+            answer.prompt_tokens,
+            answer.completion_tokens,
+            first_token_s,
+            decode_s,
+            answer.embedding,
+        )
+        self._ends.append(end)
 
     def _gather(self, kept: list[Kept], now: float) -> tuple[Step | None, list[Fault]]:
         faults, self._faults = self._faults, []

@@ -10,13 +10,14 @@ from forebay.engine.protocol import Engine, EngineInfo, Feature
 def first_request(info: EngineInfo, now: float, wait_s_max: float) -> Request:
     """Return a request for one token that whoever asks waits for at most `wait_s_max` seconds."""
     chat = Feature.TEXT not in info.supports
+    embed = chat and Feature.CHAT not in info.supports  # there are servers that do nothing else
     hello = Message(role=Role.USER, content="Hello")
     return Request(
         id=RequestId("first-token"),
         route=Route.PROBE,
         model="",
-        prompt=Chat(messages=(hello,)) if chat else Text(text="Hello"),
-        sampling=Sampling(tokens_max=1),
+        prompt=Chat(messages=(hello,)) if chat and not embed else Text(text="Hello"),
+        sampling=Sampling(tokens_max=0, embed=True) if embed else Sampling(tokens_max=1),
         received=now,
         # The worker keeps deadlines too; the asker's must pass first: it has the better words.
         deadline=now + 2.0 * wait_s_max,

@@ -175,7 +175,7 @@ class Flights:
             if (flight := flights.pop(end.id, None)) is not None:
                 usage = Usage(end.prompt_tokens, end.completion_tokens)
                 timing = EngineTiming(first_token_s=end.first_token_s, decode_s=end.decode_s)
-                flight.outbox.finish(Finished(usage, timing))
+                flight.outbox.finish(Finished(usage, timing, end.embedding))
 
     def fault(self, fault: Fault) -> None:
         """End one request with what the worker says of it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from forebay.core.request import Sampling, TokenId
-from forebay.engine.protocol import EngineInfo, Refused, Tokenizer
+from forebay.engine.protocol import EngineInfo, Feature, Refused, Tokenizer
 from forebay.engine.wire import (
     ChatPrompt,
     Submit,
@@ -39,6 +39,10 @@ class Intake:
         """Tokenize and check a request; `seed` is used if it brings none of its own."""
         sampling = submit.sampling
         token_ids = self._tokenize(submit.prompt)
+        if sampling.embed:
+            self._check_embedded(len(token_ids))
+            alone = unpack_sampling(sampling, tokens_max=0, seed=0)
+            return Taking(prompt_token_ids=token_ids, choices=[alone])
         tokens_max = self._tokens_max(len(token_ids), sampling, param_of(submit.prompt))
         first = seed if sampling.seed is None else sampling.seed
         choices = [
@@ -65,6 +69,17 @@ class Intake:
         if ids and (min(ids) < 0 or (size and max(ids) >= size)):
             allowed = f"from 0 to {size - 1}" if size else "0 or more"
             raise Refused(f"prompt: token ids are {allowed}.", param="prompt")
+
+    def _check_embedded(self, tokens: int) -> None:
+        """Refuse an input that becomes no vector."""
+        if Feature.EMBEDDINGS not in self.info.supports:
+            raise Refused(f"model: the engine {self.info.name} makes no embeddings.", param="model")
+        limit, what = self._limit()
+        if not tokens:
+            raise Refused("input: it makes no tokens; say something.", param="input")
+        if tokens > limit:
+            message = f"input: it has {tokens} tokens; {what} holds {limit}: shorten or divide it."
+            raise Refused(message, param="input")
 
     def _tokens_max(self, prompt_tokens: int, sampling: WireSampling, param: str) -> int:
         """Return how many tokens each choice may make."""

@@ -68,6 +68,8 @@ class EngineInfo:
     """Tokens that fit into the KV cache; 0 where there is none."""
     vocabulary_size: int = 0
     """Token ids are in [0, vocabulary_size); 0: not checked."""
+    embedding_size: int = 0
+    """Numbers in an embedding; 0: there are none, or it is not known."""
     resumable: frozenset[Feature] = frozenset()
     """Features with which it goes on in the middle of an answer that a lost one began."""
     costs: StepCosts | None = None
@@ -92,6 +94,7 @@ class Engine(Protocol):
     8. A request with `stream=False` may be answered with one Delta per choice.
     9. With `request.made`, deltas begin after it and usage covers all; deltas carry the token
        ids that this takes: for what `info.resumable` names.
+    10. With `sampling.embed`, where EMBEDDINGS is supported: no Delta, and `Finished.embedding`.
     """
 
     @property
@@ -174,6 +177,8 @@ class StepOutput:
     tokens_hidden: int = 0
     failure: str | None = None
     """Set where the sequence has failed, alone: a text for the client; nothing follows."""
+    embedding: bytes = b""
+    """Of a sequence that makes no tokens (`Sampling.embed`), with its finish reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,9 @@ class StepEngine(Protocol):
     7. `sampling.stop` and `sampling.choices` are the worker's business: a sequence is one choice.
     8. With `made`, outputs begin after those tokens, as if this engine had made them; with the
        features in `info.resumable` only.
+    9. With `sampling.embed`, where `supports` has EMBEDDINGS, a sequence makes no tokens: its one
+       output is STOP, and the prompt's vector: `info.embedding_size` little-endian float32, of
+       length 1.  Long prompts are read over several steps, as others are.
     """
 
     @property
@@ -254,7 +262,7 @@ class StepEngine(Protocol):
         *,
         made: Sequence[TokenId] = (),
     ) -> None:
-        """Queue a sequence; `sampling.tokens_max` and `sampling.seed` are set by now.
+        """Queue a sequence; `sampling.tokens_max` (0: embed) and `sampling.seed` are set by now.
 
         `made` are its first tokens, made elsewhere: the limits of `sampling` count what is left.
         """

@@ -28,7 +28,7 @@ from forebay.core.request import (
 from forebay.core.tooling import Tooling
 from forebay.engine.protocol import EngineInfo, StepStats
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 _LENGTH_BYTES: Final = 4
 
 
@@ -71,6 +71,7 @@ class WireSampling(msgspec.Struct, array_like=True, frozen=True):
     logprobs: bool
     ignore_eos: bool
     adapter: str
+    embed: bool
     grammar: str | None
     """A JSON schema; empty for any JSON object; None for any text."""
 
@@ -162,6 +163,7 @@ class End(msgspec.Struct, array_like=True, gc=False):
     completion_tokens: int
     first_token_s: float | None
     decode_s: float | None
+    embedding: bytes = b""
 
 
 class Freed(msgspec.Struct, array_like=True, gc=False):

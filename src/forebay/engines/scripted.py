@@ -10,6 +10,8 @@ A token is up to 7 bytes of UTF-8, packed into its id: a word with the space aft
 piece of a long word.  So the tokenizer has no state and no table, any text comes back exactly,
 and a character of several bytes may lie in two tokens, as with real vocabularies.
 
+A text's vector is made of its words by chance (`scripted_embedding.py`); directions hold there too.
+
 The script is the last user's turn, or the whole plain prompt.  It is said once, and the
 sequence stops; with `ignore_eos` its words go round until `tokens_max`.  A word that begins
 with `!` is a stage direction, obeyed where it stands, once a sequence:
@@ -45,6 +47,7 @@ from forebay.engine.protocol import (
     StepStats,
 )
 from forebay.engine.registry import EngineKind
+from forebay.engines import scripted_embedding
 
 _PIECE: Final = re.compile(rb"[^ ]{0,6} |[^ ]{1,7}")
 _PIECE_BYTES: Final = 7
@@ -153,6 +156,8 @@ class _Actor:
     prefill_s: float
     ready: float = 0.0
     """When its prefill is over."""
+    embedding: bytes = b""
+    """What it ends with, if it makes no tokens."""
     hanging: bool = False
 
 
@@ -166,7 +171,8 @@ class ScriptedEngine:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """Speak at the configured pace."""
-        spoken = {Feature.CHAT, Feature.TOOLS}  # a script may hold a tool call
+        # A script may hold a tool call.
+        spoken = {Feature.CHAT, Feature.TOOLS, Feature.EMBEDDINGS}
         supports = (EVERY_ENGINE | spoken) - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
         self.info = EngineInfo(
             name="scripted",
@@ -178,6 +184,7 @@ class ScriptedEngine:
             step_s_max=_STEP_S_MAX,
             step_s_short=_STEP_S_MAX,
             vocabulary_size=1 << (8 * _PIECE_BYTES + 1),
+            embedding_size=scripted_embedding.SIZE,
             detail=f"no model, {config.decode_s * 1000:g} ms a token",
         )
         self.tokenizer = ScriptedTokenizer()
@@ -206,13 +213,18 @@ class ScriptedEngine:
             raise Refused(message, param="response_format")
         assert sampling.tokens_max is not None, "set by the worker"
         script = script_of(prompt_token_ids, directions=self._config.directions)
-        per_token_s = self._config.prefill_s_per_token
+        per_token_s, embedding = self._config.prefill_s_per_token, b""
+        if sampling.embed:
+            embedding = scripted_embedding.embedding_of(map(_bytes_of, prompt_token_ids))
+            script = [line for line in script if isinstance(line, Direction)]
+        lines = _lines(script, sampling, tokens_made=len(made))
         self._waiting[id] = _Actor(
             id=id,
-            lines=_after(_lines(script, sampling, tokens_made=len(made)), len(made)),
+            lines=_after(lines, len(made)),
             tokens_left=sampling.tokens_max,
             logprobs=(0.0,) if sampling.logprobs else (),
             prefill_s=self._config.prefill_s + per_token_s * (len(prompt_token_ids) + len(made)),
+            embedding=embedding,
         )
 
     def abort(self, id: SequenceId) -> None:
@@ -296,7 +308,7 @@ class ScriptedEngine:
                 case _:
                     assert_never(line)
         del self._running[actor.id]
-        return StepOutput(actor.id, (), FinishReason.STOP)
+        return StepOutput(actor.id, (), FinishReason.STOP, embedding=actor.embedding)
 
 
 def script_of(

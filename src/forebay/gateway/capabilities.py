@@ -8,6 +8,8 @@ from forebay.core.request import SamplingAdvice
 from forebay.engine.protocol import EngineInfo, Feature
 from forebay.gateway import parameters
 from forebay.gateway.config import GatewayConfig
+from forebay.gateway.embeddings_parameters import EMBEDDINGS
+from forebay.gateway.embeddings_schemas import EmbeddingsCall
 from forebay.gateway.native_parameters import NATIVE
 from forebay.gateway.parameters import Parameter, Verdict
 from forebay.gateway.responses_parameters import RESPONSES
@@ -24,12 +26,14 @@ def capabilities(info: EngineInfo, config: GatewayConfig, advice: SamplingAdvice
         "engine": info.name,
         "deterministic": info.deterministic,
         "context_tokens_max": info.context_tokens_max,
+        "embedding_size": info.embedding_size or None,
         "defaults": {"temperature": advice.temperature, "top_p": advice.top_p},
         "features": sorted(feature.value for feature in offered(info, config)),
         "endpoints": {
             "/v1/chat/completions": _dialect(ChatCall, parameters.CHAT, info=info, config=config),
             "/v1/completions": _dialect(TextCall, parameters.TEXT, info=info, config=config),
             "/v1/responses": _dialect(ResponsesCall, RESPONSES, info=info, config=config),
+            "/v1/embeddings": _dialect(EmbeddingsCall, EMBEDDINGS, info=info, config=config),
             **{
                 path: _dialect(call, table, info=info, config=config)
                 for path, (call, table) in NATIVE.items()
@@ -50,6 +54,12 @@ def _dialect(
     configured = _configured(info, config)
     if call is not TextCall:
         configured["prompt"] = {"bytes_max": config.prompt_bytes_max}
+    if call is EmbeddingsCall:
+        configured["input"] = {
+            "inputs_max": config.embedding_inputs_max,
+            "bytes_max": config.prompt_bytes_max,
+            "token_ids": Feature.TOKEN_IDS in info.supports,
+        }
     for name, more in configured.items():
         bounds.get(name, {}).update(more)
     rows: dict[str, dict[str, Any]] = {}

@@ -107,6 +107,14 @@ class GatewayConfig:
         maximum=10_000,
         live=True,
     )
+    embedding_inputs_max: int = knob(
+        2_048,
+        "Most inputs in one call of /v1/embeddings; more are refused with 413.  As many run at once"
+        " as of a batch.",
+        minimum=1,
+        maximum=100_000,
+        live=True,
+    )
     tools_max: int = knob(
         128,
         "Most tools in one request.",

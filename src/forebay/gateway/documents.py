@@ -23,6 +23,8 @@ from forebay.gateway import (
     responses_answers,
     schemas,
 )
+from forebay.gateway.embeddings_parameters import EMBEDDINGS
+from forebay.gateway.embeddings_schemas import Embedding, EmbeddingList, EmbeddingsCall
 from forebay.gateway.exchange import Receive, Scope, Send
 from forebay.gateway.native_documents import API_KEY, CALLS, PAGES
 from forebay.gateway.native_documents import SCHEMAS as NATIVE_SCHEMAS
@@ -42,6 +44,9 @@ _SCHEMAS: Final = (
     ResponsesCall,
     responses_answers.Response,
     responses_answers.ResponseEvent,
+    EmbeddingsCall,
+    EmbeddingList,
+    Embedding,
     answers.Model,
     answers.ModelList,
     *NATIVE_SCHEMAS,
@@ -63,6 +68,7 @@ _TABLES: Final = {
     "ChatCall": parameters.CHAT,
     "TextCall": parameters.TEXT,
     "ResponsesCall": RESPONSES,
+    "EmbeddingsCall": EMBEDDINGS,
     **{call.__name__: table for call, table in NATIVE.values()},
 }
 _ERRORS: Final = (400, 404, 405, 408, 409, 410, 413, 415, 422, 500, 503, 504)
@@ -117,6 +123,7 @@ def openapi(models: Iterable[str] = ()) -> Json:
             "/v1/chat/completions": {"post": _completion("chat", model)},
             "/v1/completions": {"post": _completion("text", model)},
             "/v1/responses": {"post": _completion("responses", model)},
+            "/v1/embeddings": {"post": _completion("embeddings", model)},
             "/v1/models": {"get": _read("The models that are served.", "ModelList")},
             "/v1/models/{id}": {
                 "get": _read("One model.", "Model")
@@ -185,6 +192,12 @@ _CALLS: Final[dict[str, Json]] = {
         "streamed": "With stream: true; each event's data, under its type.",
         "example": {"input": "What is the capital of France?", "max_output_tokens": 64},
     },
+    "embeddings": {
+        "summary": "Make a vector of each input.",
+        "call": "EmbeddingsCall",
+        "answer": "EmbeddingList",
+        "example": {"input": ["The capital of France", "A town in Texas"]},
+    },
 }
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": _REF + "ProblemBody"}}}
 _REQUEST_ID: Final = {
@@ -237,19 +250,17 @@ _RETRY_HEADERS: Final = {
 
 def _completion(dialect: str, model: str) -> Json:
     facts = _CALLS[dialect]
-    answered = _content(facts["answer"]) | {
-        "text/event-stream": {
-            "schema": {"$ref": _REF + facts["chunk"]},
-            "description": facts.get(
-                "streamed", "With stream: true; each event's data, then [DONE]."
-            ),
-        }
-    }
+    answered = _content(facts["answer"])
+    if "chunk" in facts:
+        streamed = facts.get("streamed", "With stream: true; each event's data, then [DONE].")
+        schema = {"$ref": _REF + facts["chunk"]}
+        answered["text/event-stream"] = {"schema": schema, "description": streamed}
     body = _content(facts["call"])
     body["application/json"]["example"] = {"model": model} | facts["example"]
     return {
         "summary": facts["summary"],
-        "parameters": [_REQUEST_ID, *_WISHES, _LAST_EVENT_ID],
+        "parameters": [_REQUEST_ID, *(_WISHES if "chunk" in facts else _WISHES[2:])]
+        + ([_LAST_EVENT_ID] if "chunk" in facts else []),
         "requestBody": {"required": True, "content": body},
         "responses": {
             "200": {"description": "The answer.", "headers": _HEADERS, "content": answered},

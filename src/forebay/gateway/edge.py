@@ -20,6 +20,7 @@ from forebay.gateway import problems
 from forebay.gateway.admin import ADMIN_PATHS, Admin
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.documents import documents
+from forebay.gateway.embeddings import Embeddings
 from forebay.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from forebay.gateway.native import Native
 from forebay.gateway.native_encoding import failure
@@ -43,12 +44,13 @@ _ROUTES: Final = {
     "/v1/chat/completions": Route.CHAT_COMPLETIONS,
     "/v1/completions": Route.COMPLETIONS,
     "/v1/responses": Route.RESPONSES,
+    "/v1/embeddings": Route.EMBEDDINGS,
     "/generate": Route.GENERATE,
     "/generate_stream": Route.GENERATE_STREAM,
     "/generate_batch": Route.GENERATE_BATCH,
     "/infer": Route.INFER,
 }
-_SEVERAL: Final = ("/generate", "/generate_batch")
+_SEVERAL: Final = ("/generate", "/generate_batch", "/v1/embeddings")
 """Paths whose bodies say how many requests they are: those are opened once that is known."""
 _READS: Final = ("GET", "HEAD")
 _TRACE_CHARACTERS_MAX: Final = 8_000
@@ -89,9 +91,7 @@ class Gateway:
         self._draw_up()
 
     def _draw_up(self) -> None:
-        requests = Requests(
-            self.lanes, config=self.config, cache=self.cache, routes=self.routes
-        )
+        requests = Requests(self.lanes, config=self.config, cache=self.cache, routes=self.routes)
         shedding = Shedding(self.lifecycle, self.config, self.cache)
         openai = OpenAI(
             pipeline=self.pipeline,
@@ -110,12 +110,22 @@ class Gateway:
             now=self.now,
         )
         responses = Responses(pipeline=self.pipeline, requests=requests, shedding=shedding)
+        embeddings = Embeddings(
+            pipeline=self.pipeline,
+            lanes=self.lanes,
+            requests=requests,
+            ledger=self.ledger,
+            hooks=self.hooks,
+            config=self.config,
+            now=self.now,
+        )
         ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
         pages = NativePages(self.lifecycle, self.lanes)
         self._completions: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): openai.chat,
             ("POST", "/v1/completions"): openai.text,
             ("POST", "/v1/responses"): responses.respond,
+            ("POST", "/v1/embeddings"): embeddings.embed,
             ("POST", "/generate"): native.generate,
             ("POST", "/generate_stream"): native.generate_stream,
             ("POST", "/generate_batch"): native.generate_batch,

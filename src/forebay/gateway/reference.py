@@ -7,6 +7,8 @@ from msgspec import Struct
 
 from forebay.gateway import parameters
 from forebay.gateway.capabilities import typed_bounds
+from forebay.gateway.embeddings_parameters import EMBEDDINGS
+from forebay.gateway.embeddings_schemas import EmbeddingsCall
 from forebay.gateway.native_parameters import NATIVE
 from forebay.gateway.parameters import Parameter, Verdict
 from forebay.gateway.responses_parameters import RESPONSES
@@ -24,6 +26,7 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | `/v1/chat/completions` | POST | Answer a conversation, whole or as a stream |
 | `/v1/completions` | POST | Continue a text, whole or as a stream |
 | `/v1/responses` | POST | Answer a conversation as items, whole or as semantic events |
+| `/v1/embeddings` | POST | Make a vector of each input, where the model's engine can |
 | `/generate` | POST | Answer one prompt, or each of several |
 | `/generate_stream` | POST | Answer a prompt, an event per token |
 | `/generate_batch` | POST | Answer many prompts: one entry each, in order |
@@ -135,6 +138,22 @@ they are, and what builds on stored answers is refused by name. A stream is type
 `sequence_number`s; the last is `response.completed`, or `response.incomplete` where
 `max_output_tokens` cut it short, or `error`.
 
+## `/v1/embeddings`
+
+One vector per input, in their order, each of length 1, as numbers or as `base64` (little-endian
+float32). Each input is a request of its own, with its own turn at the door, its own record, and,
+where there are several, the id `<id>-<index>`; at most `gateway.batch_running_max` of them are at
+the door or beyond at once, and several are of class `batch` unless `X-Priority` says otherwise. The
+first input that fails fails the call, and `param` says which: `input[3]`. Nothing is kept, as the
+same input has the same vector: `Idempotency-Key` and `Last-Event-ID` are refused. The engines
+`transformers` and `scripted` make vectors, and `upstream` passes on those of servers that do;
+`GET /v1/capabilities` tells (`features` has `embeddings`), and a 400 names the models that can.
+
+What a vector is worth depends on the model. `transformers` takes the mean, over all tokens, of what
+a causal language model last computes of them. Such a model was trained to say the next word, not to
+tell texts apart: near duplicates and broad subjects are found, but all its vectors point much the
+same way, and a model made for retrieval, behind `upstream`, is far better at search.
+
 ## Headers
 
 | Header | What it asks for |
@@ -182,8 +201,9 @@ def http_api_page() -> str:
     chat = _table("/v1/chat/completions", ChatCall, parameters.CHAT)
     text = _table("/v1/completions", TextCall, parameters.TEXT)
     responses = _table("/v1/responses", ResponsesCall, RESPONSES)
+    embeddings = _table("/v1/embeddings", EmbeddingsCall, EMBEDDINGS)
     native = [line for path, (kind, rows) in NATIVE.items() for line in _table(path, kind, rows)]
-    return "\n".join([_HEAD, *chat, *text, *responses, *native])
+    return "\n".join([_HEAD, *chat, *text, *responses, *embeddings, *native])
 
 
 def _table(path: str, call: type[Struct], table: tuple[Parameter, ...]) -> Iterator[str]:

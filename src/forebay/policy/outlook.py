@@ -147,13 +147,15 @@ class Outlook:
             self._forecast.learn(Departure(held_s=held_s, taken=usual))
             return
         usage, timing, sampling = finished.usage, finished.timing, request.sampling
+        # That an embedding has no tokens says nothing about how many an answer gets.
+        tokens = None if sampling.embed else usage.completion_tokens // sampling.choices
         self._forecast.learn(
             Departure(
                 held_s=held_s,
                 taken=usual,
                 prompt_bytes=prompt_bytes(request.prompt),
                 prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens // sampling.choices,
+                completion_tokens=tokens,
                 tokens_max=sampling.tokens_max,
                 backlog=ticket.backlog,
                 first_token_s=timing.first_token_s,

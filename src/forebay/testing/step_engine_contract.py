@@ -4,6 +4,8 @@ Derive a class named `Test…` from `StepEngineContract` and give it a fixture `
 engine may be shared between the tests, as each leaves it empty.
 """
 
+import math
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -58,6 +60,16 @@ class Driver:
     def tokens(self, id: SequenceId) -> list[TokenId]:
         """Return what a sequence has said."""
         return [token for output in self.outputs[id] for token in output.token_ids]
+
+    def embedding(self, text: str, adapter: str = "") -> list[float]:
+        """Return the vector of a text."""
+        how = Sampling(embed=True, tokens_max=0, seed=0, adapter=adapter)
+        id = self.submit(text, how)
+        self.finish()
+        (output,) = self.outputs[id]
+        assert output.finish_reason is FinishReason.STOP
+        assert not output.token_ids
+        return list(struct.unpack(f"<{len(output.embedding) // 4}f", output.embedding))
 
     def reason(self, id: SequenceId) -> FinishReason | None:
         """Return why a sequence has ended; None if it has not."""
@@ -188,6 +200,42 @@ class StepEngineContract:
             assert len(driver.tokens(id)) == limit - cut
             if engine.info.deterministic:
                 assert driver.tokens(id) == tokens[cut:]
+
+    def test_9_an_input_becomes_one_vector_of_length_1_and_no_tokens(
+        self, engine: StepEngine, driver: Driver
+    ) -> None:
+        """The same for the same text, beside others; another for another text."""
+        if Feature.EMBEDDINGS not in engine.info.supports:
+            pytest.skip("it makes no embeddings")
+        before = engine.stats().tokens_made
+        alone = driver.embedding("one two three")
+        assert len(alone) == engine.info.embedding_size
+        assert math.hypot(*alone) == pytest.approx(1.0, abs=1e-3)
+        assert engine.stats().tokens_made == before
+        other = driver.submit("one two three", sampling(40))
+        again, different = driver.embedding("one two three"), driver.embedding("nine ten")
+        assert again == pytest.approx(alone, abs=0.02)
+        assert sum(a * b for a, b in zip(alone, different, strict=True)) < 0.9999  # noqa: PLR2004 - rounding
+        driver.finish()
+        assert len(driver.tokens(other)) == 40  # noqa: PLR2004 - as asked above
+        assert engine.stats().running + engine.stats().waiting == 0
+
+    def test_9_a_long_input_keeps_nobody_longer_than_a_step(
+        self, engine: StepEngine, driver: Driver
+    ) -> None:
+        """`Driver.step` measures each; an abort before the end leaves nothing."""
+        if Feature.EMBEDDINGS not in engine.info.supports:
+            pytest.skip("it makes no embeddings")
+        long = "one two three " * (min(engine.info.context_tokens_max, 2_000) // 20)
+        how = Sampling(embed=True, tokens_max=0, seed=0)
+        kept, doomed = driver.submit(long, how), driver.submit(long, how)
+        engine.abort(doomed)
+        other = driver.submit("one two three", sampling(5))
+        while not (driver.reason(kept) and driver.reason(other)):
+            driver.step()
+        assert driver.outputs[doomed] == []
+        assert len(driver.outputs[kept][0].embedding) == 4 * engine.info.embedding_size
+        assert engine.stats().running + engine.stats().waiting == 0
 
     def test_same_seed_same_tokens_if_it_says_so(self, engine: StepEngine, driver: Driver) -> None:
         """Whatever runs beside it."""

@@ -7,6 +7,7 @@ from forebay.core.request import FinishReason, JsonObject, Sampling, Text
 from forebay.engine.answering import Answering
 from forebay.engine.protocol import SequenceId
 from forebay.engine.wire import Fault, Freed, Step, Submit, Taken, pack_prompt, pack_sampling
+from forebay.engines.scripted import ScriptedConfig, ScriptedEngine
 from tests.support.requests import a_chat
 from tests.support.step_engines import PuppetStepEngine
 
@@ -46,6 +47,38 @@ def stepped(turned: tuple[Step | None, list[Fault]]) -> Step:
     assert step is not None
     assert faults == []
     return step
+
+
+def test_an_embedding_ends_with_its_vector_and_makes_no_piece() -> None:
+    engine = ScriptedEngine(ScriptedConfig())
+    answering = Answering(engine, seed=lambda: 1, stats_s=1000.0)
+    how = pack_sampling(Sampling(embed=True, tokens_max=0))
+    answering.submit(
+        Submit(1, pack_prompt(Text(text="a town")), how, stream=False, time_left_s=9.0), 1.0
+    )
+    step, faults = answering.answer(answering.step(), 1.1)
+    assert step is not None
+    assert (step.pieces, faults) == ([], [])
+    (end,) = step.ends
+    assert (end.prompt_tokens, end.completion_tokens) == (2, 0)
+    assert len(end.embedding) == 4 * engine.info.embedding_size
+    assert answering.tokens_made == 1  # so that a worker with nothing else to do makes progress
+    assert not answering.busy
+
+
+def test_an_embedding_is_aborted_and_freed_like_any_request() -> None:
+    engine = ScriptedEngine(ScriptedConfig())
+    answering = Answering(engine, seed=lambda: 1, stats_s=1000.0)
+    how = pack_sampling(Sampling(embed=True, tokens_max=0))
+    prompt = pack_prompt(Text(text="a town !hang"))
+    answering.submit(Submit(1, prompt, how, stream=False, time_left_s=9.0), 1.0)
+    answering.answer(answering.step(), 1.1)
+    assert engine.stats().running == 1
+    answering.abort(1)
+    step, _ = answering.answer(answering.step(), 1.2)
+    assert step is not None
+    assert step.freed == [Freed(1, 3, 0)]
+    assert engine.stats().running == 0
 
 
 def test_one_frame_carries_what_a_step_made_of_all_requests(bench: Bench) -> None:

@@ -1,10 +1,12 @@
 """What an engine cannot hold is refused with the field and the numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from forebay.core.request import Prompt, Sampling, Text, TokenIds
 from forebay.engine.intake import Intake, Taking
-from forebay.engine.protocol import Refused
+from forebay.engine.protocol import Feature, Refused
 from forebay.engine.wire import Submit, pack_prompt, pack_sampling
 from tests.support.requests import a_chat
 from tests.support.step_engines import PuppetStepEngine
@@ -15,6 +17,13 @@ def take(prompt: Prompt, *, kv_tokens_max: int = 0, seed: int = 5, **how: object
     sampling = pack_sampling(Sampling(**how))  # type: ignore[arg-type]  # real fields
     submit = Submit(1, pack_prompt(prompt), sampling, stream=True, time_left_s=1.0)
     return Intake(engine.info, engine.tokenizer).take(submit, seed)
+
+
+def take_embedded(text: str, features: frozenset[Feature]) -> Taking:
+    engine = PuppetStepEngine(context_tokens_max=100)
+    sampling = pack_sampling(Sampling(embed=True, tokens_max=0))
+    submit = Submit(1, pack_prompt(Text(text=text)), sampling, stream=False, time_left_s=1.0)
+    return Intake(replace(engine.info, supports=features), engine.tokenizer).take(submit, 5)
 
 
 def refusal(prompt: Prompt, **how: object) -> tuple[str | None, str]:
@@ -72,6 +81,29 @@ def test_ids_out_of_range_are_refused(ids: tuple[int, ...]) -> None:
 
 def test_ids_in_range_are_taken_as_they_are() -> None:
     assert tuple(take(TokenIds(ids=(0, 255))).prompt_token_ids) == (0, 255)
+
+
+def test_an_input_may_fill_the_whole_context_where_the_engine_embeds() -> None:
+    taking = take_embedded("x" * 100, frozenset(Feature))
+    assert len(taking.prompt_token_ids) == 100
+    assert (taking.choices[0].embed, taking.choices[0].tokens_max) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "features", "param", "found"),
+    [
+        ("x" * 101, frozenset(Feature), "input", "101 tokens"),
+        ("", frozenset(Feature), "input", "no tokens"),
+        ("x", frozenset(), "model", "no embeddings"),
+    ],
+)
+def test_what_becomes_no_vector_is_refused(
+    text: str, features: frozenset[Feature], param: str, found: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        take_embedded(text, features)
+    assert caught.value.param == param
+    assert found in caught.value.message
 
 
 def test_what_the_template_refuses_is_refused() -> None:
