@@ -5,7 +5,7 @@ to the end before it takes the next, and shows no probabilities (docs/adr/0015-o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,6 @@ from forebay.engine.protocol import (
     EVERY_ENGINE,
     EngineInfo,
     Feature,
-    Refused,
     SequenceId,
     StepOutput,
     StepStats,
@@ -31,9 +30,8 @@ from forebay.engines.onnx_decoder import OnnxDecoder
 from forebay.engines.onnx_folder import OnnxModel, read_model
 from forebay.engines.onnx_rows import KvRows
 from forebay.engines.onnx_sampling import Chosen, best, choose
-from forebay.engines.sampling_bounds import check_prompt
+from forebay.engines.sampling_bounds import check_prompt, check_sampling
 from forebay.engines.step_measuring import measure
-from forebay.engines.transformers_sampling import check_sampling
 
 _LIBRARY_BYTES: Final = 350 << 20
 """The library and a step's activations: 180 to 390 MB measured with 135 million weights."""
@@ -41,10 +39,6 @@ _WEIGHTS_FACTOR: Final = 1.6
 """Weights are packed into the kernels' own order beside the file: 1.52 measured, in 32 bits."""
 _CHUNK_TOKENS_MIN: Final = 16
 """Prompts go on, however many sequences are being answered."""
-_STEP_FACTOR_SHORT: Final = 3.0
-"""As measured for OpenVINO: a step of a full batch, on a busy machine."""
-_STEP_FACTOR_LONG: Final = 24.0
-"""As measured for OpenVINO: the last chunk of a long prompt, on a busy machine."""
 _NOT_FINITE: Final = "The model's numbers are not finite: its weights or precision do not hold."
 
 
@@ -138,13 +132,7 @@ class OnnxStepEngine:
             f"{plan.bytes / 1e6:.0f} MB for {plan.tokens} tokens",
         )
         measured = measure(self, tokens_max=config.batched_tokens_max)
-        chunk_s = measured.token_s * config.batched_tokens_max
-        self._info = replace(
-            self._info,
-            step_s_max=max(config.step_s_max, _STEP_FACTOR_LONG * chunk_s),
-            step_s_short=_STEP_FACTOR_SHORT * chunk_s,
-            costs=measured.costs,
-        )
+        self._info = measured.told(self._info, batched_tokens=config.batched_tokens_max)
         self._tokens_made = 0
 
     @property
@@ -168,12 +156,7 @@ class OnnxStepEngine:
         """Queue a sequence, or raise Refused; what is made already is read like a prompt."""
         token_ids = [*prompt_token_ids, *made]
         check_prompt(token_ids, sampling, self._info)
-        check_sampling(sampling)
-        if sampling.grammar is not None:
-            message = "response_format: this engine has no grammars; ask for text."
-            raise Refused(message, param="response_format")
-        if sampling.adapter:
-            raise Refused("model: this engine has no adapters; ask for the base.", param="model")
+        check_sampling(sampling, self._info.supports)
         assert sampling.tokens_max is not None, "set by the worker"
         self._batch.add(
             Growing(

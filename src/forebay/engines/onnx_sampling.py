@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from forebay.core.request import Sampling, TokenId
-from forebay.engines.transformers_sampling import TEMPERATURE_MIN, chance, penalties
+from forebay.engines.logit_rules import chance, penalties
+from forebay.engines.sampling_bounds import TEMPERATURE_MIN
 
 _FLOORS: Final = (1e-3, 1e-6, 0.0)
 """Most nuclei have no token whose odds, against the likeliest, are less."""

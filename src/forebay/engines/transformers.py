@@ -10,7 +10,6 @@ sequences or none, has one seed for all, knows no penalties and no adapter per s
 import ctypes
 import gc
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,7 @@ from forebay.engine.protocol import (
 )
 from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
-from forebay.engines.sampling_bounds import check_prompt
+from forebay.engines.sampling_bounds import check_prompt, check_sampling
 from forebay.engines.step_measuring import measure
 from forebay.engines.transformers_adapters import AdapterLimits, Adapters
 from forebay.engines.transformers_batch import Batch, Growing
@@ -36,11 +35,8 @@ from forebay.engines.transformers_kv import KvStore
 from forebay.engines.transformers_loading import load
 from forebay.engines.transformers_model import BatchedModel, arrange
 from forebay.engines.transformers_precision import TransformersConfig
-from forebay.engines.transformers_sampling import Wish, check_sampling, choose
+from forebay.engines.transformers_sampling import Wish, choose
 
-_STEP_FACTOR_SHORT: Final = 3.0
-_STEP_FACTOR_LONG: Final = 24.0
-"""As with `openvino`: chunks late in a long prompt attend to all of it."""
 _NOT_FINITE: Final = "The model's numbers overflowed on this sequence; try another precision."
 
 
@@ -92,15 +88,10 @@ class TransformersStepEngine:
             detail=f"weights {numbers.precision} on {numbers.device.type}; computing in "
             f"{str(numbers.compute).removeprefix('torch.')}; KV cache {plan.bytes / 1e6:.0f} MB "
             f"for {plan.tokens} tokens",
+            device=numbers.device.type,
         )
         measured = measure(self, tokens_max=config.batched_tokens_max)
-        chunk_s = measured.token_s * config.batched_tokens_max
-        self._info = replace(
-            self._info,
-            step_s_max=max(config.step_s_max, _STEP_FACTOR_LONG * chunk_s),
-            step_s_short=_STEP_FACTOR_SHORT * chunk_s,
-            costs=measured.costs,
-        )
+        self._info = measured.told(self._info, batched_tokens=config.batched_tokens_max)
         self._tokens_made = 0
 
     @property
@@ -124,10 +115,7 @@ class TransformersStepEngine:
         """Queue a sequence, or raise Refused; what is made already is read like a prompt."""
         token_ids = [*prompt_token_ids, *made]
         check_prompt(token_ids, sampling, self._info)
-        check_sampling(sampling)
-        if sampling.grammar is not None:
-            message = "response_format: this engine has no grammars; ask for text."
-            raise Refused(message, param="response_format")
+        check_sampling(sampling, self._info.supports)
         assert sampling.tokens_max is not None, "set by the worker"
         inner = ""
         if sampling.adapter:

@@ -1,28 +1,16 @@
-"""From logits to tokens, for many sequences at once, each with its own wishes.
+"""From logits to tokens in torch, for many sequences at once, each with its own wishes."""
 
-Chance is a function of a sequence's seed and of how many tokens its answer has, so the same
-seed gives the same choices whatever runs beside it, and after another engine's beginning.
-"""
-
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from forebay.core.request import Sampling, TokenId
-from forebay.engine.protocol import Refused
+from forebay.engines.logit_rules import chance, penalties
+from forebay.engines.sampling_bounds import TEMPERATURE_MIN
 
-TEMPERATURE_MIN: Final = 1e-4
-"""Below it, sampling is greedy to any precision."""
-
-_SEED_MAX: Final = 2**63 - 1
-_PENALTY_MAX: Final = 2.0
 _CANDIDATES: Final = 64
 """Most nuclei are smaller; larger ones are looked for in steps of `_CANDIDATES_FACTOR`."""
 _CANDIDATES_FACTOR: Final = 16
-_CHANCE_BYTES: Final = 4
-"""32 bits: a larger fraction, rounded, could reach the sum of all chances."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,37 +33,6 @@ class Chosen:
     token_ids: list[TokenId | None]
     logprobs: list[float]
     """The model's own, whatever the temperature; empty if nobody asked."""
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Refuse values that have no meaning."""
-    bounds = (
-        ("temperature", sampling.temperature, 0.0, 100.0),
-        ("top_p", sampling.top_p, 1e-6, 1.0),
-        ("top_k", sampling.top_k, 0, 2**31 - 1),
-        ("min_p", sampling.min_p, 0.0, 0.999),
-        ("seed", sampling.seed or 0, 0, _SEED_MAX),
-        ("presence_penalty", sampling.presence_penalty, -_PENALTY_MAX, _PENALTY_MAX),
-        ("frequency_penalty", sampling.frequency_penalty, -_PENALTY_MAX, _PENALTY_MAX),
-    )
-    for name, value, low, high in bounds:
-        if not low <= value <= high:  # NaN is refused too: no comparison with it holds
-            raise Refused(f"{name} must be {low} to {high}.", param=name)
-
-
-def chance(seed: int, index: int) -> float:
-    """Return a fraction in [0, 1) for the token of that index in an answer with that seed."""
-    text = f"{seed}/{index}".encode()
-    drawn = hashlib.blake2b(text, digest_size=_CHANCE_BYTES).digest()
-    return int.from_bytes(drawn, "big") / 256**_CHANCE_BYTES
-
-
-def penalties(made: Sequence[TokenId], sampling: Sampling) -> dict[TokenId, float]:
-    """Return by how much the logits of the answer's own tokens fall, as OpenAI defines it."""
-    presence, frequency = sampling.presence_penalty, sampling.frequency_penalty
-    if not presence and not frequency:
-        return {}
-    return {token: presence + frequency * times for token, times in Counter(made).items()}
 
 
 def choose(logits: Any, wishes: Sequence[Wish]) -> Chosen:  # noqa: ANN401 - torch's

@@ -4,52 +4,7 @@ from typing import Any
 import pytest
 
 from forebay.core.request import Sampling
-from forebay.engine.protocol import Refused
-from forebay.engines.transformers_sampling import (
-    Wish,
-    chance,
-    check_sampling,
-    choose,
-    penalties,
-)
-
-
-def test_chance_is_even_and_differs_by_seed_and_place() -> None:
-    drawn = [chance(seed, index) for seed in range(50) for index in range(50)]
-    assert len(set(drawn)) == len(drawn)
-    assert all(0.0 <= one < 1.0 for one in drawn)
-    tenths = Counter(int(one * 10) for one in drawn)
-    # 250 each; six standard deviations are 90.
-    assert all(160 < tenths[tenth] < 340 for tenth in range(10))
-    assert chance(7, 3) == chance(7, 3)
-
-
-def test_penalties_fall_once_for_presence_and_each_time_for_frequency() -> None:
-    how = Sampling(presence_penalty=0.5, frequency_penalty=0.25)
-    assert penalties([4, 9, 4, 4], how) == {4: 1.25, 9: 0.75}
-    assert penalties([4, 9], Sampling()) == {}
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"temperature": -0.1},
-        {"temperature": float("nan")},
-        {"top_p": 0.0},
-        {"top_p": 1.1},
-        {"top_k": -1},
-        {"min_p": 1.0},
-        {"seed": -1},
-        {"presence_penalty": 2.1},
-        {"frequency_penalty": float("inf")},
-    ],
-    ids=str,
-)
-def test_values_without_a_meaning_are_refused_by_name(values: dict[str, Any]) -> None:
-    with pytest.raises(Refused) as refusal:
-        check_sampling(Sampling(**values))
-    assert [refusal.value.param] == list(values)
-
+from forebay.engines.transformers_sampling import Wish, choose
 
 ODDS = (0.4, 0.3, 0.15, 0.1, 0.05)
 
