@@ -119,6 +119,7 @@ def _offered(
         bytes_needed=model.bytes_needed,
         preload=model.preload,
         pinned=model.pinned,
+        remote=isinstance(find(listing.engine), RemoteKind),
     )
 
 

@@ -30,6 +30,8 @@ class Model:
     """Load it when the server starts."""
     pinned: bool = False
     """It never makes room."""
+    remote: bool = False
+    """It runs elsewhere: it takes no memory here, and loading it keeps nobody waiting."""
 
 
 async def started(model: Model) -> LaneEngine:

@@ -4,11 +4,11 @@ Theory of operation
 -------------------
 A model on offer is *asleep*, *loading* or *resident*.  Whoever asks for one that is asleep waits
 for it with a deadline: one load serves all who wait, and one model is loaded at a time, because
-each takes its share of the memory that is free.  Where there is no room, `policy/residency.py`
-chooses who goes; where nobody may go yet, those who have the time wait for it.  A model that goes
-is taken off its lane first, so that nobody new gets in; then its requests end, in time, and only
-then do its workers.  One that could not be loaded is left alone for a while: its next request is
-told the same at once.
+each takes its share of the memory that is free; what runs elsewhere has no part in that.  Where
+there is no room, `policy/residency.py` chooses who goes; where nobody may go yet, those who have
+the time wait for it.  A model that goes is taken off its lane first, so that nobody new gets in;
+then its requests end, in time, and only then do its workers.  One that could not be loaded is
+left alone for a while: its next request is told the same at once.
 """
 
 import asyncio
@@ -100,6 +100,8 @@ class Residency:
         self._leaving: list[Lane] = []
         """Lanes that nobody finds any more, and whose work is not done."""
         self._turn = asyncio.Lock()
+        self._turns: dict[str, asyncio.Lock] = {}
+        """Each model's: the one turn of all that share the memory here, or one of its own."""
         self._waiting: Counter[str] = Counter()
         """Requests that wait for a model, and those that have not come to it since."""
         self._closed = asyncio.Event()
@@ -111,6 +113,7 @@ class Residency:
         assert name not in self._models, f"{name} is on offer already"
         self._models[name] = model
         self._readings[name] = Reading()
+        self._turns[name] = asyncio.Lock() if model.remote else self._turn
         self._lanes.offer(model.listing)
 
     @property
@@ -139,9 +142,11 @@ class Residency:
 
     async def start(self) -> None:
         """Load the models that are to be there from the start; raises ServingError."""
-        wanted = [name for name, model in self._models.items() if model.preload]
-        for name in wanted[: self._config.loaded_max]:
-            await self.load(name)
+        wanted = [model for model in self._models.values() if model.preload]
+        here = [model for model in wanted if not model.remote][: self._config.loaded_max]
+        for model in wanted:
+            if model.remote or model in here:
+                await self.load(model.listing.name)
         self._lanes.opening = False
 
     def close(self) -> None:
@@ -229,7 +234,7 @@ class Residency:
 
     async def unload(self, name: str) -> bool:
         """Let a model leave memory once its work is done; whether it was there."""
-        async with self._turn:
+        async with self._turns[name]:
             if self._lanes.get(name) is None:
                 return False
             await self._unload(name)
@@ -247,8 +252,9 @@ class Residency:
 
     async def _load(self, model: Model) -> None:
         name = model.listing.name
-        async with self._turn:
-            await self._make_room(model)
+        async with self._turns[name]:
+            if not model.remote:
+                await self._make_room(model)
             if self._closed.is_set():
                 raise _farewell()
             began, reading = self._now(), self._readings[name]
@@ -317,6 +323,7 @@ class Residency:
                 awaited=self._waiting[lane.name] > 0,
             )
             for lane in self._lanes
+            if not self._models[lane.name].remote
         ]
 
     def _free(self, residents: list[Resident]) -> int:

@@ -135,6 +135,32 @@ async def test_the_one_used_longest_ago_makes_room() -> None:
     assert shelf.open == ["a", "c"]
 
 
+async def test_a_server_elsewhere_that_does_not_answer_keeps_no_model_from_being_loaded() -> None:
+    shelf = Shelf(loaded_max=1)
+    shelf.gate.clear()
+    shelf.offer("elsewhere", remote=True)
+    shelf.offer("a")
+    waiting = asyncio.create_task(shelf.wake("elsewhere"))
+    await settle()
+    shelf.gate, gate = asyncio.Event(), shelf.gate
+    shelf.gate.set()
+    await shelf.wake("a")
+    assert shelf.resident == ["a"]
+    gate.set()
+    await waiting
+    assert shelf.resident == ["a", "elsewhere"], "it takes no memory, and nobody makes room for it"
+
+
+async def test_a_model_elsewhere_makes_no_room() -> None:
+    shelf = Shelf(loaded_max=1)
+    shelf.offer("elsewhere", remote=True)
+    shelf.offer("a", "b")
+    await shelf.residency.start()
+    assert shelf.resident == ["elsewhere", "a"]
+    await shelf.wake("b")
+    assert shelf.resident == ["elsewhere", "b"]
+
+
 async def test_room_is_made_in_memory_too() -> None:
     shelf = Shelf()
     shelf.offer("a", "b", bytes_needed=10)
