@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from forebay.core.knob import knob
+from forebay.engine.manifest import Manifest
 from forebay.engine.protocol import CannotLoad
 
 BLOCK_TOKENS: Final = 32
@@ -25,6 +27,16 @@ class KvShape:
     head_size: int
     element_bytes: int
 
+    @staticmethod
+    def of(manifest: Manifest, *, element_bytes: int) -> "KvShape":
+        """Return what a token of that model costs."""
+        return KvShape(
+            layers=manifest.layers,
+            kv_heads=manifest.kv_heads,
+            head_size=manifest.head_size,
+            element_bytes=element_bytes,
+        )
+
     @property
     def block_bytes(self) -> int:
         """Bytes of one block: keys and values of all layers."""
@@ -44,8 +56,39 @@ class KvWish:
     """Most of the free memory that is taken unasked."""
     tokens_useful: int
     """Tokens beyond which more memory has no use: sequences running x context."""
-    knob: str = "openvino.kv_cache_bytes"
+    knob: str
     """Which setting asks for another size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvConfig:
+    """What an engine that sizes its KV cache itself can be told of that."""
+
+    kv_cache_bytes: int = knob(
+        0, "Memory of the KV cache, bytes; 0: sized from free memory.", minimum=0, maximum=2**40
+    )
+    kv_cache_auto_bytes_max: int = knob(
+        2 << 30,
+        "Most memory that the KV cache takes unasked, bytes.",
+        minimum=1 << 20,
+        maximum=2**40,
+    )
+    kv_cache_auto_share_max: float = knob(
+        0.5,
+        "Most of the free memory, after the model, that the KV cache takes unasked; a ratio.",
+        minimum=0.01,
+        maximum=0.95,
+    )
+
+    def wish(self, engine: str, *, tokens_useful: int) -> KvWish:
+        """Return what that engine asks for."""
+        return KvWish(
+            bytes_wanted=self.kv_cache_bytes,
+            bytes_max=self.kv_cache_auto_bytes_max,
+            share_max=self.kv_cache_auto_share_max,
+            tokens_useful=tokens_useful,
+            knob=f"{engine}.kv_cache_bytes",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

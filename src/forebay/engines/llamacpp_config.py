@@ -6,7 +6,7 @@ from typing import Final
 
 from forebay.core.knob import knob
 from forebay.engine.manifest import ArtefactError, Manifest
-from forebay.engines.kv_memory import KvPlan, KvShape, KvWish, plan_kv
+from forebay.engines.kv_memory import KvConfig, KvPlan, KvShape, plan_kv
 
 MODEL: Final = "model.gguf"
 KV_STEP_TOKENS: Final = 256
@@ -22,24 +22,9 @@ _MAGIC: Final = b"GGUF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaCppConfig:
+class LlamaCppConfig(KvConfig):
     """How the llama.cpp engine uses this machine."""
 
-    kv_cache_bytes: int = knob(
-        0, "Memory of the KV cache, bytes; 0: sized from free memory.", minimum=0, maximum=2**40
-    )
-    kv_cache_auto_bytes_max: int = knob(
-        2 << 30,
-        "Most memory that the KV cache takes unasked, bytes.",
-        minimum=1 << 20,
-        maximum=2**40,
-    )
-    kv_cache_auto_share_max: float = knob(
-        0.5,
-        "Most of the free memory, after the model, that the KV cache takes unasked; a ratio.",
-        minimum=0.01,
-        maximum=0.95,
-    )
     context_tokens_max: int = knob(
         0,
         "Prompt and answer of one sequence together; 0: as much as model and KV cache hold.",
@@ -96,19 +81,10 @@ def context_tokens(config: LlamaCppConfig, manifest: Manifest, kv_tokens: int) -
 def size_kv(config: LlamaCppConfig, manifest: Manifest, folder: Path, *, free_bytes: int) -> KvPlan:
     """Size the KV cache, or raise TooLittleMemory with the numbers."""
     weights = sum((folder / name).stat().st_size for name in manifest.files)
-    shape = KvShape(
-        layers=manifest.layers,
-        kv_heads=manifest.kv_heads,
-        head_size=manifest.head_size,
-        element_bytes=2,
-    )
     context = config.context_tokens_max or manifest.context_tokens_max
-    wish = KvWish(
-        bytes_wanted=config.kv_cache_bytes,
-        bytes_max=config.kv_cache_auto_bytes_max,
-        share_max=config.kv_cache_auto_share_max,
-        tokens_useful=config.sequences_running_max * context,
-        knob="llamacpp.kv_cache_bytes",
+    return plan_kv(
+        KvShape.of(manifest, element_bytes=2),
+        config.wish("llamacpp", tokens_useful=config.sequences_running_max * context),
+        free_bytes=free_bytes,
+        reserved_bytes=weights + _LIBRARY_BYTES + config.cache_ram_bytes,
     )
-    reserved = weights + _LIBRARY_BYTES + config.cache_ram_bytes
-    return plan_kv(shape, wish, free_bytes=free_bytes, reserved_bytes=reserved)

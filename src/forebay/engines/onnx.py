@@ -23,7 +23,7 @@ from forebay.engine.protocol import (
 )
 from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
-from forebay.engines.kv_memory import BLOCK_TOKENS, KvPlan, KvShape, KvWish, plan_kv
+from forebay.engines.kv_memory import BLOCK_TOKENS, KvConfig, KvPlan, KvShape, plan_kv
 from forebay.engines.machine import read_machine
 from forebay.engines.onnx_batch import Batch, Growing
 from forebay.engines.onnx_decoder import OnnxDecoder
@@ -43,24 +43,9 @@ _NOT_FINITE: Final = "The model's numbers are not finite: its weights or precisi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnnxConfig:
+class OnnxConfig(KvConfig):
     """How the ONNX engine uses this machine."""
 
-    kv_cache_bytes: int = knob(
-        0, "Memory of the KV cache, bytes; 0: sized from free memory.", minimum=0, maximum=2**40
-    )
-    kv_cache_auto_bytes_max: int = knob(
-        2 << 30,
-        "Most memory that the KV cache takes unasked, bytes.",
-        minimum=1 << 20,
-        maximum=2**40,
-    )
-    kv_cache_auto_share_max: float = knob(
-        0.5,
-        "Most of the free memory, after the model, that the KV cache takes unasked; a ratio.",
-        minimum=0.01,
-        maximum=0.95,
-    )
     sequences_running_max: int = knob(32, "Sequences that run in one batch.", minimum=1, maximum=64)
     batched_tokens_max: int = knob(
         256,
@@ -261,16 +246,10 @@ def _check_alike(model: OnnxModel, manifest: Manifest) -> None:
 
 
 def _size(config: OnnxConfig, manifest: Manifest, shape: KvShape, *, free_bytes: int) -> KvPlan:
-    wish = KvWish(
-        bytes_wanted=config.kv_cache_bytes,
-        bytes_max=config.kv_cache_auto_bytes_max,
-        share_max=config.kv_cache_auto_share_max,
-        tokens_useful=config.sequences_running_max * manifest.context_tokens_max,
-        knob="onnx.kv_cache_bytes",
-    )
+    useful = config.sequences_running_max * manifest.context_tokens_max
     return plan_kv(
         shape,
-        wish,
+        config.wish("onnx", tokens_useful=useful),
         free_bytes=free_bytes,
         reserved_bytes=int(manifest.weights_bytes * _WEIGHTS_FACTOR) + _LIBRARY_BYTES,
     )

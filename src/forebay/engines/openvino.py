@@ -26,7 +26,7 @@ from forebay.engine.protocol import (
 )
 from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
-from forebay.engines.kv_memory import KvPlan, KvShape, KvWish, plan_kv
+from forebay.engines.kv_memory import KvConfig, KvPlan, KvShape, plan_kv
 from forebay.engines.machine import read_machine
 from forebay.engines.openvino_generation import generation_config
 from forebay.engines.sampling_bounds import check_prompt, check_sampling
@@ -45,24 +45,9 @@ _RESUMABLE: Final = (EVERY_ENGINE | {Feature.CHAT}) - {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenVinoConfig:
+class OpenVinoConfig(KvConfig):
     """How the OpenVINO engine uses this machine."""
 
-    kv_cache_bytes: int = knob(
-        0, "Memory of the KV cache, bytes; 0: sized from free memory.", minimum=0, maximum=2**40
-    )
-    kv_cache_auto_bytes_max: int = knob(
-        2 << 30,
-        "Most memory that the KV cache takes unasked, bytes.",
-        minimum=1 << 20,
-        maximum=2**40,
-    )
-    kv_cache_auto_share_max: float = knob(
-        0.5,
-        "Most of the free memory, after the model, that the KV cache takes unasked; a ratio.",
-        minimum=0.01,
-        maximum=0.95,
-    )
     sequences_running_max: int = knob(
         64, "Sequences that run in one batch.", minimum=1, maximum=1_024
     )
@@ -251,21 +236,10 @@ class OpenVinoStepEngine:
 
 def _size(config: OpenVinoConfig, manifest: Manifest, folder: Path, *, free_bytes: int) -> KvPlan:
     weights = sum((folder / name).stat().st_size for name in manifest.files)
-    shape = KvShape(
-        layers=manifest.layers,
-        kv_heads=manifest.kv_heads,
-        head_size=manifest.head_size,
-        element_bytes=2,
-    )
-    wish = KvWish(
-        bytes_wanted=config.kv_cache_bytes,
-        bytes_max=config.kv_cache_auto_bytes_max,
-        share_max=config.kv_cache_auto_share_max,
-        tokens_useful=config.sequences_running_max * manifest.context_tokens_max,
-    )
+    useful = config.sequences_running_max * manifest.context_tokens_max
     return plan_kv(
-        shape,
-        wish,
+        KvShape.of(manifest, element_bytes=2),
+        config.wish("openvino", tokens_useful=useful),
         free_bytes=free_bytes,
         reserved_bytes=int(weights * _WEIGHTS_FACTOR) + _LIBRARY_BYTES,
     )

@@ -2,7 +2,14 @@
 
 import pytest
 
-from forebay.engines.kv_memory import BLOCK_TOKENS, KvShape, KvWish, TooLittleMemory, plan_kv
+from forebay.engines.kv_memory import (
+    BLOCK_TOKENS,
+    KvConfig,
+    KvShape,
+    KvWish,
+    TooLittleMemory,
+    plan_kv,
+)
 
 SMOLLM2 = KvShape(layers=30, kv_heads=3, head_size=64, element_bytes=2)
 GB = 10**9
@@ -20,6 +27,7 @@ def a_wish(
         bytes_max=bytes_max,
         share_max=share_max,
         tokens_useful=tokens_useful,
+        knob="any.kv_cache_bytes",
     )
 
 
@@ -61,4 +69,17 @@ def test_what_does_not_fit_is_refused_with_the_numbers(
         plan_kv(SMOLLM2, a_wish(bytes_wanted=wanted), free_bytes=free, reserved_bytes=reserved)
     for number in (free, reserved):
         assert f"{number // 10**6} MB" in str(refusal.value)
-    assert "kv_cache_bytes" in str(refusal.value)
+    assert "set any.kv_cache_bytes" in str(refusal.value)
+
+
+def test_an_engine_asks_for_what_its_own_settings_say() -> None:
+    config = KvConfig(
+        kv_cache_bytes=7, kv_cache_auto_bytes_max=2 << 20, kv_cache_auto_share_max=0.25
+    )
+    assert config.wish("onnx", tokens_useful=9) == KvWish(
+        bytes_wanted=7,
+        bytes_max=2 << 20,
+        share_max=0.25,
+        tokens_useful=9,
+        knob="onnx.kv_cache_bytes",
+    )
