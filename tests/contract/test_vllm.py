@@ -226,3 +226,21 @@ def test_a_folder_that_lacks_weights_is_refused_with_the_fix(tmp_path: Path) -> 
     write_manifest(tmp_path, msgspec.structs.replace(manifest, files=files))
     with pytest.raises(CannotLoad, match="cannot be loaded by vLLM"):
         KIND.make(SMALL, tmp_path)
+
+
+def test_more_than_the_kv_cache_holds_still_finishes() -> None:
+    # 46,080 bytes a token in 32 bits: 1,024 tokens, and sequences grow to 260 each.
+    config = VllmConfig(kv_cache_bytes=46_080 * 1_024, sequences_running_max=8, precision="float32")
+    engine = KIND.make(config, prepared())
+    assert isinstance(engine, VllmStepEngine)
+    assert engine.info.kv_tokens_max == 1_024
+    assert engine.info.context_tokens_max == 768
+    rng = random.Random(5)
+    asked = [
+        ([rng.randrange(100, 40_000) for _ in range(200)], greedy(60, ignore_eos=True))
+        for _ in range(10)
+    ]
+    found = answers(engine, *asked)
+    engine.close()
+    assert [len(answer.token_ids) for answer in found] == [60] * 10
+    assert all(answer.reason is FinishReason.LENGTH for answer in found)

@@ -8,14 +8,13 @@ What goes on in the middle of an answer is given to it as part of the prompt, so
 not count it, and a grammar would begin anew: for these it does not go on (`info.resumable`).
 """
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from forebay.core.request import FinishReason, Sampling, TokenId
+from forebay.core.request import Sampling, TokenId
 from forebay.engine.manifest import Form, load_verified
 from forebay.engine.protocol import (
     EVERY_ENGINE,
@@ -34,7 +33,8 @@ from forebay.engines.step_measuring import measure
 from forebay.engines.vllm_adapters import Adapters
 from forebay.engines.vllm_config import VllmConfig
 from forebay.engines.vllm_loading import close, load
-from forebay.engines.vllm_sampling import refusal, sampling_params
+from forebay.engines.vllm_output import read_output
+from forebay.engines.vllm_sampling import refusal, refusals, sampling_params
 
 _STEP_FACTOR_SHORT: Final = 3.0
 _STEP_FACTOR_LONG: Final = 24.0
@@ -42,9 +42,6 @@ _STEP_FACTOR_LONG: Final = 24.0
 _WAIT_S: Final = 0.001
 """How long a step waits where all sequences wait for their grammars, made on other threads."""
 _MEASURED_TOKENS_MAX: Final = 512
-_NOT_FINITE: Final = "The model's numbers overflowed on this sequence; try another precision."
-_FAILED: Final = "The engine could not go on with the answer."
-_BAD_GRAMMAR: Final = "The engine could not compile the grammar."
 _NOT_RESUMABLE: Final = frozenset(
     {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
     | {Feature.PRESENCE_PENALTY, Feature.FREQUENCY_PENALTY}
@@ -94,8 +91,8 @@ class VllmStepEngine:
             f"{loaded.kv_bytes / 1e6:.0f} MB for {loaded.kv_tokens_max} tokens",
             device=loaded.device,
         )
-        measured = measure(self, tokens_max=min(config.batched_tokens_max, _MEASURED_TOKENS_MAX))
-        chunk_s = measured.token_s * config.batched_tokens_max
+        measured = measure(self, tokens_max=min(loaded.batched_tokens_max, _MEASURED_TOKENS_MAX))
+        chunk_s = measured.token_s * loaded.batched_tokens_max
         self._info = replace(
             self._info,
             step_s_max=max(config.step_s_max, _STEP_FACTOR_LONG * chunk_s),
@@ -134,7 +131,7 @@ class VllmStepEngine:
         try:
             prompt = tokens_input(token_ids)
             self._engine.add_request(str(id), prompt, params, lora_request=adapter)
-        except ValueError as error:
+        except refusals() as error:
             if number:
                 self._adapters.give_back(number)
             raise refusal(error) from error
@@ -148,7 +145,7 @@ class VllmStepEngine:
 
     def step(self) -> Sequence[StepOutput]:
         """Run one iteration."""
-        outputs = [self._output(one) for one in self._engine.step()]
+        outputs = [self._hear(one) for one in self._engine.step()]
         if self._sequences and not outputs and not self._scheduler.running:
             time.sleep(_WAIT_S)
         return outputs
@@ -189,40 +186,15 @@ class VllmStepEngine:
             raise Refused(f"There is no such adapter here. Loaded: {known}.", param="model")
         return found
 
-    def _output(self, told: Any) -> StepOutput:  # noqa: ANN401 - the library's
-        """Return what a step made of a sequence."""
-        id = SequenceId(int(told.request_id))
-        sampling = self._sequences[id].sampling
-        (made,) = told.outputs
-        token_ids = list(made.token_ids)
-        self._tokens_made += len(token_ids)
-        odds = (
-            [made.logprobs[n][token].logprob for n, token in enumerate(token_ids)]
-            if (sampling.logprobs)
-            else []
-        )
-        if not all(map(math.isfinite, odds)):
-            self.abort(id)
-            return StepOutput(id, (), failure=_NOT_FINITE)
-        hidden = 0
-        match made.finish_reason:
-            case None:
-                return StepOutput(id, token_ids, logprobs=odds)
-            case "stop":
-                reason = FinishReason.STOP
-                # Nothing else ends it so: the library knows neither stop texts nor other tokens.
-                hidden = 1
-            case "length":
-                reason = FinishReason.LENGTH
-            case _:
-                self._forget(id)
-                failure = _FAILED if sampling.grammar is None else _BAD_GRAMMAR
-                return StepOutput(id, (), failure=failure)
-        self._forget(id)
-        kept = len(token_ids) - hidden
-        return StepOutput(
-            id, token_ids[:kept], finish_reason=reason, logprobs=odds[:kept], tokens_hidden=hidden
-        )
+    def _hear(self, told: Any) -> StepOutput:  # noqa: ANN401 - the library's
+        """Return what a step made of a sequence, and forget what has ended."""
+        output = read_output(told, self._sequences[SequenceId(int(told.request_id))].sampling)
+        self._tokens_made += len(told.outputs[0].token_ids)
+        if told.finished:
+            self._forget(output.id)
+        elif output.failure is not None:
+            self.abort(output.id)
+        return output
 
     def _forget(self, id: SequenceId) -> None:
         number = self._sequences.pop(id).adapter

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from forebay.engine.protocol import CannotLoad
+from forebay.engines.vllm_sampling import refusals
 
 _WEIGHTS: Final = "adapter_model.safetensors"
 
@@ -69,7 +70,7 @@ class Adapters:
         request = LoRARequest(f"{number}:{name}", number, str(folder))
         try:
             self._engine.add_lora(request)
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AssertionError) as error:
+        except refusals(OSError, LookupError, RuntimeError, TypeError, AssertionError) as error:
             self._engine.remove_lora(number)
             raise CannotLoad(
                 f"{folder} cannot be laid over this model: {type(error).__name__}, "

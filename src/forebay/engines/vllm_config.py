@@ -15,6 +15,8 @@ BLOCK_TOKENS: Final = 128
 
 _LIBRARY_BYTES: Final = 1_200 << 20
 """torch, the library and a step's activations: 1.1 GB measured with a 135 MB model."""
+_BATCHED_TOKENS_GPU: Final = 2_048
+_BATCHED_TOKENS_CPU: Final = 512
 _BLOCKS_SPARE: Final = 2
 """One block the library keeps for padding, and one may be half full."""
 
@@ -84,9 +86,10 @@ class VllmConfig:
         64, "Sequences that run in one batch.", minimum=1, maximum=1_024
     )
     batched_tokens_max: int = knob(
-        2_048,
-        "Tokens computed in one step: longer prompts are spread over steps.",
-        minimum=32,
+        0,
+        "Tokens computed in one step: longer prompts are spread over steps; 0: 2,048 on a GPU, "
+        "512 on a processor.",
+        minimum=0,
         maximum=65_536,
     )
     prefix_cache: bool = knob(default=True, help="Share the KV blocks of equal prompt beginnings.")
@@ -113,6 +116,12 @@ class VllmConfig:
         minimum=1.0,
         maximum=600.0,
     )
+
+
+def batched_tokens(config: VllmConfig, *, on_cpu: bool) -> int:
+    """Return how many tokens a step computes at most; each sequence has one at least."""
+    usual = _BATCHED_TOKENS_CPU if on_cpu else _BATCHED_TOKENS_GPU
+    return max(config.batched_tokens_max or usual, config.sequences_running_max)
 
 
 def precision_on_cpu(config: VllmConfig, machine: Machine) -> Precision:

@@ -23,11 +23,13 @@ from forebay.engines.vllm_config import (
     BLOCK_TOKENS,
     Compilation,
     VllmConfig,
+    batched_tokens,
     context_tokens,
     plan_on_cpu,
     precision_on_cpu,
     require_gpu_room,
 )
+from forebay.engines.vllm_sampling import refusals
 
 _ENVIRONMENT: Final = {
     # The engine in this process, without signal handlers and sockets of its own.
@@ -59,6 +61,7 @@ class Loaded:
     device: str
     precision: str
     context_tokens_max: int
+    batched_tokens_max: int
     kv_tokens_max: int
     kv_bytes: int
 
@@ -79,7 +82,7 @@ def load(config: VllmConfig, manifest: Manifest, folder: Path) -> Loaded:
     on_cpu = bool(current_platform.is_cpu())
     sizes = _on_cpu(config, manifest) if on_cpu else _on_gpu(config, manifest, current_platform)
     with _tokenizer(manifest, folder) as tokenizer:
-        arguments = _arguments(config, folder, tokenizer, compiled=_compiled(config, on_cpu=on_cpu))
+        arguments = _arguments(config, folder, tokenizer, on_cpu=on_cpu)
         engine = _open(arguments | sizes, folder)
     try:
         return _told(engine, manifest, device)
@@ -90,10 +93,15 @@ def load(config: VllmConfig, manifest: Manifest, folder: Path) -> Loaded:
 
 def close(engine: Any) -> None:  # noqa: ANN401 - the library's
     """End an engine and give its memory back."""
-    from vllm.distributed import cleanup_dist_env_and_memory  # noqa: PLC0415 - heavy
-
     engine.engine_core.shutdown()
     del engine.engine_core, engine.model_executor
+    _clean()
+
+
+def _clean() -> None:
+    """Give back what an engine leaves behind, or one that could not be made."""
+    from vllm.distributed import cleanup_dist_env_and_memory  # noqa: PLC0415 - heavy
+
     cleanup_dist_env_and_memory()
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if give_back is not None:
@@ -120,6 +128,7 @@ def _told(engine: Any, manifest: Manifest, device: str) -> Loaded:  # noqa: ANN4
         device=device,
         precision=f"{model.quantization} in {precision}" if model.quantization else precision,
         context_tokens_max=context,
+        batched_tokens_max=engine.vllm_config.scheduler_config.max_num_batched_tokens,
         kv_tokens_max=kv_tokens,
         kv_bytes=kv_tokens * token_bytes,
     )
@@ -163,7 +172,7 @@ def _compiled(config: VllmConfig, *, on_cpu: bool) -> bool:
 
 
 def _arguments(
-    config: VllmConfig, folder: Path, tokenizer: Path, *, compiled: bool
+    config: VllmConfig, folder: Path, tokenizer: Path, *, on_cpu: bool
 ) -> dict[str, Any]:
     """Return the library's arguments, beside those that the device decides."""
     adapters: dict[str, Any] = {}
@@ -184,13 +193,13 @@ def _arguments(
         # Ours only: neither sampling nor ends are taken from generation_config.json.
         "generation_config": "vllm",
         "max_num_seqs": config.sequences_running_max,
-        "max_num_batched_tokens": max(config.batched_tokens_max, config.sequences_running_max),
+        "max_num_batched_tokens": batched_tokens(config, on_cpu=on_cpu),
         "enable_chunked_prefill": True,
         "enable_prefix_caching": config.prefix_cache,
         "gpu_memory_utilization": config.gpu_memory_ratio,
         "tensor_parallel_size": config.tensor_parallel_workers,
         "distributed_executor_backend": "uni" if config.tensor_parallel_workers == 1 else "mp",
-        "enforce_eager": not compiled,
+        "enforce_eager": not _compiled(config, on_cpu=on_cpu),
         # One library of grammars: it keeps the first that a request needs for all others.
         "structured_outputs_config": {"backend": "xgrammar"},
         "disable_log_stats": True,
@@ -204,7 +213,8 @@ def _open(arguments: dict[str, Any], folder: Path) -> Any:  # noqa: ANN401 - the
 
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except refusals(OSError, LookupError, RuntimeError, ImportError) as error:
+        _clean()
         raise CannotLoad(
             f"{folder} cannot be loaded by vLLM: {type(error).__name__}, {str(error)[:500]}. It "
             "must be config.json and safetensors of an architecture that vLLM itself knows, and "

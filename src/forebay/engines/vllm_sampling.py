@@ -10,6 +10,7 @@ from forebay.engine.protocol import Refused
 _SEED_MAX: Final = 2**63 - 1
 _SEED_STRIDE: Final = 0x9E37_79B9_7F4A_7C15
 """Odd, so that each count of tokens made has a seed of its own."""
+_SAID_CHARACTERS_MAX: Final = 300
 _PENALTY_MAX: Final = 2.0
 _TEMPERATURE_MAX: Final = 2.0
 _TEMPERATURE_MIN: Final = 0.01
@@ -47,15 +48,23 @@ def sampling_params(sampling: Sampling, *, ends: Collection[int], made: int) -> 
             output_kind=RequestOutputKind.DELTA,
             skip_clone=True,
         )
-    except ValueError as error:
+    except refusals() as error:
         raise refusal(error) from error
 
 
-def refusal(error: ValueError) -> Refused:
+def refusals(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what the library raises where it does not take something, and others."""
+    from vllm.exceptions import VLLMError  # noqa: PLC0415 - heavy
+
+    return (ValueError, VLLMError, *others)
+
+
+def refusal(error: Exception) -> Refused:
     """Return what the library said of a request that it does not take."""
     param = getattr(error, "parameter", None)
+    said = str(error.args[0]) if error.args else type(error).__name__
     return Refused(
-        f"The engine does not take this request: {str(error)[:300]}",
+        f"The engine does not take this request: {said[:_SAID_CHARACTERS_MAX]}",
         param=param if isinstance(param, str) else None,
     )
 
