@@ -141,11 +141,16 @@ class Residency:
             yield from lane.engine.holdings()
 
     async def start(self) -> None:
-        """Load the models that are to be there from the start; raises ServingError."""
+        """Load the models that are to be there from the start, as far as they find room.
+
+        Raises ServingError for one that cannot be loaded, or could not even if others went.
+        """
         wanted = [model for model in self._models.values() if model.preload]
         here = [model for model in wanted if not model.remote][: self._config.loaded_max]
         for model in wanted:
-            if model.remote or model in here:
+            if not model.remote and (model not in here or self._needs_another_to_go(model)):
+                self._log("model.left_asleep", level="warning", model=model.listing.name)
+            else:
                 await self.load(model.listing.name)
         self._lanes.opening = False
 
@@ -292,24 +297,34 @@ class Residency:
         """
         name, config = model.listing.name, self._config
         residents = self._residents()
-        wanted = Wanted(
-            bytes=model.bytes_needed,
-            free_bytes=self._free(residents),
-            loaded_max=config.loaded_max,
-        )
-        room = make_room(residents, wanted, now=self._now(), stay_s_min=config.stay_s_min)
-        match room:
+        match self._room(model, residents):
             case Room(leaving):
                 for each in leaving:
                     await self._unload(each)
             case NoRoom(None, obtainable_bytes):
+                needed, had = _megabytes(model.bytes_needed), _megabytes(obtainable_bytes)
                 raise EngineError(
-                    f"The model {name} needs {_megabytes(wanted.bytes)} of memory, and at most "
-                    f"{_megabytes(obtainable_bytes)} can be had; {len(residents)} of "
-                    f"{config.loaded_max} models are loaded. Unpin one, or serve it elsewhere."
+                    f"The model {name} needs {needed} of memory, and at most {had} can be had; "
+                    f"{len(residents)} of {config.loaded_max} models are loaded. Unpin one, or serve it elsewhere."
                 )
             case NoRoom(wait_s, _):
                 raise NoRoomYet(name, wait_s or 0.0)
+
+    def _needs_another_to_go(self, model: Model) -> bool:
+        match self._room(model, self._residents()):
+            case Room(leaving):
+                return bool(leaving)
+            case NoRoom(wait_s, _):
+                return wait_s is not None
+
+    def _room(self, model: Model, residents: list[Resident]) -> Room | NoRoom:
+        wanted = Wanted(
+            bytes=model.bytes_needed,
+            free_bytes=self._free(residents),
+            loaded_max=self._config.loaded_max,
+        )
+        stay_s_min = self._config.stay_s_min
+        return make_room(residents, wanted, now=self._now(), stay_s_min=stay_s_min)
 
     def _residents(self) -> list[Resident]:
         return [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from forebay.core.clock import MONOTONIC
-from forebay.core.errors import Draining, EngineError, Overloaded, QueueTimeout
+from forebay.core.errors import EngineError, Overloaded, QueueTimeout
 from forebay.policy.residency import ResidencyConfig
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lanes import Lane, Lanes, Listing
@@ -272,15 +272,6 @@ async def test_after_a_while_it_is_tried_again() -> None:
     assert shelf.resident == ["m"]
 
 
-async def test_the_start_loads_what_is_to_be_there_as_far_as_there_is_room() -> None:
-    shelf = Shelf(loaded_max=2)
-    shelf.offer("a")
-    shelf.offer("later", preload=False)
-    shelf.offer("b", "c")
-    await shelf.residency.start()
-    assert shelf.resident == ["a", "b"]
-
-
 async def test_the_server_is_well_as_long_as_one_model_is() -> None:
     shelf = Shelf()
     assert shelf.residency.well(), "with none in memory each can be loaded"
@@ -291,69 +282,6 @@ async def test_the_server_is_well_as_long_as_one_model_is() -> None:
     assert not shelf.residency.well()
     shelf.lanes.find("b").engine.well = lambda now: True  # type: ignore[method-assign]
     assert shelf.residency.well()
-
-
-async def test_a_stop_ends_every_engine_and_every_wait() -> None:
-    shelf = Shelf()
-    shelf.offer("a", "b")
-    await shelf.wake("a")
-    shelf.gate.clear()
-    waiting = asyncio.create_task(shelf.wake("b"))
-    await settle()
-    await shelf.residency.stop()
-    with pytest.raises(Draining, match="The server is stopping"):
-        await waiting
-    assert "a stops" in shelf.told
-
-
-async def test_a_server_that_stops_loads_nothing_more() -> None:
-    shelf = Shelf()
-    shelf.offer("m")
-    shelf.residency.close()
-    with pytest.raises(Draining):
-        await shelf.wake("m")
-    assert not shelf.told
-
-
-async def test_what_runs_goes_on_when_nothing_more_is_loaded_and_those_who_wait_are_told() -> None:
-    shelf = Shelf(loaded_max=1)
-    shelf.offer("a", "b")
-    await shelf.wake("a")
-    async with shelf.lanes.find("a").admission.admit(a_request(deadline=SOON)):
-        waiting = asyncio.create_task(shelf.wake("b"))
-        await settle()
-        shelf.residency.close()
-        with pytest.raises(Draining):
-            await waiting
-        assert shelf.told == ["a starts"], "a still works"
-    async with asyncio.timeout(5):
-        while shelf.residency._loading:
-            await asyncio.sleep(0.01)
-    assert shelf.told == ["a starts", "a stops"], "b is not loaded for nobody"
-
-
-async def test_whoever_waits_until_another_may_go_is_told_at_once_that_the_server_stops() -> None:
-    shelf = Shelf(loaded_max=1, stay_s_min=60.0)
-    shelf.offer("a", "b")
-    await shelf.wake("a")
-    waiting = asyncio.create_task(shelf.wake("b"))
-    await settle()
-    shelf.residency.close()
-    async with asyncio.timeout(5):
-        with pytest.raises(Draining):
-            await waiting
-
-
-async def test_a_stop_ends_the_engine_of_a_model_that_an_operator_lets_go() -> None:
-    shelf = Shelf()
-    shelf.offer("m")
-    await shelf.wake("m")
-    async with shelf.lanes.find("m").admission.admit(a_request(deadline=SOON)):
-        leaving = asyncio.create_task(shelf.residency.unload("m"))
-        await settle()
-        await shelf.residency.stop()
-        assert "m stops" in shelf.told, "its work would have gone on for another while"
-    await leaving
 
 
 async def test_what_one_waited_for_was_used_last() -> None:
