@@ -305,7 +305,8 @@ class Residency:
                 needed, had = _megabytes(model.bytes_needed), _megabytes(obtainable_bytes)
                 raise EngineError(
                     f"The model {name} needs {needed} of memory, and at most {had} can be had; "
-                    f"{len(residents)} of {config.loaded_max} models are loaded. Unpin one, or serve it elsewhere."
+                    f"{len(residents)} of {config.loaded_max} models are loaded. "
+                    "Unpin one, or serve it elsewhere."
                 )
             case NoRoom(wait_s, _):
                 raise NoRoomYet(name, wait_s or 0.0)
