@@ -98,6 +98,7 @@ async def test_a_candidate_that_is_slower_rolls_itself_back(tmp_path: Path) -> N
         assert await rounds(server, "bad", count=3) == {"stable": 30}
         assert '"route.rolled_back"' in server.log.read_text()
         assert server.metric("llm_route_share_ratio", name="bad", model="slower") == 0
+        assert server.metric("llm_route_share_ratio", name="bad", model="stable") == 1
 
 
 async def test_one_that_does_as_well_is_promoted_while_a_shadow_gets_copies(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Server:
             with error:
                 return error.code, error.read().decode()
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """Return the sum of a metric's samples that carry these labels; 0 if there are none."""
         total = 0.0
         for line in self.get("/metrics")[1].splitlines():
