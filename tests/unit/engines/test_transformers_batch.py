@@ -101,6 +101,15 @@ def test_the_youngest_gives_way_and_is_read_again_from_its_beginning() -> None:
     assert again[2] > 8
 
 
+def test_who_gave_way_comes_back_before_those_who_never_ran() -> None:
+    batch = Batch(Rows(tokens=20), running_max=4, tokens_max=512)
+    for id in (1, 2, 3):
+        batch.add(a_sequence(id, 8))
+    while 2 in batch.running or not batch.running:
+        step(batch)
+    assert [one.id for one in batch.waiting] == [2, 3]
+
+
 def test_dropping_gives_the_memory_back_wherever_a_sequence_is() -> None:
     rows = Rows()
     batch = Batch(rows, running_max=1, tokens_max=512)
