@@ -28,6 +28,8 @@ def check_prompt(prompt: Sequence[TokenId], sampling: Sampling, info: EngineInfo
             param="prompt",
         )
     wanted = sampling.tokens_max or 0
+    if sampling.embed and len(prompt) <= info.context_tokens_max:
+        return
     if not 1 <= wanted <= info.context_tokens_max - len(prompt):
         raise Refused(
             f"{len(prompt)} prompt tokens and {wanted} new ones do not fit: the context holds "
@@ -60,6 +62,8 @@ def check_sampling(
             raise Refused(f"{name} must be {allowed}.", param=name)
     if sampling.adapter and Feature.ADAPTERS not in supports:
         raise Refused("model: this engine has no adapters; ask for the base model.", param="model")
+    if sampling.embed and Feature.EMBEDDINGS not in supports:
+        raise Refused("model: this engine makes no embeddings.", param="model")
     _check_grammar(sampling, supports)
 
 

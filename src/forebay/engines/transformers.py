@@ -11,7 +11,7 @@ import ctypes
 import gc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from forebay.core.request import FinishReason, Sampling, TokenId
 from forebay.engine.manifest import Form, load_verified
@@ -70,7 +70,7 @@ class TransformersStepEngine:
         )
         self._tokens_made = 0
         supports = EVERY_ENGINE - {Feature.JSON_OBJECT, Feature.JSON_SCHEMA}
-        supports |= self._tokenizer.features
+        supports |= self._tokenizer.features | {Feature.EMBEDDINGS}
         if config.adapters_max:
             supports |= {Feature.ADAPTERS}
         self._info = EngineInfo(
@@ -85,6 +85,7 @@ class TransformersStepEngine:
             kv_bytes=plan.bytes,
             kv_tokens_max=plan.tokens,
             vocabulary_size=manifest.vocabulary_size,
+            embedding_size=manifest.width,
             detail=f"weights {numbers.precision} on {numbers.device.type}; computing in "
             f"{str(numbers.compute).removeprefix('torch.')}; KV cache {plan.bytes / 1e6:.0f} MB "
             f"for {plan.tokens} tokens",
@@ -149,20 +150,35 @@ class TransformersStepEngine:
         self._adapters.choose(
             [share.sequence.adapter for share in shares for _ in range(share.count)]
         )
-        answered = [share.sequence for share in shares if share.last]
+        ended = [share.sequence for share in shares if share.last]
         logits = self._model.read(shares)
-        if not answered:
-            return []
-        chosen = choose(logits, [self._wish(sequence) for sequence in answered])
-        logprobs = chosen.logprobs or [0.0] * len(answered)
-        outputs = [
-            self._output(sequence, token, odds)
-            for sequence, token, odds in zip(answered, chosen.token_ids, logprobs, strict=True)
-        ]
+        outputs = [self._embedded(sequence) for sequence in ended if sequence.sampling.embed]
+        answered = [sequence for sequence in ended if not sequence.sampling.embed]
+        if answered:
+            outputs += self._answered(answered, logits)
         self._drop(
             [one.id for one in outputs if one.finish_reason is not None or one.failure is not None]
         )
         return outputs
+
+    def _answered(self, answered: list[Growing], logits: Any) -> list[StepOutput]:  # noqa: ANN401 - torch's
+        """Choose the next token of each."""
+        chosen = choose(logits, [self._wish(sequence) for sequence in answered])
+        logprobs = chosen.logprobs or [0.0] * len(answered)
+        return [
+            self._output(sequence, token, odds)
+            for sequence, token, odds in zip(answered, chosen.token_ids, logprobs, strict=True)
+        ]
+
+    def _embedded(self, sequence: Growing) -> StepOutput:
+        """Return the vector of a sequence that is read."""
+        vector = self._model.pooling.take(sequence.id)
+        if not vector:
+            self._store.wipe(sequence.row)
+            return StepOutput(id=sequence.id, token_ids=(), failure=_NOT_FINITE)
+        return StepOutput(
+            id=sequence.id, token_ids=(), finish_reason=FinishReason.STOP, embedding=vector
+        )
 
     def stats(self) -> StepStats:
         """Return the gauges."""
@@ -222,6 +238,7 @@ class TransformersStepEngine:
         )
 
     def _drop(self, ids: Sequence[SequenceId]) -> None:
+        self._model.pooling.forget(ids)
         for sequence in self._batch.drop(ids):
             if sequence.adapter:
                 self._adapters.give_back(sequence.adapter)

@@ -12,6 +12,7 @@ from forebay.core.request import TokenId
 from forebay.engine.protocol import CannotLoad
 from forebay.engines.transformers_attention import IMPLEMENTATION, Chunk, Decode, Pass, attend
 from forebay.engines.transformers_batch import Share
+from forebay.engines.transformers_embedding import Pooling
 from forebay.engines.transformers_kv import KvStore, Row
 
 _COMPARED_TOKENS: Final = 24
@@ -34,6 +35,10 @@ class BatchedModel:
         self._store = store
         self._device = device
         # The whole mutable state.
+        self.pooling: Final = Pooling()
+        """What becomes of sequences that end with a vector."""
+        self._pooled: Sequence[Share] = ()
+        """The shares of the present pass, if there are such sequences among them."""
         self._kept: Any = None
         """Which tokens of the present pass get logits; None: all of them."""
         model.get_output_embeddings().register_forward_pre_hook(self._keep)
@@ -86,7 +91,8 @@ class BatchedModel:
     def read(self, shares: Sequence[Share]) -> Any:  # noqa: ANN401 - torch's
         """Return logits, [shares that are the last of theirs, vocabulary], in the order given.
 
-        `shares` are in the order of `arrange`.  Afterwards they are read.
+        Sequences that make no tokens have none.  `shares` are in the order of `arrange`.
+        Afterwards they are read.
         """
         import torch  # noqa: PLC0415 - heavy
 
@@ -109,7 +115,9 @@ class BatchedModel:
             else:
                 parts.append(Chunk(row, first, row.tokens, share.count))
             token_ids += sequence.tokens[row.tokens : row.tokens + share.count]
-            if share.last:
+            if sequence.sampling.embed:
+                self._pooled = shares
+            elif share.last:
                 kept.append(len(token_ids) - 1)
         with torch.inference_mode():
             logits = self._run(token_ids, parts, kept=kept)
@@ -137,13 +145,15 @@ class BatchedModel:
                 forebay_pass=Pass(parts),
             )
         finally:
-            self._kept = None
+            self._kept, self._pooled = None, ()
         return output.logits[:, 0]
 
     def _keep(self, _module: Any, args: Any) -> Any:  # noqa: ANN401 - torch's
         """Spare the vocabulary for tokens that nothing is chosen after."""
         if self._kept is None:
             return None
+        if self._pooled:
+            self.pooling.add(self._pooled, args[0][:, 0])
         return (args[0][self._kept], *args[1:])
 
 
