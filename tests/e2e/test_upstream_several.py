@@ -104,14 +104,17 @@ async def test_retries_are_bounded_by_a_share_of_the_requests() -> None:
 
 async def test_when_all_are_busy_the_client_is_told_when_to_come_back() -> None:
     busy = written(whole(b"{}", status=b"503 No").replace(b"\r\n", b"\r\nretry-after: 9\r\n", 1))
-    async with upstream(busy) as one, upstream(busy) as two:
+    async with (
+        upstream(busy) as one,
+        upstream(busy) as two,
+        fronted(one, two, failures_max=1) as front,
+    ):
         # Being busy is no failure: however often it is said, nobody is left alone for it.
-        async with fronted(one, two, failures_max=1) as front:
-            for _ in range(5):
-                with pytest.raises(Overloaded) as refusal:
-                    await said(front.engine, wish())
-                assert refusal.value.retry_after_s == 9.0
-            assert front.engine.well(time.monotonic())
+        for _ in range(5):
+            with pytest.raises(Overloaded) as refusal:
+                await said(front.engine, wish())
+            assert refusal.value.retry_after_s == 9.0
+        assert front.engine.well(time.monotonic())
 
 
 async def test_a_connection_that_went_stale_is_replaced_and_counts_as_no_failure() -> None:
