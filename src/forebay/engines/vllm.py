@@ -28,17 +28,16 @@ from forebay.engine.protocol import (
 )
 from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
-from forebay.engines.sampling_bounds import check_prompt
+from forebay.engines.sampling_bounds import check_prompt, check_sampling
 from forebay.engines.step_measuring import measure
 from forebay.engines.vllm_adapters import Adapters
 from forebay.engines.vllm_config import VllmConfig
 from forebay.engines.vllm_loading import close, load
 from forebay.engines.vllm_output import read_output
-from forebay.engines.vllm_sampling import refusal, refusals, sampling_params
+from forebay.engines.vllm_sampling import TEMPERATURE_MAX, refusal, refusals, sampling_params
 
-_STEP_FACTOR_SHORT: Final = 3.0
-_STEP_FACTOR_LONG: Final = 24.0
-"""As with `openvino`: chunks late in a long prompt attend to all of it."""
+_STEP_S_SHORT_MIN: Final = 1.0
+"""By choice: a GPU's steps take milliseconds, and one that takes a second is no stall yet."""
 _WAIT_S: Final = 0.001
 """How long a step waits where all sequences wait for their grammars, made on other threads."""
 _MEASURED_TOKENS_MAX: Final = 512
@@ -92,13 +91,8 @@ class VllmStepEngine:
             device=loaded.device,
         )
         measured = measure(self, tokens_max=min(loaded.batched_tokens_max, _MEASURED_TOKENS_MAX))
-        chunk_s = measured.token_s * loaded.batched_tokens_max
-        self._info = replace(
-            self._info,
-            step_s_max=max(config.step_s_max, _STEP_FACTOR_LONG * chunk_s),
-            step_s_short=max(1.0, _STEP_FACTOR_SHORT * chunk_s),
-            costs=measured.costs,
-        )
+        told = measured.told(self._info, batched_tokens=loaded.batched_tokens_max)
+        self._info = replace(told, step_s_short=max(_STEP_S_SHORT_MIN, told.step_s_short or 0.0))
         self._tokens_made = 0
 
     @property
@@ -123,6 +117,7 @@ class VllmStepEngine:
         assert id not in self._sequences, "the worker numbers its sequences"
         token_ids = [*prompt_token_ids, *made]
         check_prompt(token_ids, sampling, self._info)
+        check_sampling(sampling, self._info.supports, temperature_max=TEMPERATURE_MAX)
         params = sampling_params(sampling, ends=self._ends, made=len(made))
         adapter = self._adapter(sampling.adapter)
         number = 0 if adapter is None else adapter.lora_int_id

@@ -1,29 +1,29 @@
-"""How a request's sampling is said to vLLM, and what of it is refused first."""
+"""How a request's sampling is said to vLLM, and what it says of one that it does not take."""
 
 from collections.abc import Collection
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
-from forebay.core.request import Grammar, JsonObject, JsonSchema, Sampling
-from forebay.engine import json_schema
+from forebay.core.request import Grammar, Sampling
 from forebay.engine.protocol import Refused
+from forebay.engines.sampling_bounds import schema_of
+
+TEMPERATURE_MAX: Final = 2.0
+"""OpenAI's own bound, which the gateway keeps as well."""
 
 _SEED_MAX: Final = 2**63 - 1
 _SEED_STRIDE: Final = 0x9E37_79B9_7F4A_7C15
 """Odd, so that each count of tokens made has a seed of its own."""
 _SAID_CHARACTERS_MAX: Final = 300
-_PENALTY_MAX: Final = 2.0
-_TEMPERATURE_MAX: Final = 2.0
 _TEMPERATURE_MIN: Final = 0.01
 """The library raises what is below; greedy is nearer to what was asked."""
 
 
 def sampling_params(sampling: Sampling, *, ends: Collection[int], made: int) -> Any:  # noqa: ANN401 - the library's
-    """Return the library's form of `sampling`, or raise Refused for what it cannot honour.
+    """Return the library's form of `sampling`, or raise Refused for what it does not take.
 
     `ends` are the token ids that end a sequence unless they are to be ignored; `made` is how
     many tokens another engine has made of it.
     """
-    _check(sampling)
     from vllm import SamplingParams  # noqa: PLC0415 - heavy
     from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415 - heavy
 
@@ -69,47 +69,10 @@ def refusal(error: Exception) -> Refused:
     )
 
 
-def _check(sampling: Sampling) -> None:
-    """Refuse what has no meaning, in our words."""
-    bounds = (
-        ("temperature", sampling.temperature, 0.0, _TEMPERATURE_MAX),
-        ("top_p", sampling.top_p, 1e-6, 1.0),
-        ("top_k", sampling.top_k, 0, 2**31 - 1),
-        ("min_p", sampling.min_p, 0.0, 0.999),
-        ("seed", sampling.seed or 0, 0, _SEED_MAX),
-        ("presence_penalty", sampling.presence_penalty, -_PENALTY_MAX, _PENALTY_MAX),
-        ("frequency_penalty", sampling.frequency_penalty, -_PENALTY_MAX, _PENALTY_MAX),
-    )
-    for name, value, low, high in bounds:
-        if not low <= value <= high:  # NaN is refused too: no comparison with it holds
-            raise Refused(f"{name} must be {low} to {high}.", param=name)
-    if sampling.grammar is not None and (sampling.ignore_eos or sampling.tokens_min):
-        raise Refused(
-            "A grammar says where the answer ends, so ignore_eos and min_tokens cannot be "
-            "combined with response_format.",
-            param="ignore_eos" if sampling.ignore_eos else "min_tokens",
-        )
-
-
 def _structured(grammar: Grammar | None) -> Any:  # noqa: ANN401 - the library's
     """Return the library's form of a grammar."""
     if grammar is None:
         return None
     from vllm.sampling_params import StructuredOutputsParams  # noqa: PLC0415 - heavy
 
-    return StructuredOutputsParams(json=_schema(grammar))
-
-
-def _schema(grammar: Grammar) -> str:
-    match grammar:
-        case JsonObject():
-            return json_schema.ANY_OBJECT
-        case JsonSchema(schema=text):
-            try:
-                return json_schema.grammar_schema(text)
-            except json_schema.SchemaRefused as error:
-                param = "response_format.json_schema.schema"
-                where = f"{param}.{error.path}" if error.path else param
-                raise Refused(f"{where}: {error}", param=where) from error
-        case _:
-            assert_never(grammar)
+    return StructuredOutputsParams(json=schema_of(grammar))
