@@ -247,7 +247,7 @@ class WorkerProcess:
     async def _end(self, stop_s_max: float) -> None:
         """Let it exit, or make it; nothing of it is left."""
         exited = asyncio.create_task(self._process.wait())
-        if not self.lost.done():
+        if self._info.done() and not self.lost.done():  # one that still loads reads no orders
             self.send(Stop())
             await asyncio.wait({exited}, timeout=stop_s_max)
         # The whole group, also after it has exited: an engine library may have left helpers.
