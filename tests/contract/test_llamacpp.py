@@ -13,7 +13,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from forebay.core.request import FinishReason, JsonObject, JsonSchema, Message, Role, Sampling
+from forebay.core.request import (
+    FinishReason,
+    JsonObject,
+    JsonSchema,
+    Message,
+    Role,
+    Sampling,
+    TokenId,
+)
 from forebay.engine.json_schema import SchemaRefused, check
 from forebay.engine.manifest import Form, file_sha256, read_manifest, write_manifest
 from forebay.engine.protocol import CannotLoad, Feature, Refused, SequenceId, StepOutput
@@ -92,6 +100,11 @@ def said_alone(engine: LlamaCppStepEngine, text: str, *how: Sampling) -> list[An
     return [said(engine, text, one)[0] for one in how]
 
 
+def begun(engine: LlamaCppStepEngine) -> list[TokenId]:
+    """Return a prompt whose answer has begun: the first word alone would be a near tie."""
+    return [*a_prompt(engine, QUESTION), *engine.tokenizer.encode("The capital of France is")]
+
+
 def text_of(engine: LlamaCppStepEngine, answer: Answer) -> str:
     detokenizer = engine.tokenizer.detokenizer()
     return detokenizer.push(answer.token_ids) + detokenizer.flush()
@@ -104,18 +117,18 @@ def greedy(tokens_max: int, **how: Any) -> Sampling:
 def test_the_token_that_ends_an_answer_is_counted_but_not_shown(
     engine: LlamaCppStepEngine,
 ) -> None:
-    (answer,) = said(engine, QUESTION, greedy(40))
-    assert text_of(engine, answer) == "The capital of France is Paris."
+    (answer,) = continued(engine, begun(engine), greedy(40))
+    assert text_of(engine, answer) == " Paris."
     assert (answer.reason, answer.hidden) == (FinishReason.STOP, 1)
 
 
 def test_min_tokens_keeps_the_answer_from_ending_and_then_lets_it(
     engine: LlamaCppStepEngine,
 ) -> None:
-    (answer,) = said(engine, QUESTION, greedy(200, tokens_min=12))
+    (answer,) = continued(engine, begun(engine), greedy(200, tokens_min=12))
     assert len(answer.token_ids) >= 12
     assert answer.reason is FinishReason.STOP
-    assert text_of(engine, answer).startswith("The capital of France is Paris.")
+    assert text_of(engine, answer).startswith(" Paris.")
 
 
 def test_greedy_takes_the_likeliest_token_whatever_else_is_asked(
