@@ -43,12 +43,7 @@ def load(config: TransformersConfig, manifest: Manifest, folder: Path) -> Loaded
 
     machine = read_machine()
     numbers = settle(config, machine)
-    shape = KvShape(
-        layers=manifest.layers,
-        kv_heads=manifest.kv_heads,
-        head_size=manifest.head_size,
-        element_bytes=numbers.compute.itemsize,
-    )
+    shape = KvShape.of(manifest, element_bytes=numbers.compute.itemsize)
     on_cpu = numbers.on_cpu
     free = machine.memory_bytes if on_cpu else torch.cuda.mem_get_info(numbers.device)[0]
     wish = KvWish(

@@ -138,12 +138,7 @@ def plan_on_cpu(
 ) -> KvPlan:
     """Size the KV cache on a processor, or raise TooLittleMemory with the numbers."""
     size = 4 if precision is Precision.FLOAT32 else 2
-    shape = KvShape(
-        layers=manifest.layers,
-        kv_heads=manifest.kv_heads,
-        head_size=manifest.head_size,
-        element_bytes=size,
-    )
+    shape = KvShape.of(manifest, element_bytes=size)
     wish = KvWish(
         bytes_wanted=config.kv_cache_bytes,
         bytes_max=config.kv_cache_auto_bytes_max,
