@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 class TestUpstream(EngineContract):
     @pytest.fixture
     async def engine(self, server: Server) -> AsyncIterator[Engine]:
-        config = UpstreamConfig(urls=server.url, context_tokens_max=CONTEXT)
+        config = UpstreamConfig(urls=server.url, context_tokens_max=CONTEXT, features="+embeddings")
         engine = KIND.connect(config, now=MONOTONIC, log=EventList())
         assert isinstance(engine, UpstreamEngine)
         await engine.start()

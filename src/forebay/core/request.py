@@ -362,7 +362,7 @@ class Finished:
     usage: Usage
     timing: EngineTiming = field(default_factory=EngineTiming)
     embedding: bytes = b""
-    """Where a vector was asked for: little-endian float32, of length 1."""
+    """Where a vector was asked for: little-endian float32."""
 
 
 Event = Begun | Admitted | Scheduled | Delta | Finished

@@ -26,6 +26,7 @@ from forebay.core.request import Chat, Delta, Events, Request
 from forebay.engine.first_token import first_request
 from forebay.engine.protocol import CannotLoad, EngineInfo, StepStats
 from forebay.engine.registry import RemoteKind
+from forebay.engines import upstream_embedding
 from forebay.engines.upstream_call import Asked, Call
 from forebay.engines.upstream_config import UpstreamConfig
 from forebay.engines.upstream_dialect import CHAT_PATH, TEXT_PATH, Speaker, beginning_of
@@ -226,6 +227,9 @@ class UpstreamEngine:
 
     def _asked(self, request: Request) -> Asked:
         assert self._speaker is not None
+        if request.sampling.embed:
+            body = upstream_embedding.body_of(self._speaker.model, request.prompt)
+            return Asked(request=request, path=upstream_embedding.PATH, body=body, chat=False)
         is_chat = isinstance(request.prompt, Chat)
         path = CHAT_PATH if is_chat else TEXT_PATH
         body = self._speaker.body(request)

@@ -9,6 +9,7 @@ from typing import Final
 from forebay.core.clock import Clock
 from forebay.core.errors import ServingError
 from forebay.core.request import Delta, EngineTiming, Events, Finished, Request, Usage
+from forebay.engines import upstream_embedding
 from forebay.engines.upstream_answer import Reader
 from forebay.engines.upstream_config import UpstreamConfig
 from forebay.engines.upstream_fault import Fault, Reason
@@ -79,6 +80,9 @@ class Call:
             body = await _all(connection, self._config.answer_bytes_max)
         finally:
             self._end(connection, said_all=False)
+        if self._asked.request.sampling.embed:
+            yield upstream_embedding.finished(body)
+            return
         reader = self._reader()
         deltas, usage = reader.whole(body)
         self.counted = reader.counted

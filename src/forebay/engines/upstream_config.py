@@ -35,7 +35,7 @@ class UpstreamConfig:
     )
     features: str = knob(
         "",
-        "What they can be asked besides (+top_k) and what not (-n), separated by commas.",
+        "What they can be asked besides (+top_k,+embeddings) and what not (-n), by commas.",
     )
     context_tokens_max: int = knob(
         0,

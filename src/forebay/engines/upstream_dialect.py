@@ -33,8 +33,11 @@ _OPENAI: Final = frozenset(
 )
 _SAMPLERS: Final = frozenset({Feature.TOP_K, Feature.MIN_P})
 _EXACT: Final = frozenset({Feature.IGNORE_EOS, Feature.TOKENS_MIN})
-_SAYABLE: Final = _OPENAI | _SAMPLERS | _EXACT
-"""What a `Speaker` has words for.  Whatever else was offered would be dropped in silence."""
+_SAYABLE: Final = _OPENAI | _SAMPLERS | _EXACT | {Feature.EMBEDDINGS}
+"""What a `Speaker`, or `upstream_embedding`, has words for.
+
+Whatever else was offered would be dropped in silence.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +137,7 @@ class Speaker:
     def __init__(self, dialect: Dialect, model: str) -> None:
         """Name the model as they do."""
         self._dialect = dialect
-        self._model = model
+        self.model: Final = model
         supports = dialect.features
         # Off is said where it can be, because some servers have defaults of their own.
         self._says_top_k = Feature.TOP_K in supports
@@ -145,7 +148,7 @@ class Speaker:
     def body(self, request: Request) -> bytes:
         """Return the body that asks for what a request asks."""
         sampling, is_chat = request.sampling, isinstance(request.prompt, Chat)
-        wish = _Wish(self._model)
+        wish = _Wish(self.model)
         _set_prompt(wish, request.prompt)
         if self._says_temperature:
             wish.temperature = sampling.temperature

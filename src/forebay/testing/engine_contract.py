@@ -133,6 +133,24 @@ class EngineContract:
         assert sum(delta.tokens for delta in deltas_of(events)) == 13  # noqa: PLR2004 - the same
         assert finished.usage.prompt_tokens > 0
 
+    async def test_10_an_embedding_is_a_vector_and_no_text(self, engine: Engine) -> None:
+        """The same text has the same, another has another."""
+        if Feature.EMBEDDINGS not in engine.info.supports:
+            pytest.skip("it makes no embeddings")
+        found = []
+        for text in ("one two three", "one two three", "nine ten"):
+            request = a_request(text, stream=False, embed=True, tokens_max=0)
+            events = await events_of(engine, request)
+            assert deltas_of(events) == []
+            finished = events[-1]
+            assert isinstance(finished, Finished)
+            assert finished.usage.prompt_tokens > 0
+            assert finished.usage.completion_tokens == 0
+            found.append(finished.embedding)
+        assert found[0]
+        assert len(found[0]) % 4 == 0
+        assert found[0] == found[1] != found[2]
+
     async def test_5_same_request_same_text_if_it_says_so(self, engine: Engine) -> None:
         """Whatever runs beside it."""
         if not engine.info.deterministic:

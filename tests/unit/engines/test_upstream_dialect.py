@@ -103,7 +103,7 @@ def test_features_are_added_and_taken_away_by_name() -> None:
             adjusted(frozenset(), wrong)
 
 
-@pytest.mark.parametrize("feature", [Feature.TOOLS, Feature.ADAPTERS, Feature.EMBEDDINGS])
+@pytest.mark.parametrize("feature", [Feature.TOOLS, Feature.ADAPTERS])
 def test_what_would_be_dropped_on_the_way_cannot_be_offered(feature: Feature) -> None:
     with pytest.raises(CannotLoad) as refusal:
         adjusted(frozenset(), f"+{feature}")
