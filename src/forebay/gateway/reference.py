@@ -141,13 +141,13 @@ they are, and what builds on stored answers is refused by name. A stream is type
 ## `/v1/embeddings`
 
 One vector per input, in their order, of length 1 where it is made here, as numbers or as `base64`
-(little-endian float32). Each input is a request of its own, with its own turn at the door, its own record, and,
-where there are several, the id `<id>-<index>`; at most `gateway.batch_running_max` of them are at
-the door or beyond at once, and several are of class `batch` unless `X-Priority` says otherwise. The
-first input that fails fails the call, and `param` says which: `input[3]`. Nothing is kept, as the
-same input has the same vector: `Idempotency-Key` and `Last-Event-ID` are refused. The engines
-`transformers` and `scripted` make vectors, and `upstream` passes on, as they are, those of servers
-that do, if `upstream.features` has `+embeddings` (for a model that does nothing else,
+(little-endian float32). Each input is a request of its own, with its own turn at the door, its own
+record, and, where there are several, the id `<id>-<index>`; at most `gateway.batch_running_max` of
+them are at the door or beyond at once, and several are of class `batch` unless `X-Priority` says
+otherwise. The first input that fails fails the call, and `param` says which: `input[3]`. Nothing is
+kept, as the same input has the same vector: `Idempotency-Key` and `Last-Event-ID` are refused. The
+engines `transformers` and `scripted` make vectors, and `upstream` passes on, as they are, those of
+servers that do, if `upstream.features` has `+embeddings` (for a model that does nothing else,
 `+embeddings,-chat,-text`); `GET /v1/capabilities` tells (`features` has `embeddings`), and a 400
 names the models that can.
 
