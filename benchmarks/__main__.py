@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("which", nargs="?", choices=known)
     parser.add_argument("--trials", type=int, default=5, help="interleaved repetitions")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each overhead measurement")
-    parser.add_argument("--minutes", type=float, default=14.0, help="engines: no round ends later")
+    parser.add_argument("--minutes", type=float, default=13.0, help="engines: no round ends later")
     parser.add_argument(
         "--python",
         action="append",

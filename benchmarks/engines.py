@@ -9,6 +9,7 @@ Forebay and the same adapter bare are measured one after the other; the ratio is
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 import uvloop
 
-from benchmarks import machine, peers, processes
+from benchmarks import engines_report, machine, peers, processes
 from benchmarks.peers import PEERS, Peer
 from benchmarks.processes import Bare, Server
 from forebay.bench.client import Call, ClosedLoop, Sample
@@ -64,7 +65,7 @@ class Plan:
     """How long, and with which interpreters."""
 
     trials: int = 5
-    minutes: float = 14.0
+    minutes: float = 13.0
     """No round begins that would end later."""
     pythons: Mapping[str, str] = field(default_factory=dict)
     """Engine -> interpreter of the environment with its library; without: this one."""
@@ -88,6 +89,8 @@ class Row:
     server: Server | None = None
     model: str = DEFAULT
     bare: Bare | None = None
+    until: float = 0.0
+    """When all measuring ends, seconds of the monotonic clock."""
     first_s: float = 0.0
     """What its first trial took."""
     next_s: float = 0.0
@@ -107,7 +110,10 @@ def run(plan: Plan) -> dict[str, Any]:
     until = time.monotonic() + 60 * plan.minutes
     result: dict[str, Any] = {"machine": machine.facts(), "libraries": {}, "rows": {}}
     result |= {"prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS, "kv_bytes": _KV_BYTES}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server outlives us
     rows = sorted(_rows(plan, result), key=lambda row: row.peer is not None and row.peer.by_text)
+    for row in rows:
+        row.until = until
     words = Words(_folder(Form.OPENVINO))
     with ExitStack() as stack:
         for row in rows:
@@ -116,8 +122,9 @@ def run(plan: Plan) -> dict[str, Any]:
             if number and time.monotonic() + _round_s(rows) > until:
                 break
             for row in rows:
-                _turn(row, words.of_a_round(number), until=until)
-            machine.save("engines-partly", result, "Not finished.")
+                _turn(row, words.of_a_round(number))
+                # What is found by now stays, should somebody end this.
+                machine.save("engines", result, engines_report.report(result))
     return result
 
 
@@ -233,7 +240,12 @@ def _start(row: Row, plan: Plan, stack: ExitStack, *, words: Words) -> None:
     began = time.perf_counter()
     if row.peer is None:
         kv = f"{row.engine}.kv_cache_bytes={_KV_BYTES}"
-        forebay = processes.forebay(row.engine, settings=(*_SETTINGS, kv), python=python)
+        forebay = processes.forebay(
+            row.engine,
+            settings=(*_SETTINGS, kv),
+            python=python,
+            start_s_max=peers.START_S_MAX,
+        )
         row.server = stack.enter_context(forebay)
     else:
         row.server, row.model = stack.enter_context(peers.serving(row.peer, folder, python))
@@ -264,11 +276,11 @@ def _round_s(rows: list[Row]) -> float:
     return sum(row.next_s for row in rows if _again(row))
 
 
-def _turn(row: Row, prompts: dict[str, list[Prompt]], *, until: float) -> None:
+def _turn(row: Row, prompts: dict[str, list[Prompt]]) -> None:
     first = not row.result["trials"]
     if row.server is None or not (first or _again(row)):
         return
-    if time.monotonic() + row.next_s > until:
+    if time.monotonic() + row.next_s > row.until:
         if first:
             row.result["skipped"] = "no time was left"
         return
@@ -328,7 +340,8 @@ def _asked(row: Row, wanted: list[Prompt], tokens: int) -> list[Sample]:
         said = prompt.text if by_text else prompt.ids
         body = peers.body(row.peer, said, tokens=tokens, model=row.model)
         calls.append(Call(path="/v1/completions", body=json.dumps(body).encode(), stream=True))
-    loop = ClosedLoop(row.server.target, requests_max=len(calls), seconds=_TRIAL_S_MAX)
+    seconds = max(1.0, min(_TRIAL_S_MAX, row.until - time.monotonic()))
+    loop = ClosedLoop(row.server.target, requests_max=len(calls), seconds=seconds)
     samples = uvloop.run(loop.run(calls))
     assert len(samples) == len(calls)
     for sample in samples:

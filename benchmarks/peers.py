@@ -15,7 +15,7 @@ from forebay.engine.manifest import Form, load_verified
 
 SEQUENCES: Final = 32
 KV_TOKENS_EACH: Final = 512
-_START_S_MAX: Final = 180.0
+START_S_MAX: Final = 180.0
 _LLAMA: Final = f"""
 import os, sys, threading, xllamacpp
 params = xllamacpp.CommonParams()
@@ -62,9 +62,11 @@ PEERS: Final = (
 @contextmanager
 def serving(peer: Peer, folder: Path, python: str = sys.executable) -> Iterator[tuple[Server, str]]:
     """Run a peer over a prepared folder until the body ends; also yields its model's name."""
-    with _folder(folder) as readable:
+    with _folder(folder) as readable, TemporaryDirectory(prefix="forebay-bench-") as spare:
         words, environ = _words(peer, readable, python)
-        served = processes.serving(words, "/health", environ=environ, start_s_max=_START_S_MAX)
+        if peer.engine == "vllm":
+            environ = {**environ, **_named(python, Path(spare))}
+        served = processes.serving(words, "/health", environ=environ, start_s_max=START_S_MAX)
         with served as server:
             yield server, str(readable)
 
@@ -100,6 +102,18 @@ def _words(peer: Peer, folder: Path, python: str) -> tuple[list[str], Mapping[st
             eager = ["--enforce-eager", "--host", "127.0.0.1"]
             room = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HOST_IP": "127.0.0.1"}  # GiB
             return [*program, *dtype, *limits, *eager], {**_OFFLINE, **room}
+
+
+def _named(python: str, spare: Path) -> dict[str, str]:
+    """Let the repackaging `vllm-cpu` find itself: it asks for a distribution named vllm."""
+    found = [*Path(python).parent.parent.glob("lib/python*/site-packages/vllm*.dist-info")]
+    if not found or any(path.name.startswith("vllm-") for path in found):
+        return {}
+    version = f"{found[0].name.removesuffix('.dist-info').partition('-')[2]}+cpu"
+    facts = spare / f"vllm-{version}.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
+    return {"PYTHONPATH": str(spare)}
 
 
 def _processor() -> set[str]:

@@ -51,14 +51,19 @@ class Server:
 
 @contextmanager
 def forebay(
-    engine: str, *, settings: Sequence[str] = (), model: str = "", python: str = sys.executable
+    engine: str,
+    *,
+    settings: Sequence[str] = (),
+    model: str = "",
+    python: str = sys.executable,
+    start_s_max: float = _START_S_MAX,
 ) -> Iterator[Server]:
     """Serve with Forebay; `settings` are KEY=VALUE, `python` is of the environment to run in."""
     program = [str(Path(python).with_name("forebay")), "serve"]
     words = [*program, *([model] if model else []), "--engine", engine]
     for setting in settings:
         words += ["--set", setting]
-    with serving(words, "/readyz") as server:
+    with serving(words, "/readyz", start_s_max=start_s_max) as server:
         yield server
 
 
