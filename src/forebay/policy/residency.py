@@ -49,9 +49,13 @@ class ResidencyConfig:
     )
     failed_s: float = knob(
         15.0,
-        "After a model could not be loaded, how long it is not tried again, seconds.",
+        "After a model could not be loaded, how long it is not tried again; twice as long after "
+        "each further failure, seconds.",
         minimum=0.0,
         maximum=3_600.0,
+    )
+    failed_s_max: float = knob(
+        600.0, "The longest that it is left alone, seconds.", minimum=0.0, maximum=86_400.0
     )
 
 
@@ -96,6 +100,14 @@ class Wanted:
     bytes: int
     free_bytes: int
     loaded_max: int
+
+
+def wait_after(failures: int, config: ResidencyConfig) -> float:
+    """Return how long a model is not tried again after so many failed loads in turn, seconds.
+
+    A load that fails may have made others leave: it must not go on doing so.
+    """
+    return min(config.failed_s * 2 ** max(failures - 1, 0), config.failed_s_max)
 
 
 def make_room(

@@ -23,7 +23,15 @@ from forebay.core.clock import Clock
 from forebay.core.errors import Draining, EngineError, Overloaded, QueueTimeout, ServingError
 from forebay.core.record import EventLog, Holding
 from forebay.engine.protocol import LaneEngine
-from forebay.policy.residency import NoRoom, ResidencyConfig, Resident, Room, Wanted, make_room
+from forebay.policy.residency import (
+    NoRoom,
+    ResidencyConfig,
+    Resident,
+    Room,
+    Wanted,
+    make_room,
+    wait_after,
+)
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.lanes import Lane, Lanes, open_lane
 from forebay.serve.model import Model, started
@@ -66,6 +74,8 @@ class Reading:
     """How long the last load took; 0: never loaded."""
     memory_bytes: int = 0
     failures: int = 0
+    failures_in_turn: int = 0
+    """Since it was last in memory: each doubles the time until it is tried again."""
     failed: float = 0.0
     error: str = ""
     """Why the last load failed; empty: it did not."""
@@ -250,7 +260,8 @@ class Residency:
 
     def _refuse_failed(self, name: str) -> None:
         reading = self._readings[name]
-        left_s = reading.failed + self._config.failed_s - self._now()
+        rest_s = wait_after(reading.failures_in_turn, self._config)
+        left_s = reading.failed + rest_s - self._now()
         if reading.error and left_s > 0:
             message = f"The model {name} could not be loaded. {reading.error}"
             raise EngineError(message, retry_after_s=left_s)
@@ -268,11 +279,13 @@ class Residency:
                 engine = await started(model)
             except ServingError as error:
                 reading.failures += 1
+                reading.failures_in_turn += 1
                 reading.failed, reading.error = self._now(), error.message
                 self._log("model.failed", level="error", model=name, error=error.message)
                 raise
             self._open(model, engine)
             reading.since, reading.error = self._now(), ""
+            reading.failures_in_turn = 0
             reading.load_s = reading.since - began
             self._log("model.loaded", model=name, after_s=round(reading.load_s, 3))
 

@@ -1,6 +1,14 @@
 """Who makes room for a model that is to be loaded."""
 
-from forebay.policy.residency import NoRoom, Resident, Room, Wanted, make_room
+from forebay.policy.residency import (
+    NoRoom,
+    ResidencyConfig,
+    Resident,
+    Room,
+    Wanted,
+    make_room,
+    wait_after,
+)
 
 
 def resident(name: str, size: int = 10, *, used: int = 0, **how: object) -> Resident:
@@ -59,3 +67,8 @@ def test_one_that_has_just_come_stays_a_while_and_says_how_long() -> None:
     fresh = resident("fresh", loaded=96.0)
     assert choose(fresh) == NoRoom(6.0, 10)
     assert choose(fresh, now=106.0) == Room(("fresh",))
+
+
+def test_a_model_that_fails_again_and_again_is_left_alone_for_longer_up_to_a_bound() -> None:
+    config = ResidencyConfig(failed_s=10.0, failed_s_max=35.0)
+    assert [wait_after(failures, config) for failures in (1, 2, 3, 4)] == [10.0, 20.0, 35.0, 35.0]
