@@ -1,5 +1,9 @@
 """The official `openai` package against a whole server with the `scripted` engine."""
 
+import json
+import operator
+import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,6 +77,41 @@ def test_a_stop_text_ends_the_answer_and_is_not_in_it(client: OpenAI, stream: bo
         )
         text, reason = answer.choices[0].text, answer.choices[0].finish_reason
     assert (text, reason) == ("one two", "stop")
+
+
+def test_embeddings_are_nearer_the_more_words_they_share(client: OpenAI) -> None:
+    said = ["a town in Texas", "a town in Texas", "a town in Ohio", "nothing alike"]
+    answer = client.embeddings.create(model="scripted", input=said)
+    assert [one.index for one in answer.data] == [0, 1, 2, 3]
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
+    first, same, near, far = (one.embedding for one in answer.data)
+    assert first == same
+    likeness = [sum(map(operator.mul, first, other)) for other in (same, near, far)]
+    assert likeness[0] == pytest.approx(1.0, abs=1e-6)
+    assert likeness[0] > likeness[1] > likeness[2]
+    plain = client.embeddings.create(model="scripted", input=said[0], encoding_format="float")
+    assert plain.data[0].embedding == first
+
+
+def test_an_input_that_does_not_fit_is_named(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        client.embeddings.create(model="scripted", input=["fits", "one two " * 20_000])
+    assert refusal.value.param == "input[1]"
+    assert "40000 tokens" in refusal.value.message
+
+
+def test_a_client_that_gives_an_embedding_up_leaves_nothing_behind(client: OpenAI) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        client.embeddings.create(model="scripted", input=["one", "two !hang"], timeout=0.5)
+    ledger = str(client.base_url).removesuffix("/v1/") + "/admin/ledger"
+    for _ in range(100):
+        with urllib.request.urlopen(ledger, timeout=5) as page:
+            books = json.load(page)
+        held = [kind for kind, what in books["held"].items() if what["amount"]]
+        if not books["in_flight"] and not held:
+            break
+        time.sleep(0.05)
+    assert (books["in_flight"], held, books["imbalance"]) == (0, [], 0)
 
 
 def test_each_of_two_choices_is_whole(client: OpenAI) -> None:

@@ -153,8 +153,9 @@ names the models that can.
 
 What a vector is worth depends on the model. `transformers` takes the mean, over all tokens, of what
 a causal language model last computes of them. Such a model was trained to say the next word, not to
-tell texts apart: near duplicates and broad subjects are found, but all its vectors point much the
-same way, and a model made for retrieval, behind `upstream`, is far better at search.
+tell texts apart: with SmolLM2-135M, sentences that say the same in other words came to a cosine of
+0.91 to 0.95, and ones that have nothing in common to 0.62 to 0.83. So near duplicates and broad
+subjects are found; for search, put a model made for retrieval behind `upstream`.
 
 ## Headers
 
