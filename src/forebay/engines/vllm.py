@@ -202,4 +202,6 @@ def _make(config: VllmConfig, folder: Path | None) -> VllmStepEngine:
     return VllmStepEngine(config, folder)
 
 
-KIND: Final = EngineKind(name="vllm", config=VllmConfig, form=Form.SAFETENSORS, make=_make)
+KIND: Final = EngineKind(
+    name="vllm", config=VllmConfig, form=Form.SAFETENSORS, needs=("vllm",), make=_make
+)
