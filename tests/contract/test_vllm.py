@@ -1,6 +1,7 @@
 """vLLM keeps the promises of a step engine, with the default model."""
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from forebay.engine.manifest import Form, read_manifest, write_manifest
 from forebay.engine.protocol import CannotLoad, Feature, Refused, SequenceId
 from forebay.engines.vllm import KIND, VllmStepEngine
 from forebay.engines.vllm_config import VllmConfig
+from forebay.engines.vllm_loading import _ENVIRONMENT
 from forebay.testing.step_engine_contract import StepEngineContract
 from tests.support.answers import Answer, answers
 from tests.support.models import artefact_of
@@ -216,6 +218,14 @@ def test_what_was_aborted_gives_its_memory_back(engine: VllmStepEngine) -> None:
         engine.abort(SequenceId(id))
     assert engine.step() == []
     assert engine.stats().blocks_used_ratio == 0.0
+
+
+def test_nobody_outside_can_reach_the_library(engine: VllmStepEngine) -> None:
+    psutil = pytest.importorskip("psutil", reason="psutil comes with vllm")
+    open_here = psutil.Process().net_connections("inet")
+    assert {connection.laddr.ip for connection in open_here} <= {"127.0.0.1", "::1"}
+    assert all(value == os.environ[name] for name, value in _ENVIRONMENT.items())
+    assert engine.step() == []
 
 
 def test_a_folder_that_lacks_weights_is_refused_with_the_fix(tmp_path: Path) -> None:

@@ -32,9 +32,12 @@ from forebay.engines.vllm_config import (
 from forebay.engines.vllm_sampling import refusals
 
 _ENVIRONMENT: Final = {
-    # The engine in this process, without signal handlers and sockets of its own.
+    # The engine in this process, without signal handlers of its own; one of a group of one or
+    # more, which talk to each other on this machine only.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
     # Nothing is told to anybody, and nothing is fetched.
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
