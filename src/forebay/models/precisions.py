@@ -8,7 +8,6 @@ from typing import Final
 from forebay.engine.manifest import Form
 from forebay.models.stages import PreparationError
 
-
 BLOCK_NUMBERS: Final = 32
 """Numbers of a row that share a scale."""
 

@@ -107,7 +107,7 @@ def wait_after(failures: int, config: ResidencyConfig) -> float:
 
     A load that fails may have made others leave: it must not go on doing so.
     """
-    return min(config.failed_s * 2 ** max(failures - 1, 0), config.failed_s_max)
+    return min(config.failed_s * 2.0 ** max(failures - 1, 0), config.failed_s_max)
 
 
 def make_room(

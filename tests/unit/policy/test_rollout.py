@@ -117,12 +117,17 @@ def test_who_was_rolled_back_stays_so() -> None:
     assert len(trial.moves) == 1
 
 
+def drawn(dice: random.Random, share: float) -> Sample:
+    """Return an answer of a model that fails this share of the time."""
+    return FAILED if dice.random() < share else GOOD
+
+
 def test_chance_alone_rolls_hardly_anybody_back() -> None:
     back = 0
     for seed in range(100):
         dice, trial = random.Random(seed), Trial(step_requests_min=10_000)
         for _ in range(300):
-            trial.see(*(FAILED if dice.random() < 0.05 else GOOD for _ in range(2)))
+            trial.see(drawn(dice, 0.05), drawn(dice, 0.05))
         back += trial.rollout.stage is Stage.ROLLED_BACK
     assert back <= 10
 
@@ -132,8 +137,7 @@ def test_a_candidate_that_fails_four_times_as_often_hardly_ever_stays() -> None:
     for seed in range(100):
         dice, trial = random.Random(seed), Trial(step_requests_min=10_000)
         for _ in range(300):
-            shares = (0.2, 0.05)
-            trial.see(*(FAILED if dice.random() < share else GOOD for share in shares))
+            trial.see(drawn(dice, 0.2), drawn(dice, 0.05))
         stayed += trial.rollout.stage is not Stage.ROLLED_BACK
     assert stayed <= 5
 
