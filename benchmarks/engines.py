@@ -74,7 +74,7 @@ class Plan:
 
     def python(self, engine: str) -> str:
         """Return the interpreter for an engine."""
-        named = os.environ.get(f"FOREBAY_BENCH_PYTHON_{engine.upper()}", sys.executable)
+        named = os.environ.get(f"BENCH_PYTHON_{engine.upper()}", sys.executable)
         return self.pythons.get(engine, named)
 
 
