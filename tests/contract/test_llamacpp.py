@@ -201,7 +201,7 @@ def test_every_answer_satisfies_its_schema(
 ) -> None:
     grammar = JsonSchema(schema=json.dumps(schema))
     ways = [
-        Sampling(tokens_max=60, temperature=(1.0, 3.0)[seed % 2], seed=seed, grammar=grammar)
+        Sampling(tokens_max=160, temperature=(1.0, 3.0)[seed % 2], seed=seed, grammar=grammar)
         for seed in range(8)
     ]
     ended = [
