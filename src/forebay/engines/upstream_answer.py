@@ -18,6 +18,8 @@ _TOKENS_MAX: Final = 1_000_000_000
 _DONE: Final = b"[DONE]"
 _DATA: Final = b"data:"
 _NULL: Final = Raw(b"null")
+_UNKNOWN: Final = -9_999.0
+"""What OpenAI says where a token's odds are not told; 0 would say that it was certain."""
 
 _REASONS: Final = {
     "stop": FinishReason.STOP,
@@ -97,7 +99,10 @@ class _TextChoice(Struct):
         if self.logprobs.content is not None:
             return _told(self.logprobs.content)
         pairs = zip(self.logprobs.tokens, self.logprobs.token_logprobs, strict=False)
-        return tuple(TokenLogprob(token, token.encode(), odds or 0.0) for token, odds in pairs)
+        return tuple(
+            TokenLogprob(token, token.encode(), _UNKNOWN if odds is None else odds)
+            for token, odds in pairs
+        )
 
 
 class _ChatBody(Struct):

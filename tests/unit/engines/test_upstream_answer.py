@@ -99,6 +99,13 @@ def test_plain_prompts_have_their_odds_in_either_shape() -> None:
         assert [(o.text, o.utf8, o.logprob) for o in deltas[0].logprobs] == [("a", b"a", -1.5)]
 
 
+def test_a_token_whose_odds_nobody_tells_is_not_called_certain() -> None:
+    odds = b'{"tokens":["a"],"token_logprobs":[null],"text_offset":[0]}'
+    form = b'{"choices":[{"index":0,"text":"a","finish_reason":"stop","logprobs":%b}]}'
+    deltas, _ = reader(wish(logprobs=True), chat=False).whole(form % odds)
+    assert [each.logprob for each in deltas[0].logprobs] == [-9_999.0]
+
+
 @pytest.mark.parametrize("body", [b'{"error":null,"choices":[]}', b'{"choices":null}'])
 def test_nulls_are_as_good_as_nothing(body: bytes) -> None:
     found = reader()
