@@ -24,6 +24,8 @@ from forebay.telemetry.readings import Door, EngineStats, Load, ServerReading, W
 from forebay.telemetry.server_metrics import of_server
 from forebay.telemetry.tally import Histogram, Tally
 
+_NAMES_MAX: Final = 512
+"""Names that are counted apart: versions come and go under new ones, and each has 100 series."""
 _RECORDS_MAX: Final = 32
 """Records that are counted in one go: by itself each costs 10 us of a request's 180, among many 4,
 for the processor has forgotten this code in between."""
@@ -47,8 +49,9 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def know(self, model: str) -> None:
-        """Count a model that came on offer later by its name."""
-        self._tallies.setdefault(model, Tally())
+        """Count a model that came on offer later by its name; beyond a bound, as unknown."""
+        if len(self._tallies) < _NAMES_MAX:
+            self._tallies.setdefault(model, Tally())
 
     def watch(self, model: str, door: Door, worker: Worker) -> None:
         """Read a lane's gauges from these at each scrape."""

@@ -35,3 +35,11 @@ def test_a_lane_that_is_closed_is_read_no_more_and_a_new_name_is_counted() -> No
     metrics(a_completed(model="m:v2"))
     labels = {"route": "chat_completions", "model": "m:v2", "outcome": "ok"}
     assert value(metrics, "llm_requests_total", **labels) == 1
+
+
+def test_names_without_end_are_counted_together_beyond_a_bound() -> None:
+    metrics = Metrics(["m"])
+    for number in range(2_000):
+        metrics.know(f"m:v{number}")
+    metrics(a_completed(model="m:v1999"))
+    assert value(metrics, "llm_answers_total", model="unknown", source="engine") == 1
