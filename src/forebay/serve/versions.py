@@ -56,10 +56,12 @@ class Versions:
 
         A model in memory loads it at once, beside what runs; one that is asleep when it wakes.
         """
+        model = self._model(name)
+        self._checked(model, version)
+        # Out of turn: it may be fetched from far away, and others are not to wait for that.
+        folder = await asyncio.to_thread(self._take_in, model.folder or Path(), source)
         async with self._turn:
-            model = self._model(name)
             listing = self._checked(model, version)
-            folder = await asyncio.to_thread(self._take_in, model.folder or Path(), source)
             adapter = adapter_name(version, folder)
             lane = self._lanes.get(name)
             if lane is not None:

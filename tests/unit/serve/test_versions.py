@@ -1,6 +1,7 @@
 """Versions of a model that come and go while it serves."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,28 @@ async def test_versions_that_come_and_go_while_a_model_loads_are_there_and_gone(
     slow.set()
     await waking
     assert set(stall.engine.adapters) == {NAME, "v3@01234567"}
+
+
+async def test_nobody_waits_for_anothers_adapter_to_be_fetched() -> None:
+    stall = Stall()
+    fetched = threading.Event()
+    take_in = stall.take_in
+
+    def slow(base: Path, source: str) -> Path:
+        if source == "file:/slow":
+            assert fetched.wait(10.0)
+        return take_in(base, source)
+
+    stall.versions._take_in = slow
+    waiting = asyncio.create_task(stall.versions.add("m", "slow", "file:/slow"))
+    await asyncio.sleep(0)
+    assert await stall.versions.add("m", "quick", "file:/a") == "m:quick"
+    fetched.set()
+    assert await waiting == "m:slow"
+
+
+async def test_of_two_who_add_the_same_version_at_once_one_is_refused() -> None:
+    stall = Stall()
+    both = (stall.versions.add("m", "v2", source) for source in ("file:/a", "file:/b"))
+    found = await asyncio.gather(*both, return_exceptions=True)
+    assert sorted(map(type, found), key=str) == sorted([str, Invalid], key=str)
