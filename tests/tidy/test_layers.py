@@ -17,6 +17,7 @@ LEVELS: Final = {
     "engines": 3,
     "telemetry": 3,
     "accounts": 3,
+    "guard": 3,
     "bench": 3,
     "testing": 6,
     "models": 4,

@@ -223,6 +223,24 @@ class UnknownModel(ServingError):
     outcome = Outcome.UNKNOWN_MODEL
 
 
+class Refused(ServingError):
+    """A content rule refused what was asked, or what was about to be answered."""
+
+    outcome = Outcome.REFUSED
+
+
+class RateLimited(ServingError):
+    """The caller is over a limit of its own; `retry_after_s` says when it will not be."""
+
+    outcome = Outcome.RATE_LIMITED
+
+
+class OverBudget(ServingError):
+    """A budget of the caller's does not hold what the request may cost."""
+
+    outcome = Outcome.OVER_BUDGET
+
+
 class Overloaded(ServingError):
     """The queue is full."""
 

@@ -7,14 +7,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 from typing import Final, NewType
 
+from forebay.core.caller import ANONYMOUS, NOBODY, Caller
 from forebay.core.tooling import Tooling
 from forebay.core.value import value
 
 RequestId = NewType("RequestId", str)
 TokenId = int
-
-ANONYMOUS: Final = "anonymous"
-"""The tenant of whoever shows no credential."""
 
 
 class Route(enum.StrEnum):
@@ -177,6 +175,8 @@ class Request:
     stream: bool = False
     """The client reads as tokens are made; otherwise it waits for the whole completion."""
     tenant: str = ANONYMOUS
+    caller: Caller = NOBODY
+    """Who asks, and who pays; its tenant is the request's."""
     priority: Priority = Priority.INTERACTIVE
     completion_id: str = ""
     """What the answer is called (`chatcmpl-...`)."""

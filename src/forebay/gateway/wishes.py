@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from forebay.core.caller import ANONYMOUS
 from forebay.core.errors import Invalid
-from forebay.core.request import ANONYMOUS, NO_REUSE, Priority, Reuse
+from forebay.core.request import NO_REUSE, Priority, Reuse
 
 KEY_CHARACTERS_MAX: Final = 255
 """Longest `Idempotency-Key`: what the IETF draft's users (Stripe) take."""

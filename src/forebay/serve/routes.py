@@ -7,10 +7,11 @@ from its record, like everything else.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from forebay.core.caller import ANONYMOUS
 from forebay.core.clock import Clock
 from forebay.core.errors import OUTCOMES, Objective
 from forebay.core.record import EventLog, RequestRecord
-from forebay.core.request import ANONYMOUS, Source
+from forebay.core.request import Source
 from forebay.policy.rollout import Rollout, RouteConfig, Sample
 from forebay.policy.split import Part, choose, parse_split, point
 

@@ -5,10 +5,11 @@ from collections import Counter
 
 import pytest
 
+from forebay.core.caller import ANONYMOUS
 from forebay.core.clock import MONOTONIC, ManualClock
 from forebay.core.errors import Outcome
 from forebay.core.record import RequestRecord, Timeline
-from forebay.core.request import ANONYMOUS, Request, RequestId, Source
+from forebay.core.request import Request, RequestId, Source
 from forebay.core.request import Route as Path
 from forebay.policy.rollout import RouteConfig
 from forebay.serve.admission import AdmissionConfig
