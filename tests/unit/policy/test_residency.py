@@ -69,6 +69,14 @@ def test_one_that_has_just_come_stays_a_while_and_says_how_long() -> None:
     assert choose(fresh, now=106.0) == Room(("fresh",))
 
 
+def test_of_several_that_stay_a_while_the_first_that_may_go_is_waited_for() -> None:
+    assert choose(resident("a", loaded=96.0), resident("b", loaded=93.0)) == NoRoom(3.0, 20)
+
+
+def test_who_is_kept_for_those_who_waited_for_it_may_go_at_any_moment() -> None:
+    assert choose(resident("awaited", loaded=10.0, awaited=True)) == NoRoom(0.0, 10)
+
+
 def test_a_model_that_fails_again_and_again_is_left_alone_for_longer_up_to_a_bound() -> None:
     config = ResidencyConfig(failed_s=10.0, failed_s_max=35.0)
     assert [wait_after(failures, config) for failures in (1, 2, 3, 4)] == [10.0, 20.0, 35.0, 35.0]

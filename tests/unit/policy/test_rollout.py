@@ -53,6 +53,28 @@ def test_a_step_takes_its_answers_however_long_that_is() -> None:
     assert not trial.moves
 
 
+@pytest.mark.parametrize(
+    ("least", "steps"),
+    [({"step_requests_min": 10, "step_s_min": 100.0}, 100), ({"step_s_min": 0.0}, 40)],
+    ids=["time", "answers"],
+)
+def test_every_step_takes_as_much_as_the_first(least: dict[str, float], steps: int) -> None:
+    trial = Trial(**least)
+    trial.see(GOOD, times=2 * steps - 1)
+    assert trial.stages == [(Stage.RAMPING, 0.5)]
+    trial.see(GOOD)
+    assert trial.stages == [(Stage.RAMPING, 0.5), (Stage.RAMPING, 1.0)]
+
+
+def test_a_step_is_judged_by_its_own_answers() -> None:
+    trial = Trial()
+    trial.see(FAILED, times=4)
+    trial.see(GOOD, times=36)
+    trial.see(FAILED, times=4)
+    trial.see(GOOD, times=6)
+    assert trial.stages == [(Stage.RAMPING, 0.5)]
+
+
 def test_one_that_fails_more_goes_back_to_nobody_with_the_numbers() -> None:
     trial = Trial(step_requests_min=1_000)
     trial.see(GOOD, times=30)
@@ -61,6 +83,14 @@ def test_one_that_fails_more_goes_back_to_nobody_with_the_numbers() -> None:
     assert (move.stage, move.share) == (Stage.ROLLED_BACK, 0.0)
     assert "10 of 40 answers failed, of the baseline's 0 of 40" in move.reason
     assert trial.rollout.share == 0.0
+
+
+def test_one_that_fails_more_by_no_more_than_it_may_stays() -> None:
+    trial = Trial(errors_more_max=0.3, step_requests_min=1_000)
+    for _ in range(50):
+        trial.see(GOOD, times=3)
+        trial.see(FAILED)
+    assert not trial.moves
 
 
 def test_one_that_fails_as_the_baseline_does_is_not_blamed() -> None:
@@ -84,6 +114,13 @@ def test_without_a_baseline_failures_count_by_themselves() -> None:
     assert trial.rollout.stage is Stage.ROLLED_BACK
 
 
+def test_without_a_baseline_nothing_is_put_down_to_chance() -> None:
+    trial = Trial()
+    trial.see(FAILED, None, times=5)
+    trial.see(GOOD, None, times=5)
+    assert trial.rollout.stage is Stage.ROLLED_BACK
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [(SLOW, "time to first token"), (DRAGGING, "time per token")],
@@ -94,6 +131,18 @@ def test_one_that_is_slower_goes_back_too(answer: Sample, words: str) -> None:
     trial.see(answer, times=100)
     assert trial.rollout.stage is Stage.ROLLED_BACK
     assert words in trial.moves[-1].reason
+
+
+def test_a_few_slow_answers_prove_nothing() -> None:
+    trial = Trial(step_requests_min=1_000)
+    trial.see(SLOW, times=10)
+    assert not trial.moves
+
+
+def test_a_window_shorter_than_a_step_is_enough_to_see_who_is_slower() -> None:
+    trial = Trial(step_requests_min=1_000, window_max=40)
+    trial.see(SLOW, times=100)
+    assert trial.rollout.stage is Stage.ROLLED_BACK
 
 
 def test_one_that_is_slower_because_everything_is_stays() -> None:

@@ -41,6 +41,11 @@ def test_a_model_of_no_weight_gets_nobody() -> None:
     assert choose(parts, 1.0) == "a"
 
 
+def test_whoever_stands_on_a_border_comes_to_the_model_behind_it() -> None:
+    assert choose((Part("a", 1.0), Part("b", 1.0)), 0.5) == "b"
+    assert choose((Part("none", 0.0), Part("a", 1.0)), 0.0) == "a"
+
+
 def test_weights_are_read_with_versions_in_names() -> None:
     assert parse_split("a=90, b:v2 = 10") == (Part("a", 90.0), Part("b:v2", 10.0))
 

@@ -1,27 +1,18 @@
-"""Routes: who is led where, what they learn, and copies for a shadow."""
+"""Routes: who is led where, and what they learn."""
 
-import asyncio
 from collections import Counter
 
 import pytest
 
 from forebay.core.caller import ANONYMOUS
-from forebay.core.clock import MONOTONIC, ManualClock
+from forebay.core.clock import ManualClock
 from forebay.core.errors import Outcome
 from forebay.core.record import RequestRecord, Timeline
-from forebay.core.request import Request, RequestId, Source
+from forebay.core.request import RequestId, Source
 from forebay.core.request import Route as Path
 from forebay.policy.rollout import RouteConfig
-from forebay.serve.admission import AdmissionConfig
-from forebay.serve.lanes import Lanes, Listing, open_lane
-from forebay.serve.ledger import Ledger
-from forebay.serve.lifecycle import Lifecycle, State
-from forebay.serve.pipeline import Pipeline
-from forebay.serve.replay import Replay
 from forebay.serve.routes import Route, Routes
-from forebay.serve.shadow import Shadows
-from tests.support.engines import PuppetEngine
-from tests.support.requests import a_request
+from tests.support.records import a_completed
 
 
 def a_route(**config: object) -> Route:
@@ -29,9 +20,7 @@ def a_route(**config: object) -> Route:
     return Route("chat", RouteConfig(**facts), 0.0)  # type: ignore[arg-type]
 
 
-def a_record(
-    model: str, outcome: Outcome = Outcome.OK, request: Request | None = None, via: str = "chat"
-) -> RequestRecord:
+def a_record(model: str, outcome: Outcome = Outcome.OK) -> RequestRecord:
     timeline = Timeline(received=0.0, first_token=0.1, ended=1.0)
     return RequestRecord(
         id=RequestId("r"),
@@ -40,8 +29,7 @@ def a_record(
         outcome=outcome,
         status=200,
         timeline=timeline,
-        request=request,
-        via=via,
+        via="chat",
     )
 
 
@@ -68,6 +56,23 @@ def test_by_key_one_tenants_requests_are_spread() -> None:
     assert 150 < found["a"] < 250
 
 
+def test_where_tenants_stay_together_a_key_changes_nothing_but_for_nobody_in_particular() -> None:
+    route = a_route(split="a=50, b=50")
+    assert len({route.choose("acme", f"key-{number}", "r") for number in range(20)}) == 1
+    found = {route.choose(ANONYMOUS, "key-1", f"r{number}") for number in range(20)}
+    assert len(found) == 1
+
+
+def test_callers_of_a_candidate_that_is_withdrawn_are_spread_over_the_split() -> None:
+    route = a_route(split="a=50, b=50", candidate="new", steps="100")
+    found = Counter(
+        route.choose(f"tenant-{number}", None, "r", offered={"a", "b"}.__contains__)
+        for number in range(400)
+    )
+    assert 150 < found["a"] < 250
+    assert found["a"] + found["b"] == 400
+
+
 def test_a_candidate_gets_its_share_and_none_after_it_failed() -> None:
     log: list[tuple[str, dict[str, object]]] = []
     configs = {"chat": RouteConfig(split="old=100", candidate="new", steps="30, 100")}
@@ -92,6 +97,33 @@ def test_what_callers_did_is_not_held_against_a_candidate(outcome: Outcome) -> N
     assert not any(route.saw(a_record("new", outcome), 0.0) for _ in range(50))
 
 
+def test_what_callers_did_brings_a_candidate_no_further() -> None:
+    route = a_route(candidate="new", step_requests_min=10, step_s_min=0.0)
+    assert not any(route.saw(a_record("new", Outcome.CANCELLED), 1.0) for _ in range(50))
+    assert any(route.saw(a_record("new"), 1.0) for _ in range(10))
+
+
+def at_pace(model: str, *, first_s: float = 0.3, token_s: float = 0.02) -> RequestRecord:
+    record = a_completed(model=model)
+    record.timeline.first_token = record.timeline.received + first_s
+    record.timeline.last_token = record.timeline.first_token + 2 * token_s
+    return record
+
+
+@pytest.mark.parametrize(
+    ("pace", "words"),
+    [({"first_s": 0.6}, "time to first token"), ({"token_s": 0.04}, "time per token")],
+    ids=["first token", "tokens"],
+)
+def test_a_candidates_times_are_read_off_its_records(pace: dict[str, float], words: str) -> None:
+    route = a_route(candidate="new", step_requests_min=20)
+    for _ in range(20):
+        route.saw(at_pace("old"), 1.0)
+        route.saw(at_pace("new", **pace), 1.0)
+    assert route.reading().stage == "rolled_back"
+    assert words in route.reading().reason
+
+
 def test_answers_that_were_not_made_for_the_request_prove_nothing() -> None:
     route, record = a_route(candidate="new"), a_record("new", Outcome.ENGINE_ERROR)
     record.timeline.source = Source.CACHED
@@ -103,98 +135,5 @@ def test_an_operator_can_begin_a_rollout_again() -> None:
     for _ in range(10):
         route.saw(a_record("new", Outcome.ENGINE_ERROR), 0.0)
     route.restart(1.0)
-    assert route.reading().shares["new"] == 0.3
-
-
-class Copying:
-    """A pipeline over two models, and shadows behind it."""
-
-    def __init__(self, **config: object) -> None:
-        facts = {"split": "old=1", "shadow": "new"} | config
-        self.engines = {name: PuppetEngine() for name in ("old", "new")}
-        lanes = Lanes(
-            [
-                open_lane(name, engine, config=AdmissionConfig(), created=0, now=MONOTONIC)
-                for name, engine in self.engines.items()
-            ],
-            listings=[Listing(name="old"), Listing(name="new", versions={"v2": "v2@1"})],
-        )
-        routes = Routes({"chat": RouteConfig(**facts)}, MONOTONIC, lambda *_, **__: None)  # type: ignore[arg-type]
-        self.ledger = Ledger(MONOTONIC)
-        self.records: list[RequestRecord] = []
-        self.shadows = Shadows(routes, lanes, self.ledger, now=MONOTONIC, dice=lambda: 0.5)
-        lifecycle = Lifecycle(lambda: True, retry_after_s=1.0)
-        lifecycle.move(State.READY)
-        hooks = (self.records.append, self.ledger, routes, self.shadows)
-        self.pipeline = Pipeline(
-            lifecycle=lifecycle, replay=Replay(), lanes=lanes, hooks=hooks, now=MONOTONIC
-        )
-        self.shadows.pipeline = self.pipeline
-
-    async def ask(self, via: str = "chat") -> None:
-        request = a_request(model="old", via=via, deadline=MONOTONIC() + 60.0, tenant="acme")
-        self.ledger.opened(request.id)
-        async for _ in self.pipeline.complete(request):
-            pass
-        self.ledger.closed(request.id)
-
-    async def rest(self) -> None:
-        while self.shadows._under_way:
-            await asyncio.sleep(0)
-
-
-async def test_a_request_by_a_route_with_a_shadow_is_copied_and_measured() -> None:
-    copying = Copying()
-    await copying.ask()
-    await copying.rest()
-    made = [(record.model, record.route, record.outcome) for record in copying.records]
-    assert made == [
-        ("old", Path.CHAT_COMPLETIONS, Outcome.OK),
-        ("new", Path.SHADOW, Outcome.OK),
-    ]
-    assert copying.ledger.imbalance == 0
-    copy = copying.records[1].request
-    assert copy is not None
-    assert (copy.tenant, copy.priority.name) == ("shadow", "BATCH")
-
-
-async def test_a_shadow_can_be_a_version() -> None:
-    copying = Copying(shadow="new:v2")
-    await copying.ask()
-    await copying.rest()
-    copy = copying.records[1].request
-    assert copy is not None
-    assert (copy.model, copy.sampling.adapter) == ("new:v2", "v2@1")
-
-
-async def test_other_requests_are_not_copied() -> None:
-    copying = Copying()
-    await copying.ask(via="")
-    await copying.rest()
-    assert len(copying.records) == 1
-
-
-async def test_a_share_of_requests_is_copied() -> None:
-    copying = Copying(shadow_ratio=0.5)
-    await copying.ask()
-    await copying.rest()
-    assert len(copying.records) == 1
-
-
-async def test_no_more_copies_run_at_once_than_may() -> None:
-    copying = Copying(shadow_running_max=0)
-    await copying.ask()
-    assert copying.shadows.dropped == 1
-
-
-async def test_a_stop_ends_the_copies_under_way_and_the_books_balance() -> None:
-    copying = Copying()
-    copying.engines["new"]._script = lambda _: "h"
-    await copying.ask()
-    await asyncio.sleep(0)
-    await copying.shadows.stop()
-    assert [record.outcome for record in copying.records] == [Outcome.OK, Outcome.CANCELLED]
-    assert copying.ledger.imbalance == 0
-    assert copying.engines["new"].held == 0
-    await copying.ask()
-    assert not copying.shadows._under_way, "it makes no more"
+    again = route.reading()
+    assert (again.shares["new"], again.stage, again.reason) == (0.3, "ramping", "")
