@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from forebay.core.clock import MONOTONIC
 from forebay.fleet import ServedModel, listed, opened, versioned
-from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded, is_loopback
+from forebay.gateway.access import Access, is_loopback
+from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded
 from forebay.gateway.admin_models import Fleet
 from forebay.gateway.edge import Gateway
 from forebay.serve.keeping import KeepingConfig, keeping
@@ -60,6 +61,7 @@ class Service:
         self.replay.reconfigure(settings.replay, settings.cache)
         for lane in self.lanes:
             lane.admission.reconfigure(settings.admission)
+        self.gateway.access.reconfigure(settings.access)
         self.gateway.admin.config = _admin_config(settings.server)
         self.lifecycle.retry_after_s = settings.server.drain_retry_s
         self.log.reconfigure(settings.log)
@@ -151,6 +153,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         config=settings.gateway,
         cache=settings.cache,
         routes=routes,
+        access=Access(settings.access, local=is_loopback(settings.server.host)),
     )
     service = Service(
         live=live,
@@ -185,9 +188,7 @@ def _replay(settings: Settings, lanes: Lanes, log: RequestLog) -> Replay:
 
 
 def _admin_config(server: ServerConfig) -> AdminConfig:
-    return AdminConfig(
-        local=is_loopback(server.host), token=server.admin_token, held_max=server.held_max
-    )
+    return AdminConfig(held_max=server.held_max)
 
 
 def open_log(config: LogConfig) -> RequestLog:

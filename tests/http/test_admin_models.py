@@ -9,7 +9,7 @@ import pytest
 
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import Invalid
-from forebay.gateway.admin import AdminConfig
+from forebay.gateway.access import Access
 from forebay.gateway.admin_models import Fleet
 from forebay.gateway.edge import Gateway
 from forebay.policy.rollout import RouteConfig
@@ -62,7 +62,7 @@ class Fort:
             known=lambda _: None,
             versions_max=8,
         )
-        self.stage: Stage = a_stage(admin=AdminConfig(local=True))
+        self.stage: Stage = a_stage(local=True)
         self.stage.gateway.admin.fleet = Fleet(
             lanes=lanes,
             residency=self.shelf.residency,
@@ -148,7 +148,7 @@ async def test_an_order_that_cannot_be_carried_out_names_the_field_and_the_fix(
 
 async def test_orders_are_for_the_operator_alone() -> None:
     fort = Fort()
-    fort.stage.gateway.admin.config = replace(fort.stage.gateway.admin.config, local=False)
+    fort.stage.gateway.access = Access(local=False)
     assert (await fort.order("/admin/models/load", model="a")).status == 403
     assert fort.shelf.resident == []
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from forebay.core.caller import Caller
 from forebay.core.clock import MONOTONIC, Clock
 from forebay.core.record import RequestRecord
 from forebay.core.request import (
@@ -19,10 +21,13 @@ from forebay.core.request import (
     Usage,
 )
 from forebay.engine.protocol import EngineInfo, Feature
+from forebay.gateway.access import Access
 from forebay.gateway.admin import Admin, AdminConfig
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.edge import Gateway
 from forebay.serve.admission import AdmissionConfig
+from forebay.serve.clerks import Clerks
+from forebay.serve.credentials import AccessConfig, Credentials
 from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle, State
@@ -141,6 +146,12 @@ class NoMetrics:
         return "text/plain; version=0.0.4", f"# accept {accept}\n".encode()
 
 
+def keys(known: Mapping[str, Caller]) -> Credentials:
+    """Return credentials by which these are let in: the closed mode."""
+    config, clerks = AccessConfig(mode="closed"), Clerks(threads=1, asked_max=8)
+    return Credentials(known.get, config, clerks=clerks, now=MONOTONIC, wall=time.time)
+
+
 def a_stage(
     acts: Sequence[object] | None = None,
     *,
@@ -151,6 +162,8 @@ def a_stage(
     now: Clock = MONOTONIC,
     model: str = "m",
     admin: AdminConfig | None = None,
+    local: bool = False,
+    credentials: Credentials | None = None,
 ) -> Stage:
     """Set up a gateway that serves `model` by `acts`."""
     engine = ActingEngine(said("Hello", " world") if acts is None else acts, supports)
@@ -175,6 +188,7 @@ def a_stage(
         log=lambda event, /, **fields: events.append((event, fields)),
         now=now,
         config=config or GatewayConfig(),
+        access=Access(local=local, credentials=credentials),
     )
     return Stage(
         gateway=gateway,

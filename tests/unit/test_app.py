@@ -66,6 +66,7 @@ def test_a_port_that_is_taken_refuses_the_start_with_the_fix() -> None:
 
 
 LIVE: dict[str, Callable[[app.Service], object]] = {
+    "access": lambda service: service.gateway.access.config,
     "admission": lambda service: next(iter(service.lanes)).admission._queue._config,
     "cache": lambda service: service.gateway.cache,
     "gateway": lambda service: service.gateway.config,
@@ -89,8 +90,9 @@ async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Pa
         assert live == {*LIVE, "log", "server"}
         changed = replace(
             settings,
-            server=replace(settings.server, drain_retry_s=9.0, admin_token="0123456789abcdef"),
+            server=replace(settings.server, drain_retry_s=9.0),
             log=replace(log, requests=False),
+            access=replace(settings.access, cached_s=9.0),
             admission=replace(settings.admission, waiting_max=7),
             cache=replace(settings.cache, enabled=False),
             gateway=replace(settings.gateway, n_max=1),
@@ -100,7 +102,6 @@ async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Pa
         for section, read in LIVE.items():
             assert read(service) == getattr(changed, section), section
         assert service.lifecycle.retry_after_s == 9.0
-        assert service.gateway.admin.config.token == "0123456789abcdef"
         assert service.log._requests is False
 
 

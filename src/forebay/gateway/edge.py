@@ -8,15 +8,17 @@ that ends before the pipeline has it gets its record here, so that each has exac
 import asyncio
 import contextlib
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from forebay.core.caller import Right
 from forebay.core.clock import Clock
-from forebay.core.errors import Invalid, Outcome, ServingError
+from forebay.core.errors import Outcome, ServingError
 from forebay.core.record import EventLog, Hook, RequestRecord, Timeline
 from forebay.core.request import Route
 from forebay.gateway import problems
+from forebay.gateway.access import Access
 from forebay.gateway.admin import ADMIN_PATHS, Admin
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.documents import documents
@@ -26,10 +28,10 @@ from forebay.gateway.native import Native
 from forebay.gateway.native_encoding import failure
 from forebay.gateway.native_pages import NativePages
 from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH, OpenAI
-from forebay.gateway.ops import Exposition, Operations, Reply
-from forebay.gateway.problems import WrongMethod
+from forebay.gateway.ops import Exposition, Operations
 from forebay.gateway.requesting import Completes, Requests
 from forebay.gateway.responses import Responses
+from forebay.gateway.routing import Endpoint, Table, page, posted
 from forebay.gateway.shedding import Shedding
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
@@ -37,22 +39,6 @@ from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
 from forebay.serve.routes import Routes
 
-Handler = Callable[[Exchange], Awaitable[None]]
-Page = Callable[[Exchange], Reply]
-
-_ROUTES: Final = {
-    "/v1/chat/completions": Route.CHAT_COMPLETIONS,
-    "/v1/completions": Route.COMPLETIONS,
-    "/v1/responses": Route.RESPONSES,
-    "/v1/embeddings": Route.EMBEDDINGS,
-    "/generate": Route.GENERATE,
-    "/generate_stream": Route.GENERATE_STREAM,
-    "/generate_batch": Route.GENERATE_BATCH,
-    "/infer": Route.INFER,
-}
-_SEVERAL: Final = ("/generate", "/generate_batch", "/v1/embeddings")
-"""Paths whose bodies say how many requests they are: those are opened once that is known."""
-_READS: Final = ("GET", "HEAD")
 _TRACE_CHARACTERS_MAX: Final = 8_000
 _NO_LIMIT: Final = contextlib.nullcontext()
 
@@ -79,11 +65,18 @@ class Gateway:
     config: GatewayConfig = field(default_factory=GatewayConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     routes: Routes | None = None
+    access: Access = field(default_factory=Access)
+    extra: Mapping[str, Endpoint] = field(default_factory=dict)
+    """Routes of parts that not every server has, by path."""
 
     def __post_init__(self) -> None:
         """Draw up the routes."""
+        pages = documents(self.lanes)
+        document = Endpoint(
+            serve=lambda exchange: exchange.relay(pages), methods=("GET",), right=Right.READ
+        )
+        self._documents = dict.fromkeys(pages.paths, document)
         self._draw_up()
-        self._documents = documents(self.lanes)
 
     def reconfigure(self, config: GatewayConfig, cache: CacheConfig) -> None:
         """Hold the requests that begin from now on to these."""
@@ -121,97 +114,79 @@ class Gateway:
         )
         ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
         pages = NativePages(self.lifecycle, self.lanes)
-        self._completions: dict[tuple[str, str], Handler] = {
-            ("POST", "/v1/chat/completions"): openai.chat,
-            ("POST", "/v1/completions"): openai.text,
-            ("POST", "/v1/responses"): responses.respond,
-            ("POST", "/v1/embeddings"): embeddings.embed,
-            ("POST", "/generate"): native.generate,
-            ("POST", "/generate_stream"): native.generate_stream,
-            ("POST", "/generate_batch"): native.generate_batch,
-            ("POST", "/infer"): native.infer,
+        exact = {
+            "/v1/chat/completions": posted(openai.chat, Route.CHAT_COMPLETIONS),
+            "/v1/completions": posted(openai.text, Route.COMPLETIONS),
+            "/v1/responses": posted(responses.respond, Route.RESPONSES),
+            # Of these the body says how many requests they are: they are opened by who reads it.
+            "/v1/embeddings": posted(embeddings.embed, Route.EMBEDDINGS, opens=False),
+            "/generate": posted(native.generate, Route.GENERATE, opens=False),
+            "/generate_batch": posted(native.generate_batch, Route.GENERATE_BATCH, opens=False),
+            "/generate_stream": posted(native.generate_stream, Route.GENERATE_STREAM),
+            "/infer": posted(native.infer, Route.INFER),
+            "/livez": page(ops.live, None),
+            "/readyz": page(ops.ready, None),
+            "/startupz": page(ops.started, None),
+            "/health": page(ops.health, None),
+            "/metrics": page(ops.scrape, Right.METRICS),
+            "/prometheus": page(ops.scrape, Right.METRICS),
+            "/models": page(pages.models, Right.READ),
+            "/model/info": page(pages.info, Right.READ),
+            "/status": page(pages.status, Right.READ),
+            "/v1/models": page(openai.models, Right.READ),
+            "/v1/capabilities": page(openai.capabilities, Right.READ),
         }
-        self._pages: dict[str, Page] = {
-            "/livez": ops.live,
-            "/readyz": ops.ready,
-            "/startupz": ops.started,
-            "/health": ops.health,
-            "/metrics": ops.scrape,
-            "/prometheus": ops.scrape,
-            "/models": pages.models,
-            "/model/info": pages.info,
-            "/status": pages.status,
-            "/v1/models": openai.models,
-            "/v1/capabilities": openai.capabilities,
+        orders = {
+            path: Endpoint(serve=self.admin.serve, methods=(method,), right=Right.OPERATE)
+            for path, method in ADMIN_PATHS.items()
         }
-        self._model_page: Page = openai.model
-        self._reopen: Handler = openai.reopen
+        reopen = Endpoint(
+            serve=openai.reopen,
+            methods=("GET",),
+            right=Right.INFER,
+            label=Route.STREAMS,
+            opens=True,
+        )
+        below = {MODELS_PATH: page(openai.model, Right.READ), STREAMS_PATH: reopen}
+        self.table = Table(exact={**exact, **orders, **self._documents, **self.extra}, below=below)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI call."""
         if scope["type"] != "http":
             await _not_http(scope, receive, send)
             return
-        handler = self._completions.get((scope["method"], scope["path"]))
-        if handler is None:
-            if scope["method"] == "GET" and scope["path"] in self._documents.paths:
-                await self._documents(scope, receive, send)
-                return
-            if scope["path"].startswith(STREAMS_PATH) and scope["method"] == "GET":
-                handler = self._reopen
+        endpoint = self.table.find(scope["path"])
         exchange = Exchange(scope, receive, send, config=self.config, now=self.now)
-        if handler is None:
-            await self._serve(exchange, self._page_of(exchange.path))
-            return
         try:
-            if exchange.path not in _SEVERAL:
+            if endpoint.opens and exchange.method in endpoint.methods:
                 self.ledger.opened(exchange.id)
                 exchange.counted = True
-            await self._serve(exchange, handler)
+            await self._serve(exchange, endpoint)
         finally:
             if exchange.counted:
                 self.ledger.closed(exchange.id)
 
-    def _page_of(self, path: str) -> Handler:
-        return self.admin.serve if path in ADMIN_PATHS else self._look_up
-
-    async def _serve(self, exchange: Exchange, handler: Handler) -> None:
-        """Let a handler answer, or tell what went wrong."""
+    async def _serve(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        """Let a route answer whoever may ask it, or tell what went wrong."""
         try:
-            await handler(exchange)
+            await self.access.admit(exchange, endpoint.right)
+            endpoint.check(exchange.method)
+            await endpoint.serve(exchange)
         except ServingError as error:
-            await self._fail(exchange, error)
+            await self._fail(exchange, error, endpoint)
         except asyncio.CancelledError:
             if exchange.piped or exchange.started:
                 raise
             # The server stops, and the body has not arrived: nobody else would record it.
-            await self._fail(exchange, self.lifecycle.farewell())
+            await self._fail(exchange, self.lifecycle.farewell(), endpoint)
         except Exception as error:  # noqa: BLE001 - the HTTP edge: every defect is answered
             self._note(exchange, error)
-            await self._fail(exchange, Defect("The server failed; the fault is its own."))
+            await self._fail(exchange, Defect("The server failed; the fault is its own."), endpoint)
 
-    async def _look_up(self, exchange: Exchange) -> None:
-        """Answer one of the pages; they are made without waiting."""
-        page = self._pages.get(exchange.path)
-        if page is None and exchange.path.startswith(MODELS_PATH):
-            page = self._model_page
-        if page is None:
-            if exchange.path in _ROUTES:
-                raise WrongMethod("POST")
-            if exchange.path.startswith(STREAMS_PATH):
-                raise WrongMethod("GET")
-            if exchange.path in self._documents.paths:
-                raise WrongMethod("GET")
-            raise Invalid("There is nothing at this path; GET /docs lists what is.", status=404)
-        if exchange.method not in _READS:
-            raise WrongMethod("GET, HEAD")
-        reply = page(exchange)
-        await exchange.answer(reply.status, reply.body, reply.content_type, headers=reply.headers)
-
-    async def _fail(self, exchange: Exchange, error: ServingError) -> None:
+    async def _fail(self, exchange: Exchange, error: ServingError, endpoint: Endpoint) -> None:
         """Tell the client, in the way that is left, and write the record that is missing."""
         if not exchange.piped:
-            self._record(exchange, error)
+            self._record(exchange, error, endpoint.label)
         if isinstance(error, ClientGone):
             return
         # Only a client that does not read keeps a write waiting.
@@ -225,10 +200,10 @@ class Gateway:
         except (ClientGone, TimeoutError):
             return  # it cannot be told; the record says how the request ended
 
-    def _record(self, exchange: Exchange, error: ServingError) -> None:
+    def _record(self, exchange: Exchange, error: ServingError, route: Route) -> None:
         record = RequestRecord(
             id=exchange.id,
-            route=self._route(exchange.path),
+            route=route,
             model=exchange.model,
             outcome=error.outcome,
             status=error.status,
@@ -244,13 +219,6 @@ class Gateway:
             hook(record)
         if page:
             self.ledger.closed(exchange.id)
-
-    def _route(self, path: str) -> Route:
-        if path.startswith(STREAMS_PATH):
-            return Route.STREAMS
-        if path in self._pages or path in ADMIN_PATHS:
-            return Route.PROBE
-        return _ROUTES.get(path, Route.UNMATCHED)
 
     def _note(self, exchange: Exchange, error: Exception) -> None:
         """Log where a defect showed itself; not its message, which may hold what a client sent."""

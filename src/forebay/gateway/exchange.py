@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+from forebay.core.caller import NOBODY, Caller
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, Outcome, ServingError
 from forebay.core.request import Request, RequestId
@@ -22,6 +23,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _JSON: Final = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
@@ -84,9 +86,12 @@ class Exchange:
         "_held",
         "_held_bytes",
         "_receive",
+        "_scope",
         "_send",
         "body_bytes",
         "body_sign",
+        "caller",
+        "client",
         "closing",
         "counted",
         "failure",
@@ -97,8 +102,10 @@ class Exchange:
         "model",
         "path",
         "piped",
+        "query",
         "received",
         "request",
+        "standing",
         "started",
         "via",
     )
@@ -110,23 +117,29 @@ class Exchange:
         self.received = now()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: bytes = scope["query_string"]
         self.http_version: str = scope["http_version"]
+        self.client: tuple[str, int] | None = scope["client"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         if len(self.headers) != len(scope["headers"]):
             self.headers = _joined(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
         self.id = RequestId(given.decode("ascii") if _REQUEST_ID.fullmatch(given) else _new_id())
         self._connection: Connected = scope["extensions"][CONNECTED]
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._config = config
-        # The whole mutable state.  `model`: the served name, once it is known; `via`: the route
-        # that led to it.  `body_bytes` and `body_sign`: the body's length, and what tells it from
-        # others.  `request`: what was asked by one that is turned away before the pipeline has
-        # it.  `piped`: the pipeline has the request and will write its record.  `started`: the
-        # status line is sent.  `closing`: the connection ends with this answer.  `counted`: the
-        # ledger knows of it.  `_cut`: what ends a write that waits for too long.  `_held`: bytes
-        # that go out with the next write.
+        # The whole mutable state.  `caller`: who asks, once it was let in.  `standing`: what the
+        # answer's head says of the caller's limits, if it has any.  `model`: the served name, once
+        # it is known; `via`: the route that led to it.  `body_bytes` and `body_sign`: the body's
+        # length, and what tells it from others.  `request`: what was asked by one that is turned
+        # away before the pipeline has it.  `piped`: the pipeline has the request and will write
+        # its record.  `started`: the status line is sent.  `closing`: the connection ends with
+        # this answer.  `counted`: the ledger knows of it.  `_cut`: what ends a write that waits
+        # for too long.  `_held`: bytes that go out with the next write.
+        self.caller: Caller = NOBODY
+        self.standing: Callable[[], tuple[Header, ...]] | None = None
         self.model = ""
         self.body_bytes = self.body_sign = 0
         self.via = ""
@@ -211,6 +224,8 @@ class Exchange:
         """Send the status line and the headers, the request's id among them."""
         self.started = True
         head = [*headers, (b"x-request-id", self.id.encode())]
+        if self.standing is not None:
+            head += self.standing()
         if self.closing:
             head.append((b"connection", b"close"))
         await self._deliver(
@@ -238,10 +253,16 @@ class Exchange:
             *((b"content-type", content_type), (b"content-length", length)),
             *headers,
             (b"x-request-id", self.id.encode()),
+            *(() if self.standing is None else self.standing()),
         )
         self.started = True
         kept = b"" if self.method == "HEAD" else body
         await self._deliver(self._connection.answer(status, head, kept, close=self.closing))
+
+    async def relay(self, app: Application) -> None:
+        """Let another application answer."""
+        self.started = True
+        await app(self._scope, self._receive, self._send)
 
     async def _flush(self, *, more: bool) -> None:
         body = b"".join(self._held)

@@ -32,7 +32,7 @@ from forebay.gateway.schemas import Call, ChatCall, TextCall
 from forebay.gateway.shedding import Shedding
 from forebay.gateway.sse import EventStream
 from forebay.gateway.tool_encoding import Calling, ToolChatEncoder
-from forebay.gateway.wishes import last_event_id, tenant
+from forebay.gateway.wishes import last_event_id
 from forebay.serve.lanes import Lanes
 
 _NO_PROMPT: Final = Text(text="")
@@ -116,7 +116,8 @@ class OpenAI:
             received=exchange.received,
             deadline=exchange.received + self._config.request_s_max,
             stream=True,
-            tenant=tenant(exchange.headers),
+            tenant=exchange.caller.tenant,
+            caller=exchange.caller,
             completion_id=completion_id,
             resume_after=resume_after,
         )

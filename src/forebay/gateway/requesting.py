@@ -20,7 +20,7 @@ from forebay.gateway.responses_schemas import ResponsesCall
 from forebay.gateway.schemas import Call, ChatCall, TextCall
 from forebay.gateway.sse import CACHE_HEADER
 from forebay.gateway.tools import offered
-from forebay.gateway.wishes import Wishes, tenant, wishes
+from forebay.gateway.wishes import Wishes, wishes
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Asleep, Lane, Lanes
 from forebay.serve.routes import Routes
@@ -104,7 +104,7 @@ class Requests:
         if self._routes is not None and (route := self._routes.get(name)) is not None:
             exchange.via = name
             name = exchange.model = route.choose(
-                tenant(exchange.headers),
+                exchange.caller.tenant,
                 _key(exchange),
                 exchange.id,
                 offered=self._lanes.offers,
@@ -185,7 +185,8 @@ class Requests:
             received=exchange.received,
             deadline=exchange.received + min(wished.time_left_s, longest_s),
             stream=asked.stream,
-            tenant=wished.tenant,
+            tenant=exchange.caller.tenant,
+            caller=exchange.caller,
             priority=wished.priority,
             completion_id=asked.prefix + name,
             created=int(time.time()),

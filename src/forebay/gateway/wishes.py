@@ -4,14 +4,12 @@ Absent headers cost one set operation.  A header that cannot be honoured as it s
 refused with its name and the fix, and never guessed at.
 """
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from forebay.core.caller import ANONYMOUS
 from forebay.core.errors import Invalid
 from forebay.core.request import NO_REUSE, Priority, Reuse
 
@@ -34,7 +32,6 @@ _TRUE: Final = (b"true", b"1", b"yes")
 class Wishes:
     """What the headers of a completion ask for."""
 
-    tenant: str = ANONYMOUS
     key: str | None = None
     attach: bool = True
     resume_after: int | None = None
@@ -65,7 +62,6 @@ def wishes(headers: Mapping[bytes, bytes], *, wall_s: float, longest_s: float) -
     reuse, ignored = _reuse(headers.get(b"cache-control", b""))
     resume_after, resume_of = last_event_id(headers)
     return Wishes(
-        tenant=tenant(headers),
         key=_key(headers.get(b"idempotency-key")),
         attach=_flag("x-forebay-attach", headers.get(b"x-forebay-attach", b"true")),
         resume_after=resume_after,
@@ -76,20 +72,6 @@ def wishes(headers: Mapping[bytes, bytes], *, wall_s: float, longest_s: float) -
         ticket=_ticket(headers.get(b"x-forebay-ticket")),
         ignored=ignored,
     )
-
-
-def tenant(headers: Mapping[bytes, bytes]) -> str:
-    """Name whoever asks, by the credential it shows.
-
-    Nothing is proven yet: the name keeps strangers' keys, caches and shares apart.
-    """
-    given = headers.get(b"authorization", b"").rstrip(_BLANKS)
-    if not given:
-        given = headers.get(b"x-api-key", b"").rstrip(_BLANKS)
-        if not given:
-            return ANONYMOUS
-        given = b"x-api-key " + given
-    return "key-" + hashlib.sha256(given).hexdigest()[:12]
 
 
 def last_event_id(headers: Mapping[bytes, bytes]) -> tuple[int | None, str]:
@@ -198,11 +180,9 @@ def _bad(name: str, message: str) -> Invalid:
 
 _NAMES: Final = frozenset(
     {
-        b"authorization",
         b"cache-control",
         b"idempotency-key",
         b"last-event-id",
-        b"x-api-key",
         b"x-forebay-attach",
         b"x-forebay-ticket",
         b"x-priority",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from forebay.core.knob import knobs
 from forebay.engine import registry
-from forebay.gateway.admin import is_loopback
+from forebay.gateway.access import is_loopback
 from forebay.policy.fair_share import parse_weights
 from forebay.serve.redis_link import misfit
 from forebay.settings.aliases import ALIASES
@@ -17,8 +17,6 @@ from forebay.settings.sources import Assignment, Problem, Sources, read, variabl
 
 BY_DEFAULT: Final = "default"
 FOUND_CHARS_MAX: Final = 60
-ADMIN_TOKEN_CHARS_MIN: Final = 16
-"""A shorter token can be guessed."""
 
 
 class ConfigurationError(Exception):
@@ -217,18 +215,13 @@ def _composed(values: Mapping[str, object], classes: Mapping[str, type]) -> Sett
 def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Problem]:
     """Yield what is wrong though each value has the right form."""
     server, engines = settings.server, ["auto", *registry.names()]
-    if not server.insecure_public and not is_loopback(server.host):
+    if settings.access.mode == "open" and not is_loopback(server.host):
         text = (
-            f"Others can reach {server.host[:FOUND_CHARS_MAX]}, and this version asks nobody who "
-            "they are. Listen on 127.0.0.1 behind a proxy that does, or set "
-            f"server.insecure_public=true ({variable('server.insecure_public')}) to let all in."
+            f"Others can reach {server.host[:FOUND_CHARS_MAX]}, and access.mode=open asks nobody "
+            "who they are. Listen on 127.0.0.1, or set access.mode=closed "
+            f"({variable('access.mode')}): the first start makes an administrator."
         )
         yield Problem(set_by=setters.get("server.host", BY_DEFAULT), text=text)
-    if 0 < len(server.admin_token) < ADMIN_TOKEN_CHARS_MIN:
-        text = (
-            f"server.admin_token must have {ADMIN_TOKEN_CHARS_MIN} characters or more; found ***."
-        )
-        yield Problem(set_by=setters.get("server.admin_token", BY_DEFAULT), text=text)
     if settings.store.url and (wrong := misfit(settings.store.url)):
         yield Problem(set_by=setters.get("store.url", BY_DEFAULT), text=wrong)
     try:

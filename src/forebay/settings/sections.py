@@ -19,6 +19,7 @@ from forebay.policy.residency import ResidencyConfig
 from forebay.policy.rollout import RouteConfig
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.cache import CacheConfig
+from forebay.serve.credentials import AccessConfig
 from forebay.serve.redis_link import StoreConfig
 from forebay.serve.replay_config import ReplayConfig
 from forebay.settings.offers import OfferConfig
@@ -29,12 +30,10 @@ from forebay.telemetry.logs import LogConfig
 class ServerConfig:
     """Where the server listens, and how it stops."""
 
-    host: str = knob("127.0.0.1", "Address to listen on; one that others reach needs consent.")
-    port: int = knob(8000, "Port to listen on; 0 takes a free one.", minimum=0, maximum=65_535)
-    insecure_public: bool = knob(
-        default=False,
-        help="Listen where others can reach it, though nothing asks who they are.",
+    host: str = knob(
+        "127.0.0.1", "Address to listen on; one that others reach needs access.mode=closed."
     )
+    port: int = knob(8000, "Port to listen on; 0 takes a free one.", minimum=0, maximum=65_535)
     backlog_max: int = knob(
         2_048, "Connections that may wait to be accepted.", minimum=1, maximum=65_535
     )
@@ -56,12 +55,6 @@ class ServerConfig:
         "While stopping, the Retry-After that new requests are told, in seconds.",
         minimum=1.0,
         maximum=3_600.0,
-        live=True,
-    )
-    admin_token: str = knob(
-        "",
-        "Bearer token for /admin, 16 characters or more; empty: only this machine may use it.",
-        secret=True,
         live=True,
     )
     held_max: int = knob(
@@ -122,6 +115,7 @@ class Settings:
     model: ModelConfig = field(default_factory=ModelConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)

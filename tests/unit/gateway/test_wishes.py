@@ -45,7 +45,6 @@ def test_blanks_behind_a_value_are_no_part_of_it(blanks: str) -> None:
     assert read(idempotency_key="abc" + blanks).key == "abc"
     assert read(last_event_id="17" + blanks).resume_after == 17
     assert read(x_request_timeout="5" + blanks).time_left_s == 5.0
-    assert read(authorization="Bearer x" + blanks).tenant == read(authorization="Bearer x").tenant
 
 
 def test_last_event_id_is_a_count() -> None:
@@ -132,8 +131,3 @@ def test_a_max_age_without_a_number_is_refused() -> None:
 @pytest.mark.parametrize(("given", "attach"), [("false", False), ("0", False), ("true", True)])
 def test_attaching_can_be_declined(given: str, attach: bool) -> None:
     assert read(x_forebay_attach=given).attach is attach
-
-
-def test_credentials_keep_tenants_apart() -> None:
-    one, other = read(authorization="Bearer a").tenant, read(authorization="Bearer b").tenant
-    assert len({one, other, read().tenant}) == 3

@@ -25,7 +25,8 @@ def test_no_text_is_no_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["5", "5/moon", "0/s", "-1/s", "5/0 s", "1/40 days", "9" * 15 + "/s", "5/minute x", "/s"]
+    "text",
+    ["5", "5/moon", "0/s", "-1/s", "5/0 s", "1/40 days", "9" * 15 + "/s", "5/minute x", "/s"],
 )
 def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="such as 5/minute"):

@@ -225,14 +225,16 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])
-def test_an_address_that_others_reach_is_refused_without_consent(host: str) -> None:
+def test_an_address_that_others_reach_is_refused_while_nobody_is_asked_who_they_are(
+    host: str,
+) -> None:
     (problem,) = problems(f"server.host={host}")
     assert problem.startswith("--set server.host: Others can reach")
-    load(Sources(assignments=(f"server.host={host}", "server.insecure_public=true")))
+    load(Sources(assignments=(f"server.host={host}", "access.mode=closed")))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_loopback_needs_no_consent(host: str) -> None:
+def test_loopback_may_be_open(host: str) -> None:
     assert load(Sources(assignments=(f"server.host={host}",))).settings.server.host == host
 
 

@@ -1,0 +1,173 @@
+"""Who asks, and may they: decided on the route that was found, never on the path's text.
+
+Each route declares its right (`gateway/routing.py`); what declares none is open to all.  There are
+two modes.  In *open* mode nobody is asked who they are: whoever reaches the server may use it, and
+its operator is whoever sits at this machine: the server listens on loopback, the request names it
+so, and nothing in it says that it was passed on or that a web page sent it.  In *closed* mode
+every caller shows a key or a token, and everything else is refused before it is read.
+"""
+
+import hashlib
+import ipaddress
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+from forebay.core.caller import NOBODY, Account, Caller, Level, Right
+from forebay.core.errors import Forbidden, Unauthenticated
+from forebay.gateway.exchange import Exchange
+from forebay.serve.credentials import AccessConfig, Credentials
+
+_PASSED_ON: Final = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"forwarded",
+        b"origin",
+        b"true-client-ip",
+        b"via",
+        b"x-client-ip",
+        b"x-envoy-external-address",
+        b"x-forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-forwarded-server",
+        b"x-real-ip",
+    }
+)
+"""Headers of a request that a proxy passed on, or that a web page sent."""
+_OWN_SITES: Final = (b"none", b"same-origin")
+"""`Sec-Fetch-Site` of what somebody typed into a browser, and of our own pages."""
+_HOST: Final = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([0-9a-z.-]+))(?::[0-9]*)?", re.IGNORECASE)
+_SCHEME: Final = b"bearer "
+_BLANKS: Final = b" \t"
+_GUESTS: Final = frozenset({Right.INFER, Right.READ, Right.USAGE, Right.METRICS})
+_STRANGERS_MAX: Final = 1_000
+CREDENTIAL_BYTES_MAX: Final = 8_192
+"""Longest credential that is looked at; keys have 52 characters, tokens some hundreds."""
+
+_LOCAL_ONLY: Final = (
+    "This route answers only requests from the server's own machine that no proxy passed on."
+    " For others, serve with access.mode=closed and give their user a role."
+)
+_TOO_LONG: Final = f"The credential is longer than {CREDENTIAL_BYTES_MAX} bytes."
+_TWO: Final = "Two credentials were sent, and they differ. Send one of them."
+
+
+class Access:
+    """Lets callers in."""
+
+    def __init__(
+        self,
+        config: AccessConfig | None = None,
+        *,
+        local: bool = False,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Believe `credentials`; without them the mode is open.  `local`: loopback only."""
+        config = config or AccessConfig()
+        self.config = config
+        self._local = local
+        self._credentials = credentials
+        self._header = config.api_key_header.lower().encode("ascii")
+        name = config.api_key_header
+        self._missing = f"Send an API key: 'Authorization: Bearer <key>' or '{name}: <key>'."
+        # The whole mutable state: callers of the open mode, by what they show; the latest few.
+        self._strangers: OrderedDict[bytes, Caller] = OrderedDict()
+
+    def reconfigure(self, config: AccessConfig) -> None:
+        """Believe what was looked up for as long as `config` says."""
+        self.config = config
+        if self._credentials is not None:
+            self._credentials.reconfigure(config)
+
+    @property
+    def closed(self) -> bool:
+        """Whether callers have to say who they are."""
+        return self._credentials is not None
+
+    async def admit(self, exchange: Exchange, right: Right | None) -> None:
+        """Let a caller in, and note who it is.
+
+        `right` is what the route asks; None: nothing.  Raises Unauthenticated, Forbidden.
+        """
+        if self._credentials is None:
+            exchange.caller = self._stranger(exchange.headers)
+            if right is not None and right not in _GUESTS and not self._is_operator(exchange):
+                raise Forbidden(_LOCAL_ONLY)
+            return
+        if right is None:
+            return
+        given = self.credential(exchange.headers)
+        if not given:
+            raise Unauthenticated(self._missing)
+        exchange.caller = await self._credentials.find(given)
+        if right not in exchange.caller.rights:
+            raise Forbidden(f"This credential does not have the right '{right}'.")
+
+    def credential(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return what a caller shows; empty: nothing.  Raises Unauthenticated."""
+        authorization = headers.get(b"authorization", b"").rstrip(_BLANKS)
+        bearer = b""
+        if authorization:
+            if authorization[: len(_SCHEME)].lower() != _SCHEME:
+                raise Unauthenticated(self._missing)
+            bearer = authorization[len(_SCHEME) :].lstrip(_BLANKS)
+        key = headers.get(self._header, b"").strip(_BLANKS)
+        if bearer and key and bearer != key:
+            raise Unauthenticated(_TWO)
+        given = bearer or key
+        if len(given) > CREDENTIAL_BYTES_MAX:
+            raise Unauthenticated(_TOO_LONG)
+        return given
+
+    def _stranger(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """Name a caller of the open mode by whatever it shows.
+
+        Nothing is proven: the name keeps strangers' keys, caches and shares apart.
+        """
+        given = headers.get(b"authorization", b"").rstrip(_BLANKS)
+        if not given:
+            given = headers.get(self._header, b"").rstrip(_BLANKS)
+            if not given:
+                return _ANYBODY
+            given = self._header + b" " + given
+        caller = self._strangers.get(given)
+        if caller is None:
+            tenant = "key-" + hashlib.sha256(given).hexdigest()[:12]
+            caller = self._strangers[given] = _guest(tenant)
+            if len(self._strangers) > _STRANGERS_MAX:
+                self._strangers.popitem(last=False)
+        return caller
+
+    def _is_operator(self, exchange: Exchange) -> bool:
+        """Whether a request of the open mode was made at this machine, by no web page."""
+        headers = exchange.headers
+        foreign = headers.get(b"sec-fetch-site", b"none") not in _OWN_SITES
+        # A proxy that was told nothing else asks in HTTP/1.0, names us and adds no header (nginx).
+        bare = exchange.http_version == "1.0"
+        passed_on = foreign or bare or not _PASSED_ON.isdisjoint(headers)
+        return self._local and not passed_on and _names_loopback(headers.get(b"host", b""))
+
+
+def _guest(tenant: str) -> Caller:
+    return Caller(tenant=tenant, rights=_GUESTS, accounts=(Account(level=Level.USER, id=tenant),))
+
+
+_ANYBODY: Final = _guest(NOBODY.tenant)
+
+
+def _names_loopback(host: bytes) -> bool:
+    """Whether a Host header names this machine: a web page's own name can be made to lead here."""
+    parts = _HOST.fullmatch(host)
+    return parts is not None and is_loopback((parts[1] or parts[2]).decode().lower())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
