@@ -24,6 +24,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "MODEL_NAME": ("model.name",),
     "DEFAULT_MODEL": ("model.name",),
     "CACHE_SIZE": ("residency.loaded_max",),
+    "API_KEY_HEADER": ("access.api_key_header",),
     "MODEL_LOAD_IN_8BIT": ("transformers.precision",),
 }
 """Variable -> the settings that it sets; those of an engine that is not installed it passes over.

@@ -12,6 +12,7 @@ from forebay.policy.fair_share import parse_weights
 from forebay.serve.redis_link import misfit
 from forebay.settings.aliases import ALIASES
 from forebay.settings.offers import MODELS, NAMED, ROUTES, misfits, misled, named_in
+from forebay.settings.secret_files import from_files
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
 
@@ -77,7 +78,11 @@ def load(sources: Sources) -> Loaded:
     known = {setting.key: setting for setting in settings_of(classes)}
     values: dict[str, object] = {}
     setters: dict[str, str] = {}
-    for assignment in assignments:
+    secrets = {key for key, setting in known.items() if setting.knob.secret}
+    for assignment in from_files(assignments, secrets):
+        if isinstance(assignment, Problem):
+            problems.append(assignment)
+            continue
         setting = known.get(assignment.key)
         if setting is None:
             if assignment.set_by in ALIASES:

@@ -43,6 +43,45 @@ class ServerConfig:
         minimum=1.0,
         maximum=3_600.0,
     )
+    connections_max: int = knob(
+        8_192,
+        "Most connections at once; one more is told 503 and closed.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    connections_per_address_max: int = knob(
+        0,
+        "Most connections of one client address (IPv6: of one /64); 0: no limit. Trusted proxies "
+        "are not counted.",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    hosts: str = knob(
+        "",
+        "Names, comma-separated, by which clients may call this server in the header Host; others "
+        "are told 421. Empty: any.",
+    )
+    trusted_proxies: str = knob(
+        "",
+        "Networks, comma-separated, whose X-Forwarded-For is believed, as in 10.0.0.0/8, ::1; "
+        "`unix`: whoever comes by a Unix socket.",
+    )
+    tls_certificate: str = knob(
+        "", "File of the certificate, and of those between it and its root (PEM); empty: no TLS."
+    )
+    tls_key: str = knob("", "File of the certificate's key (PEM, not encrypted).")
+    tls_handshake_s_max: float = knob(
+        10.0,
+        "Longest time for a client's TLS handshake, in seconds; then it is cut.",
+        minimum=0.1,
+        maximum=120.0,
+    )
+    hsts_s: int = knob(
+        31_536_000,
+        "With TLS: how long browsers shall ask by TLS only, in seconds; 0: nothing is said of it.",
+        minimum=0,
+        maximum=126_144_000,
+    )
     drain_s_max: float = knob(
         30.0,
         "After SIGTERM, longest time for running requests to finish, in seconds.",
