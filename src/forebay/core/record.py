@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from forebay.core.caller import NOBODY, Caller
 from forebay.core.errors import Outcome
 from forebay.core.request import (
     Admitted,
@@ -101,6 +102,8 @@ class RequestRecord:
     """The message that the client was given."""
     via: str = ""
     """The route that led to the model; empty where the client named the model itself."""
+    caller: Caller = NOBODY
+    """Who asked, as far as it was known."""
 
     @property
     def e2e_s(self) -> float:

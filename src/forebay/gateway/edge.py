@@ -211,6 +211,7 @@ class Gateway:
             request=exchange.request,
             error=error.message,
             via=exchange.via,
+            caller=exchange.caller,
         )
         page = not exchange.counted  # pages that answer are no requests; one that fails is
         if page:

@@ -108,7 +108,9 @@ class Native:
     async def infer(self, exchange: Exchange) -> None:
         """Answer `POST /infer`."""
         call = self._infer.read(await exchange.body())
-        base = self.requests.default() if call.base_model is None else call.base_model
+        base = (
+            self.requests.default(exchange.caller) if call.base_model is None else call.base_model
+        )
         version = call.adapter_version
         name = base if version in {None, OWN_VERSION} else f"{base}:{version}"
         try:

@@ -31,7 +31,7 @@ class NativePages:
     lifecycle: Lifecycle
     lanes: Lanes
 
-    def models(self, _: Exchange) -> Reply:
+    def models(self, exchange: Exchange) -> Reply:
         """List every model on offer, with its versions."""
         models = [
             ModelVersions(
@@ -39,13 +39,13 @@ class NativePages:
                 versions=_versions(listing),
                 description=_described(listing, self._lane(listing)),
             )
-            for listing in self.lanes.listings
+            for listing in self._listings(exchange)
         ]
         return Reply(body=msgspec.json.encode(BaseModels(models=models)))
 
-    def info(self, _: Exchange) -> Reply:
+    def info(self, exchange: Exchange) -> Reply:
         """Describe the model that answers whoever names none, and how busy it is."""
-        listings = self.lanes.listings
+        listings = self._listings(exchange)
         if not listings:
             raise UnknownModel("No model is served here.")
         listing, lane = listings[0], self._lane(listings[0])
@@ -67,7 +67,7 @@ class NativePages:
         )
         return Reply(body=msgspec.json.encode(page))
 
-    def status(self, _: Exchange) -> Reply:
+    def status(self, exchange: Exchange) -> Reply:
         """Tell of the service as a whole, and which models are in memory."""
         well, reason = self.lifecycle.readiness()
         loaded = {lane.model for lane in self.lanes}
@@ -77,15 +77,20 @@ class NativePages:
             status=_WELL if well else reason,
             timestamp=time.time(),
             prometheus_available=True,
-            cached_models=len(loaded),
+            cached_models=sum(listing.name in loaded for listing in self._listings(exchange)),
             device=", ".join(sorted({lane.engine.info.device for lane in self.lanes})),
             cached_model_info=[
                 CachedModel(base_model=listing.name, version=version, loaded=listing.name in loaded)
-                for listing in self.lanes.listings
+                for listing in self._listings(exchange)
                 for version in _versions(listing)
             ],
         )
         return Reply(body=msgspec.json.encode(page))
+
+    def _listings(self, exchange: Exchange) -> list[Listing]:
+        """Return what is on offer to whoever asks."""
+        caller = exchange.caller
+        return [each for each in self.lanes.listings if caller.may_ask(*each.names)]
 
     def _lane(self, listing: Listing) -> Lane | None:
         """Return the lane of a model, if it is in memory; asking does not count as a use."""

@@ -150,25 +150,26 @@ class OpenAI:
             resume_after=request.resume_after,
         ).serve(exchange)
 
-    def models(self, _: Exchange) -> Reply:
+    def models(self, exchange: Exchange) -> Reply:
         """Answer `GET /v1/models`: models in memory or not, their versions, and routes."""
-        listings = self._lanes.listings
+        listings = self._requests.listings(exchange.caller)
         data = [_model(name, listing.created) for listing in listings for name in listing.own_names]
-        data += [_model(name, 0) for name in self._requests.routes]
+        data += [_model(name, 0) for name in self._requests.routes(exchange.caller)]
         return Reply(body=msgspec.json.encode(ModelList(data=data)))
 
     def model(self, exchange: Exchange) -> Reply:
         """Answer `GET /v1/models/{id}`; an id may contain slashes."""
         name = exchange.path.removeprefix(MODELS_PATH)
-        if name in self._requests.routes:
+        if name in self._requests.routes(exchange.caller):
             return Reply(body=msgspec.json.encode(_model(name, 0)))
+        self._requests.check(exchange.caller, name)
         listing = self._lanes.listing(name)
         return Reply(body=msgspec.json.encode(_model(listing.own_name(name), listing.created)))
 
-    def capabilities(self, _: Exchange) -> Reply:
+    def capabilities(self, exchange: Exchange) -> Reply:
         """Answer `GET /v1/capabilities`; of a model that is not in memory one cannot tell yet."""
         models: dict[str, object] = {}
-        for listing in self._lanes.listings:
+        for listing in self._requests.listings(exchange.caller):
             lane = self._lanes.get(listing.name)
             models[listing.name] = (
                 {"engine": listing.engine, "loaded": False}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from forebay import __version__
+from forebay.core.caller import Caller
 from forebay.core.errors import Invalid, UnknownModel
 from forebay.core.request import NO_REUSE, Events, Prompt, Request, Reuse, Route, Sampling
 from forebay.core.value import value
@@ -22,7 +23,7 @@ from forebay.gateway.sse import CACHE_HEADER
 from forebay.gateway.tools import offered
 from forebay.gateway.wishes import Wishes, wishes
 from forebay.serve.cache import CacheConfig
-from forebay.serve.lanes import Asleep, Lane, Lanes
+from forebay.serve.lanes import Asleep, Lane, Lanes, Listing
 from forebay.serve.routes import Routes
 
 _REUSE: Final = Reuse(read=True, write=True)
@@ -30,6 +31,12 @@ _CACHE_HEADERS: Final[dict[bool, tuple[Header, ...]]] = {
     True: ((CACHE_HEADER, b"miss"),),
     False: ((CACHE_HEADER, b"bypass"),),
 }
+
+
+_NOT_YOURS: Final = (
+    "No model of that name is served here, or this credential may not ask it; GET /v1/models lists"
+    " those that it may."
+)
 
 
 class Completes(Protocol):
@@ -89,10 +96,13 @@ class Requests:
         # The whole mutable state: an offer per lane, made when its first call comes.
         self._offers: dict[str, Offer] = {}
 
-    @property
-    def routes(self) -> tuple[str, ...]:
-        """The names that lead to one of several models."""
-        return tuple(route.name for route in self._routes or ())
+    def listings(self, caller: Caller) -> tuple[Listing, ...]:
+        """Return what is on offer to a caller, in order."""
+        return tuple(each for each in self._lanes.listings if caller.may_ask(*each.names))
+
+    def routes(self, caller: Caller) -> tuple[str, ...]:
+        """Return the names that lead a caller to one of several models."""
+        return tuple(route.name for route in self._routes or () if caller.may_ask(route.name))
 
     async def lane(self, exchange: Exchange, model: str | None) -> Lane:
         """Return the lane of a model, or of the one that a route of that name leads to.
@@ -100,7 +110,8 @@ class Requests:
         Without a name, of the first that is served.  A model that is not in memory is loaded, as
         long as the client waits.  Raises ServingError.
         """
-        name = self.default() if model is None else model
+        name = self.default(exchange.caller) if model is None else model
+        self.check(exchange.caller, name)
         if self._routes is not None and (route := self._routes.get(name)) is not None:
             exchange.via = name
             name = exchange.model = route.choose(
@@ -124,11 +135,22 @@ class Requests:
         wished = wishes(exchange.headers, wall_s=time.time(), longest_s=longest_s)
         return min(wished.time_left_s, longest_s)
 
-    def default(self) -> str:
+    def default(self, caller: Caller) -> str:
         """Return the name of the model that answers whoever names none; raises UnknownModel."""
-        for listing in self._lanes.listings:
+        for listing in self.listings(caller):
             return listing.name
         raise UnknownModel("No model is served here.", param="model")
+
+    def check(self, caller: Caller, name: str) -> None:
+        """Raise UnknownModel for a name that is not a caller's to ask.
+
+        Who may ask a model may ask it by each of its names, and each version of it.
+        """
+        if caller.models is None or caller.may_ask(name):
+            return
+        listing = self._lanes.listing(name) if self._lanes.offers(name) else None
+        if listing is None or not caller.may_ask(listing.name, *listing.aliases):
+            raise UnknownModel(_NOT_YOURS, param="model")
 
     def offer(self, lane: Lane) -> Offer:
         """Return what a lane can be asked."""

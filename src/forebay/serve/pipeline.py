@@ -69,6 +69,7 @@ class Pipeline:
                 usage=usage,
                 error=failure.message if failure else None,
                 via=request.via,
+                caller=request.caller,
             )
             for hook in self.hooks:
                 hook(record)

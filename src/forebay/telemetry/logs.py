@@ -207,6 +207,8 @@ class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     latency_ms: float
     stream: bool | None = None
     tenant: str | None = None
+    user: str | None = None
+    key_id: str | None = None
     source: str | None = None
     queue_ms: float | None = None
     ttft_ms: float | None = None
@@ -242,6 +244,9 @@ def _line(record: RequestRecord, timestamp: str, service: str) -> _Line:
         line.stream = request.stream
         line.tenant = _clean(request.tenant)
         line.source = record.timeline.source
+    if record.caller.user:
+        line.user = _clean(record.caller.user)
+        line.key_id = _clean(record.caller.key_id) or None
     if usage is not None:
         line.prompt_tokens = usage.prompt_tokens
         line.tokens_generated = usage.completion_tokens
