@@ -9,6 +9,43 @@ from forebay.core.knob import knob
 class GatewayConfig:
     """Bounds of one HTTP request."""
 
+    head_bytes_max: int = knob(
+        65_536,
+        "Largest head of a request (its line and headers), in bytes; a larger one is refused with "
+        "431.  A body's chunks may take as much beside what is in them.",
+        minimum=1_024,
+        maximum=1_048_576,
+    )
+    headers_max: int = knob(
+        100,
+        "Most headers of a request; more are refused with 431.",
+        minimum=1,
+        maximum=10_000,
+    )
+    url_bytes_max: int = knob(
+        8_192,
+        "Longest target of a request (path and query), in bytes; a longer one is refused with 414.",
+        minimum=64,
+        maximum=1_048_576,
+    )
+    head_s_max: float = knob(
+        15.0,
+        "Longest time from a connection's start, or from a head's first byte, to the head's end, "
+        "in seconds; then it is cut.",
+        minimum=0.01,
+        maximum=600.0,
+    )
+    chunks_max: int = knob(
+        8_192,
+        "Most chunks of a chunked body; more are refused with 400.",
+        minimum=16,
+        maximum=1_000_000,
+    )
+    cors_origins: str = knob(
+        "",
+        "Origins, comma-separated, whose pages may call this server from a browser, as in "
+        "https://chat.example.org.  Empty: none.",
+    )
     body_bytes_max: int = knob(
         1_048_576,
         "Largest request body, in bytes; a larger one is refused with 413.",
