@@ -1,0 +1,68 @@
+"""Logged out tokens: at once here, at the next look elsewhere, and nothing kept for ever."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from forebay.accounts.database import Database
+from forebay.accounts.denylist import Denylist
+from forebay.accounts.schema import REVOKED_TOKENS
+from tests.support.tokens import NOW, sqlite
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = sqlite(tmp_path)
+    yield database
+    database.close()
+
+
+def rows(database: Database) -> int:
+    with database.reading() as connection:
+        return connection.execute(select(func.count()).select_from(REVOKED_TOKENS)).scalar_one()
+
+
+def test_a_token_is_revoked_here_and_in_every_gateway_that_looks(database: Database) -> None:
+    here, there = Denylist(database), Denylist(database)
+    assert not there.has("t1", NOW)
+    here.revoke("t1", NOW + 60.0, NOW)
+    assert here.knows("t1")
+    assert not there.knows("t1")
+    assert there.has("t1", NOW)
+    assert there.knows("t1")
+    assert not there.has("t2", NOW)
+
+
+def test_logging_out_twice_is_no_error(database: Database) -> None:
+    here, there = Denylist(database), Denylist(database)
+    here.revoke("t1", NOW + 60.0, NOW)
+    here.revoke("t1", NOW + 60.0, NOW)
+    there.revoke("t1", NOW + 60.0, NOW)
+    assert rows(database) == 1
+
+
+def test_tokens_that_have_ended_by_themselves_are_deleted(database: Database) -> None:
+    denylist = Denylist(database)
+    for number in range(10):
+        denylist.revoke(f"old{number}", NOW + 60.0, NOW)
+    denylist.revoke("new", NOW + 600.0, NOW + 130.0)
+    assert rows(database) == 1
+
+
+def test_what_is_forgotten_is_asked_for_again(database: Database) -> None:
+    denylist = Denylist(database, remembered_max=3)
+    for number in range(10):
+        denylist.revoke(f"t{number}", NOW + 60.0, NOW)
+    assert sum(denylist.knows(f"t{number}") for number in range(10)) == 3
+    assert all(denylist.has(f"t{number}", NOW) for number in range(10))
+
+
+@pytest.mark.parametrize("token_id", ["'; DROP TABLE revoked_tokens; --", "%", "", "\u2603"])
+def test_an_id_is_a_parameter_and_never_a_statement(database: Database, token_id: str) -> None:
+    denylist = Denylist(database)
+    assert not denylist.has(token_id, NOW)
+    denylist.revoke(token_id, NOW + 60.0, NOW)
+    assert Denylist(database).has(token_id, NOW)
+    assert not Denylist(database).has("another", NOW)
