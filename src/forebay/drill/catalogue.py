@@ -4,6 +4,7 @@ from typing import Final
 
 from forebay.drill.cancels import CANCELS
 from forebay.drill.gateway import GATEWAY
+from forebay.drill.hostile import HOSTILE
 from forebay.drill.neighbour import NEIGHBOUR
 from forebay.drill.overload import OVERLOAD
 from forebay.drill.peer import OVERLOAD_PEER
@@ -25,6 +26,7 @@ DRILLS: Final[tuple[Drill, ...]] = (
     SINGLE_FLIGHT,
     ROLLING_RESTART,
     SHARED_STORE,
+    HOSTILE,
 )
 
 

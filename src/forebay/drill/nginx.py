@@ -25,16 +25,21 @@ _NOTED: Final = {
 }
 """What nginx writes of replicas that come and go, and goes over without a word to the client."""
 
+ACCESS_LOG: Final = "access.log"
+"""In nginx's folder: a line for each request as nginx read it, where that is asked for."""
+
 _LOG: Final = "nginx.log"
+_UNLOGGED: Final = "access_log off;"
 _PORTS: Final = (8001, 8002, 8003)
 _LISTENS: Final = "listen 127.0.0.1:8080;"
 _START_S_MAX: Final = 10.0
 
 
 @contextlib.contextmanager
-def balancing(replicas: Sequence[int], folder: Path) -> Iterator[Target]:
+def balancing(replicas: Sequence[int], folder: Path, *, logged: bool = False) -> Iterator[Target]:
     """Run nginx before the replicas at these ports; yield where it answers.
 
+    `logged`: it writes down each request as it read it.
     Raises Skipped where nginx or its file is missing, DrillFailed where it does not start.
     """
     if shutil.which("nginx") is None:
@@ -43,7 +48,11 @@ def balancing(replicas: Sequence[int], folder: Path) -> Iterator[Target]:
         raise Skipped("no deploy/nginx here: run this drill from a checkout")
     target = Target(host="127.0.0.1", port=free_port())
     file = folder / "nginx.conf"
-    file.write_text(configuration(replicas, target.port), encoding="utf-8")
+    text = configuration(replicas, target.port)
+    if logged:
+        assert _UNLOGGED in text
+        text = text.replace(_UNLOGGED, f"access_log {ACCESS_LOG};")
+    file.write_text(text, encoding="utf-8")
     command = ["nginx", "-p", str(folder), "-c", str(file), "-g", "daemon off;"]
     with (folder / _LOG).open("ab") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)  # noqa: S603 - ours
