@@ -1,0 +1,415 @@
+"""How much each caller may ask: requests and tokens per time, for keys, users and tenants.
+
+Requests are counted at the door, before anything is read.  Tokens are taken when a request is
+let in and given back when it is known what it used (`serve/allowance.py`).  Both are kept by a
+`Limiter`: in this process's memory, or in Redis for several servers (`serve/limits_redis.py`).
+"""
+
+import enum
+import ipaddress
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from forebay.core.caller import Account, Bounds, Caller, Level, Rate
+from forebay.core.clock import Clock
+from forebay.core.errors import Invalid, RateLimited
+from forebay.core.knob import knob
+from forebay.core.value import value
+from forebay.policy.gcra import Ask, Gcra, Verdict
+from forebay.policy.rate import parse_rate, shown_rate
+
+_REQUESTS_CLOSED: Final = Rate(amount=100, period_s=60.0)
+"""Where accounts are asked for and nothing is set: what the source documents have."""
+_IPV6_PREFIX: Final = 64
+"""Bits of an IPv6 address that tell one client's network from another's: a client has the rest."""
+
+
+class Unit(enum.StrEnum):
+    """What is counted."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    CONCURRENT = "concurrent"
+
+
+class Probe(enum.StrEnum):
+    """What an address asks without a credential."""
+
+    HEALTH = "health"
+    """`/health`."""
+    PROBES = "probes"
+    """`/livez`, `/readyz`, `/startupz`."""
+
+
+ADDRESS: Final = "address"
+"""The level of whoever shows no credential, in metrics."""
+LEVELS: Final = (*(level.value for level in Level), ADDRESS)
+UNITS: Final = tuple(unit.value for unit in Unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """What those may ask who have no limits of their own; rates such as `100/minute`."""
+
+    requests: str = knob(
+        "",
+        "Requests of each user, such as 5/minute or 1000/hour; empty: 100/minute where accounts "
+        "are asked for, else no limit.",
+        live=True,
+    )
+    requests_per_key: str = knob("", "Requests of each API key; empty: no limit.", live=True)
+    requests_per_tenant: str = knob("", "Requests of each tenant; empty: no limit.", live=True)
+    tokens: str = knob(
+        "",
+        "Tokens of each user, prompts and completions together, such as 100000/minute; empty: no "
+        "limit.",
+        live=True,
+    )
+    tokens_per_key: str = knob("", "Tokens of each API key; empty: no limit.", live=True)
+    tokens_per_tenant: str = knob("", "Tokens of each tenant; empty: no limit.", live=True)
+    concurrent: int = knob(
+        0, "Requests at once of each user; 0: no limit.", minimum=0, maximum=100_000, live=True
+    )
+    concurrent_per_key: int = knob(
+        0, "Requests at once of each API key; 0: no limit.", minimum=0, maximum=100_000, live=True
+    )
+    concurrent_per_tenant: int = knob(
+        0, "Requests at once of each tenant; 0: no limit.", minimum=0, maximum=100_000, live=True
+    )
+    health: str = knob(
+        "10/minute",
+        "GET /health of each client address without a credential, where accounts are asked for; "
+        "empty: no limit.",
+        live=True,
+    )
+    probes: str = knob(
+        "600/minute",
+        "GET /livez, /readyz and /startupz of each client address, where accounts are asked for; "
+        "empty: no limit.",
+        live=True,
+    )
+    accounts_max: int = knob(
+        100_000,
+        "Accounts and addresses that are counted apart by this server, 200 bytes each; while that "
+        "many are over nothing, newcomers share what one may ask.",
+        minimum=100,
+        maximum=10_000_000,
+        live=True,
+    )
+    replicas: int = knob(
+        1,
+        "Servers that share limits through store.url; while Redis is away each allows its part.",
+        minimum=1,
+        maximum=1_000,
+        live=True,
+    )
+
+
+RATES: Final = (
+    *("requests", "requests_per_key", "requests_per_tenant"),
+    *("tokens", "tokens_per_key", "tokens_per_tenant"),
+    *("health", "probes"),
+)
+"""Knobs that are rates as text."""
+
+
+def misfits(config: LimitsConfig) -> Iterable[tuple[str, str]]:
+    """Yield each rate that cannot be read: its key and what is wrong with it."""
+    for name in RATES:
+        try:
+            parse_rate(getattr(config, name))
+        except ValueError as error:
+            yield f"limits.{name}", f"limits.{name}: {error}."
+
+
+@value
+class Taken:
+    """What was asked of a limiter, and what it said."""
+
+    asks: tuple[Ask, ...]
+    verdicts: tuple[Verdict, ...]
+    near: bool = False
+    """By this process alone, because the shared limiter is away."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of it was taken; otherwise nothing was."""
+        return all(verdict.passed for verdict in self.verdicts)
+
+
+class Limiter(Protocol):
+    """Keeps rates.
+
+    1. `take` takes all that is asked for or nothing, and says of each ask how it stands.
+    2. It never fails, and answers soon: where it cannot ask, it judges by what it knows itself.
+    3. A caller who is cancelled while it waits has taken nothing.
+    4. `give_back` neither fails nor waits; what it cannot give back comes free with time.
+    """
+
+    async def open(self) -> None:
+        """Get ready."""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+    async def take(self, asks: tuple[Ask, ...]) -> Taken:
+        """Take all or nothing."""
+
+    def give_back(self, taken: Taken, costs: tuple[int, ...]) -> None:
+        """Give back so many units of each ask; fewer than 0: take them, whatever it leads to."""
+
+    def reconfigure(self, config: LimitsConfig) -> None:
+        """Go by `config` from now on."""
+
+
+class MemoryLimiter:
+    """Keeps rates in this process."""
+
+    def __init__(self, config: LimitsConfig, now: Clock) -> None:
+        """Count `config.accounts_max` apart."""
+        self._now = now
+        self.table = Gcra(accounts_max=config.accounts_max)
+
+    async def open(self) -> None:
+        """Nothing is needed."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def take(self, asks: tuple[Ask, ...]) -> Taken:
+        """Take all or nothing."""
+        return Taken(asks=asks, verdicts=self.table.take(self._now(), asks))
+
+    def give_back(self, taken: Taken, costs: tuple[int, ...]) -> None:
+        """Give back so many units of each ask."""
+        now = self._now()
+        for ask, verdict, cost in zip(taken.asks, taken.verdicts, costs, strict=True):
+            if cost:
+                self.table.give_back(now, verdict.name, (ask.rate, cost))
+
+    def reconfigure(self, config: LimitsConfig) -> None:
+        """Go by `config` from now on."""
+        self.table.resize(config.accounts_max)
+
+
+@value
+class Standing:
+    """How a caller stood with its limits when it was let in, or was not."""
+
+    taken: Taken | None = None
+
+    def tightest(self, unit: Unit) -> tuple[Rate, Verdict] | None:
+        """Return the limit of a unit that leaves the least; None where there is none."""
+        found: tuple[Rate, Verdict] | None = None
+        if self.taken is not None:
+            for ask, verdict in zip(self.taken.asks, self.taken.verdicts, strict=True):
+                if ask.crowd.startswith(unit) and (
+                    found is None or verdict.remaining < found[1].remaining
+                ):
+                    found = ask.rate, verdict
+        return found
+
+
+UNLIMITED: Final = Standing()
+
+
+class OverRate(RateLimited):
+    """A limit is used up; `standing` is what the answer's headers say of it."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None, standing: Standing) -> None:
+        """Say when it is free again; None: nobody knows."""
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.standing = standing
+
+
+@value
+class _Defaults:
+    """The configuration's bounds by level, read."""
+
+    requests: dict[Level, Rate | None]
+    tokens: dict[Level, Rate | None]
+    concurrent: dict[Level, int | None]
+    probes: dict[Probe, Rate | None]
+    any: bool
+    """Callers without bounds of their own have some."""
+
+
+def _read(config: LimitsConfig, *, closed: bool) -> _Defaults:
+    requests = {
+        Level.KEY: parse_rate(config.requests_per_key),
+        Level.USER: parse_rate(config.requests) or (_REQUESTS_CLOSED if closed else None),
+        Level.TENANT: parse_rate(config.requests_per_tenant),
+    }
+    tokens = {
+        Level.KEY: parse_rate(config.tokens_per_key),
+        Level.USER: parse_rate(config.tokens),
+        Level.TENANT: parse_rate(config.tokens_per_tenant),
+    }
+    concurrent = {
+        Level.KEY: config.concurrent_per_key or None,
+        Level.USER: config.concurrent or None,
+        Level.TENANT: config.concurrent_per_tenant or None,
+    }
+    return _Defaults(
+        requests=requests,
+        tokens=tokens,
+        concurrent=concurrent,
+        probes={Probe.HEALTH: parse_rate(config.health), Probe.PROBES: parse_rate(config.probes)},
+        any=any((*requests.values(), *tokens.values(), *concurrent.values())),
+    )
+
+
+class Limits:
+    """Counts what callers ask, and turns away who asks too much."""
+
+    def __init__(
+        self, limiter: Limiter, config: LimitsConfig, now: Clock, *, closed: bool = False
+    ) -> None:
+        """Keep rates in `limiter`; `closed`: accounts are asked for."""
+        self.limiter = limiter
+        self._now = now
+        self._closed = closed
+        # The whole mutable state: what is set, what addresses asked, and refusals by level and
+        # unit.
+        self._defaults = _read(config, closed=closed)
+        self._addresses = Gcra(accounts_max=config.accounts_max)
+        self.refusals: dict[tuple[str, str], int] = {}
+
+    def reconfigure(self, config: LimitsConfig) -> None:
+        """Hold callers to these from now on."""
+        self._defaults = _read(config, closed=self._closed)
+        self._addresses.resize(config.accounts_max)
+        self.limiter.reconfigure(config)
+
+    def accounts_of(self, caller: Caller) -> tuple[Account, ...]:
+        """Return the accounts that a caller's requests are charged to.
+
+        Where nobody is asked who he is, a tenant is all that is known of him: to limits that are
+        set nonetheless he is a user of that name.
+        """
+        if caller.accounts or self._closed or not self._defaults.any:
+            return caller.accounts
+        return (Account(level=Level.USER, id=caller.tenant),)
+
+    def bounds_of(self, account: Account) -> Bounds:
+        """Return what an account may use: its own bounds, else those of its level."""
+        own, level, defaults = account.bounds, account.level, self._defaults
+        return Bounds(
+            requests=own.requests or defaults.requests[level],
+            tokens=own.tokens or defaults.tokens[level],
+            concurrent=own.concurrent or defaults.concurrent[level],
+        )
+
+    async def enter(self, caller: Caller, *, cost: int = 1) -> Standing:
+        """Count requests on each of a caller's accounts.
+
+        Raises OverRate, which says when they pass, or Invalid where they never will.
+        """
+        asks = self._asks(caller, cost)
+        if not asks:
+            return UNLIMITED
+        taken = await self.limiter.take(asks)
+        if not taken.passed:
+            raise self.refusal(taken)
+        return Standing(taken=taken)
+
+    async def enter_address(self, address: str, kind: Probe) -> None:
+        """Count a probe of whoever shows no credential; raises OverRate.
+
+        It is judged by this process alone: nobody floods a shared store through an open page.
+        """
+        rate = self._defaults.probes[kind]
+        if rate is None:
+            return
+        ask = Ask(name=f"{kind}:{_network(address)}", crowd=f"{kind}:", rate=rate)
+        (verdict,) = self._addresses.take(self._now(), (ask,))
+        if not verdict.passed:
+            self.refused(ADDRESS, Unit.REQUESTS)
+            raise OverRate(
+                f"Without a credential an address may make {_amount(rate, 'requests')} here;"
+                f" this one may ask again in {_seconds(verdict.retry_s)}.",
+                retry_after_s=verdict.retry_s,
+                standing=Standing(taken=Taken(asks=(ask,), verdicts=(verdict,))),
+            )
+
+    def refusal(self, taken: Taken) -> OverRate | Invalid:
+        """Count a refusal and return what it says: of the limit that lasts the longest."""
+        ask, verdict = max(
+            (pair for pair in zip(taken.asks, taken.verdicts, strict=True) if not pair[1].passed),
+            key=lambda pair: pair[1].retry_s,
+        )
+        unit, level, _ = ask.name.split(":", 2)
+        self.refused(level, unit)
+        may = f"This {level} may {_USES[unit]} {_amount(ask.rate, unit)}"
+        if math.isinf(verdict.retry_s):
+            return Invalid(
+                f"{may}; this takes {ask.cost} at once, which never fits. {_ADVICE[unit]}",
+                param=_PARAMS.get(unit),
+            )
+        return OverRate(
+            f"{may}; {verdict.remaining} are left, and this takes {ask.cost}."
+            f" It fits in {_seconds(verdict.retry_s)}.",
+            retry_after_s=verdict.retry_s,
+            standing=Standing(taken=taken),
+        )
+
+    def refused(self, level: str, unit: str) -> None:
+        """Count a refusal."""
+        at = (str(level), str(unit))
+        self.refusals[at] = self.refusals.get(at, 0) + 1
+
+    def _asks(self, caller: Caller, cost: int) -> tuple[Ask, ...]:
+        """Return what is asked for a caller's requests; of its tokens only how they stand."""
+        asks: list[Ask] = []
+        defaults = self._defaults
+        for account in self.accounts_of(caller):
+            level, bounds = account.level, account.bounds
+            rate = bounds.requests or defaults.requests[level]
+            if rate is not None:
+                asks.append(ask_of(Unit.REQUESTS, account, rate, cost=cost))
+            rate = bounds.tokens or defaults.tokens[level]
+            if rate is not None:
+                asks.append(ask_of(Unit.TOKENS, account, rate, cost=0))
+        return tuple(asks)
+
+
+def ask_of(unit: Unit, account: Account, rate: Rate, *, cost: int) -> Ask:
+    """Return an ask of one account."""
+    crowd = f"{unit}:{account.level}:"
+    return Ask(name=crowd + account.id, crowd=crowd, rate=rate, cost=cost)
+
+
+_USES: Final = {"requests": "make", "tokens": "use"}
+_ADVICE: Final = {
+    "requests": "Send fewer in one call.",
+    "tokens": "Ask for a smaller max_tokens, or fewer choices.",
+}
+_PARAMS: Final = {"tokens": "max_tokens"}
+
+
+def _amount(rate: Rate, unit: str) -> str:
+    """Write a rate for people: `100 requests per minute`."""
+    return shown_rate(rate).replace("/", f" {unit} per ", 1)
+
+
+def _seconds(seconds: float) -> str:
+    """Write a wait for people, rounded up, but for microseconds."""
+    seconds -= 0.00001
+    if seconds < 10.0:  # noqa: PLR2004 - below that, tenths matter to a reader
+        return f"{math.ceil(seconds * 10) / 10:g} s"
+    return f"{math.ceil(seconds)} s"
+
+
+def _network(address: str) -> str:
+    """Return whose address it is: itself, or the network that one IPv6 client has to itself."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((found, _IPV6_PREFIX), strict=False).network_address)
