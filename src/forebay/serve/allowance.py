@@ -38,11 +38,11 @@ from forebay.core.request import (
 from forebay.core.value import value
 from forebay.policy.gcra import Ask
 from forebay.policy.token_bound import prompt_tokens_most
+from forebay.serve.limiter import Taken
 from forebay.serve.limits import (
     UNLIMITED,
     Limits,
     OverRate,
-    Taken,
     Unit,
     ask_of,
 )

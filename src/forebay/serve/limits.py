@@ -8,17 +8,16 @@ let in and given back when it is known what it used (`serve/allowance.py`).  Bot
 import enum
 import ipaddress
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from forebay.core.caller import Account, Bounds, Caller, Level, Rate
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, RateLimited
-from forebay.core.knob import knob
 from forebay.core.value import value
 from forebay.policy.gcra import Ask, Gcra, Verdict
 from forebay.policy.rate import parse_rate, shown_rate
+from forebay.serve.limiter import Limiter, Taken
+from forebay.serve.limits_config import LimitsConfig
 
 _REQUESTS_CLOSED: Final = Rate(amount=100, period_s=60.0)
 """Where accounts are asked for and nothing is set: what the source documents have."""
@@ -47,151 +46,6 @@ ADDRESS: Final = "address"
 """The level of whoever shows no credential, in metrics."""
 LEVELS: Final = (*(level.value for level in Level), ADDRESS)
 UNITS: Final = tuple(unit.value for unit in Unit)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsConfig:
-    """What those may ask who have no limits of their own; rates such as `100/minute`."""
-
-    requests: str = knob(
-        "",
-        "Requests of each user, such as 5/minute or 1000/hour; empty: 100/minute where accounts "
-        "are asked for, else no limit.",
-        live=True,
-    )
-    requests_per_key: str = knob("", "Requests of each API key; empty: no limit.", live=True)
-    requests_per_tenant: str = knob("", "Requests of each tenant; empty: no limit.", live=True)
-    tokens: str = knob(
-        "",
-        "Tokens of each user, prompts and completions together, such as 100000/minute; empty: no "
-        "limit.",
-        live=True,
-    )
-    tokens_per_key: str = knob("", "Tokens of each API key; empty: no limit.", live=True)
-    tokens_per_tenant: str = knob("", "Tokens of each tenant; empty: no limit.", live=True)
-    concurrent: int = knob(
-        0, "Requests at once of each user; 0: no limit.", minimum=0, maximum=100_000, live=True
-    )
-    concurrent_per_key: int = knob(
-        0, "Requests at once of each API key; 0: no limit.", minimum=0, maximum=100_000, live=True
-    )
-    concurrent_per_tenant: int = knob(
-        0, "Requests at once of each tenant; 0: no limit.", minimum=0, maximum=100_000, live=True
-    )
-    health: str = knob(
-        "10/minute",
-        "GET /health of each client address without a credential, where accounts are asked for; "
-        "empty: no limit.",
-        live=True,
-    )
-    probes: str = knob(
-        "600/minute",
-        "GET /livez, /readyz and /startupz of each client address, where accounts are asked for; "
-        "empty: no limit.",
-        live=True,
-    )
-    accounts_max: int = knob(
-        100_000,
-        "Accounts and addresses that are counted apart by this server, 200 bytes each; while that "
-        "many are over nothing, newcomers share what one may ask.",
-        minimum=100,
-        maximum=10_000_000,
-        live=True,
-    )
-    replicas: int = knob(
-        1,
-        "Servers that share limits through store.url; while Redis is away each allows its part.",
-        minimum=1,
-        maximum=1_000,
-        live=True,
-    )
-
-
-RATES: Final = (
-    *("requests", "requests_per_key", "requests_per_tenant"),
-    *("tokens", "tokens_per_key", "tokens_per_tenant"),
-    *("health", "probes"),
-)
-"""Knobs that are rates as text."""
-
-
-def misfits(config: LimitsConfig) -> Iterable[tuple[str, str]]:
-    """Yield each rate that cannot be read: its key and what is wrong with it."""
-    for name in RATES:
-        try:
-            parse_rate(getattr(config, name))
-        except ValueError as error:
-            yield f"limits.{name}", f"limits.{name}: {error}."
-
-
-@value
-class Taken:
-    """What was asked of a limiter, and what it said."""
-
-    asks: tuple[Ask, ...]
-    verdicts: tuple[Verdict, ...]
-    near: bool = False
-    """By this process alone, because the shared limiter is away."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether all of it was taken; otherwise nothing was."""
-        return all(verdict.passed for verdict in self.verdicts)
-
-
-class Limiter(Protocol):
-    """Keeps rates.
-
-    1. `take` takes all that is asked for or nothing, and says of each ask how it stands.
-    2. It never fails, and answers soon: where it cannot ask, it judges by what it knows itself.
-    3. A caller who is cancelled while it waits has taken nothing.
-    4. `give_back` neither fails nor waits; what it cannot give back comes free with time.
-    """
-
-    async def open(self) -> None:
-        """Get ready."""
-
-    async def close(self) -> None:
-        """Let go of everything."""
-
-    async def take(self, asks: tuple[Ask, ...]) -> Taken:
-        """Take all or nothing."""
-
-    def give_back(self, taken: Taken, costs: tuple[int, ...]) -> None:
-        """Give back so many units of each ask; fewer than 0: take them, whatever it leads to."""
-
-    def reconfigure(self, config: LimitsConfig) -> None:
-        """Go by `config` from now on."""
-
-
-class MemoryLimiter:
-    """Keeps rates in this process."""
-
-    def __init__(self, config: LimitsConfig, now: Clock) -> None:
-        """Count `config.accounts_max` apart."""
-        self._now = now
-        self.table = Gcra(accounts_max=config.accounts_max)
-
-    async def open(self) -> None:
-        """Nothing is needed."""
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-    async def take(self, asks: tuple[Ask, ...]) -> Taken:
-        """Take all or nothing."""
-        return Taken(asks=asks, verdicts=self.table.take(self._now(), asks))
-
-    def give_back(self, taken: Taken, costs: tuple[int, ...]) -> None:
-        """Give back so many units of each ask."""
-        now = self._now()
-        for ask, verdict, cost in zip(taken.asks, taken.verdicts, costs, strict=True):
-            if cost:
-                self.table.give_back(now, verdict.name, (ask.rate, cost))
-
-    def reconfigure(self, config: LimitsConfig) -> None:
-        """Go by `config` from now on."""
-        self.table.resize(config.accounts_max)
 
 
 @value
