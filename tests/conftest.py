@@ -6,8 +6,12 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+from forebay.accounts.config import default_url
+from tests.support.postgres import PostgresServer, missing, running_postgres
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 PULL_S_MAX = 600
@@ -30,6 +34,24 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Run one PostgreSQL for all tests; each takes a database of its own."""
+    if lacking := missing():
+        pytest.skip(lacking)
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def accounts_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of an empty database, of either kind."""
+    if request.param == "sqlite":
+        return default_url(tmp_path)
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,12 +9,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-import psycopg
-import pytest
-from psycopg import sql
 
 from forebay.bench.processes import free_port
 
@@ -25,9 +22,12 @@ _PATH = os.pathsep.join([os.environ.get("PATH", ""), *_FOLDERS])
 _POSTGRES = shutil.which("postgres", path=_PATH)
 _INITDB = shutil.which("initdb", path=_PATH)
 
-needs_postgres = pytest.mark.skipif(
-    not (_POSTGRES and _INITDB), reason="PostgreSQL's server is not installed"
-)
+
+def missing() -> str | None:
+    """Say what PostgreSQL's tests lack here; None if nothing."""
+    if not (_POSTGRES and _INITDB):
+        return "PostgreSQL's server is not installed"
+    return None if find_spec("psycopg") else "psycopg is not installed"
 
 
 def _unprivileged() -> dict[str, Any]:
@@ -86,14 +86,13 @@ class PostgresServer:
 
     def new_database(self) -> str:
         """Make an empty database; return where it is."""
-        name = f"test_{next(self._numbers)}"
-        self.say(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return self.url(name)
+        import psycopg  # noqa: PLC0415 - it is optional
+        from psycopg import sql  # noqa: PLC0415 - as above
 
-    def say(self, statement: sql.Composed | sql.SQL) -> None:
-        """Run one statement."""
+        name = f"test_{next(self._numbers)}"
         with psycopg.connect(self.url(), autocommit=True, connect_timeout=5) as connection:
-            connection.execute(statement)
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self.url(name)
 
     def hang(self) -> None:
         """Let every one of its processes stand still, connections held: SIGSTOP."""
@@ -117,6 +116,8 @@ class PostgresServer:
             self.crash()
 
     def _answers(self) -> bool:
+        import psycopg  # noqa: PLC0415 - it is optional
+
         assert self._process is not None
         assert self._process.poll() is None, "it ended at once"
         with contextlib.suppress(psycopg.OperationalError):
@@ -133,8 +134,9 @@ class PostgresServer:
                 os.kill(each, number)
 
 
-def a_running_postgres() -> Iterator[PostgresServer]:
-    """Run a server while a fixture lives."""
+@contextlib.contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """Run a server while the body runs."""
     with tempfile.TemporaryDirectory(prefix="forebay-postgres-") as folder:
         server = PostgresServer(Path(folder))
         try:

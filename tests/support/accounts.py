@@ -1,0 +1,42 @@
+"""A database of accounts for a test, with its tables; `accounts_url` says of which kind."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from forebay.accounts.config import AccountsConfig
+from forebay.accounts.database import Database
+from forebay.accounts.directory import Directory
+
+
+class WallClock:
+    """Unix seconds that pass when a test says so."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def quick(url: str, **knobs: Any) -> AccountsConfig:
+    """Return a configuration whose passwords cost little."""
+    return AccountsConfig(
+        url=url, password_memory_bytes=8 * 1_024 * 1_024, password_passes_min=1, **knobs
+    )
+
+
+@contextlib.contextmanager
+def a_database(url: str, **knobs: Any) -> Iterator[Database]:
+    """Open a database with its tables while the body runs."""
+    database = Database(quick(url, **knobs))
+    try:
+        database.migrate()
+        yield database
+    finally:
+        database.close()
+
+
+def a_directory(database: Database, *, dev: bool = False, **knobs: Any) -> Directory:
+    """Return a directory whose clock stands at `WallClock`'s beginning."""
+    return Directory(database, quick("-", **knobs), now=WallClock(), dev=dev)
