@@ -24,7 +24,7 @@ from forebay.engine.registry import find
 from forebay.fleet import ServedModel
 from forebay.gateway.admin import InvalidSettings
 from forebay.gateway.connection import Connection
-from forebay.gateway.turns import Turns
+from forebay.gateway.terms import Terms
 from forebay.serve.lifecycle import State
 from forebay.serve.signals import Signals
 from forebay.serve.tuning import leave_generators_alone, settle_garbage
@@ -184,10 +184,10 @@ async def _drain(service: Service, signals: Signals) -> None:
 
 
 def _uvicorn_config(service: Service) -> uvicorn.Config:
-    server = service.settings.server
+    server, terms = service.settings.server, Terms(config=service.settings.gateway)
     return uvicorn.Config(
         service.gateway,
-        http=functools.partial(Connection, turns=Turns()),  # type: ignore[arg-type]  # it makes one
+        http=functools.partial(Connection, terms=terms),  # type: ignore[arg-type]  # it makes one
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -9,7 +9,7 @@ import pytest
 
 from forebay.core.errors import Outcome
 from forebay.core.request import Chat, Delta, Scheduled
-from forebay.gateway import connection
+from forebay.gateway.config import GatewayConfig
 from forebay.serve.admission import AdmissionConfig
 from tests.support.gateways import CHAT, Stage, a_stage, chat, hang
 from tests.support.listening import listening
@@ -61,7 +61,7 @@ async def test_a_client_that_sent_more_requests_and_left_is_noticed(stream: bool
 async def test_a_head_without_an_end_is_refused(start: bytes) -> None:
     async with connected(a_stage()) as (reader, writer):
         unit = b"X-A: b\r\n" if start.endswith(b"\n") else b"a" * 8
-        writer.write(start + unit * (connection.HEAD_BYTES_MAX // 8))
+        writer.write(start + unit * (GatewayConfig().head_bytes_max // 8))
         async with asyncio.timeout(5):
             answer = await reader.readuntil(b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 431 ")
@@ -69,21 +69,17 @@ async def test_a_head_without_an_end_is_refused(start: bytes) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET /livez HTT"], ids=["nothing", "half a head"])
 async def test_a_head_that_does_not_come_is_given_up(
-    sent: bytes, monkeypatch: pytest.MonkeyPatch
+    sent: bytes,
 ) -> None:
-    monkeypatch.setattr(connection, "HEAD_S_MAX", 0.05)
-    async with connected(a_stage()) as (reader, writer):
+    async with connected(a_stage(config=GatewayConfig(head_s_max=0.05))) as (reader, writer):
         writer.write(sent)
         async with asyncio.timeout(5):
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await reader.readexactly(1)
 
 
-async def test_a_connection_may_be_used_longer_than_a_head_may_take(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connection, "HEAD_S_MAX", 0.05)
-    async with connected(a_stage()) as (reader, writer):
+async def test_a_connection_may_be_used_longer_than_a_head_may_take() -> None:
+    async with connected(a_stage(config=GatewayConfig(head_s_max=0.05))) as (reader, writer):
         for _ in range(2):
             writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             async with asyncio.timeout(5):
@@ -151,7 +147,7 @@ async def test_what_a_body_says_of_upgrades_is_left_alone() -> None:
 
 async def test_a_large_body_is_no_large_head() -> None:
     stage = a_stage()
-    body = json.dumps(chat("x" * (2 * connection.HEAD_BYTES_MAX))).encode()
+    body = json.dumps(chat("x" * (2 * GatewayConfig().head_bytes_max))).encode()
     async with connected(stage) as (reader, writer):
         head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)

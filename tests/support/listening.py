@@ -4,20 +4,24 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import uvicorn
 
 from forebay.gateway.connection import Connection
+from forebay.gateway.terms import Terms
 from tests.support.gateways import Stage
 
 
 @asynccontextmanager
-async def listening(stage: Stage, keep_alive_s: float = 5.0) -> AsyncIterator[str]:
+async def listening(
+    stage: Stage, keep_alive_s: float = 5.0, terms: Terms | None = None
+) -> AsyncIterator[str]:
     """Serve a stage on a free port of this machine; yield the base of its addresses."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         stage.gateway,
-        http=Connection,
+        http=partial(Connection, terms=terms or Terms(config=stage.gateway.config)),  # type: ignore[arg-type]  # it makes one
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -27,12 +27,19 @@ class Cork:
     writes without waiting: flow control acts when the turn ends.
     """
 
-    __slots__ = ("_loop", "_pieces", "_transport")
+    __slots__ = ("_loop", "_pieces", "_transport", "_unsent_s_max")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        """Write to `transport`."""
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        unsent_s_max: float = 30.0,
+    ) -> None:
+        """Write to `transport`; once it is closed, what is unsent is dropped after that time."""
         self._transport = transport
         self._loop = loop
+        self._unsent_s_max = unsent_s_max
         self._pieces: list[bytes] = []
 
     def write(self, data: bytes) -> None:
@@ -49,7 +56,11 @@ class Cork:
     def close(self) -> None:
         """Write what waits, and close once it is sent."""
         self.flush()
-        self._transport.close()
+        if not self._transport.is_closing():
+            unsent = self._transport.get_write_buffer_size()
+            self._transport.close()
+            if unsent:  # its reader may be slow for ever
+                self._loop.call_later(self._unsent_s_max, self._transport.abort)
 
     def flush(self) -> None:
         """Write what waits."""
@@ -67,6 +78,8 @@ class Cycle(RequestResponseCycle):
     transport: Cork  # type: ignore[assignment]  # uvicorn knows no corks
     when_gone: Callable[[Act | None], None]
     """The connection's."""
+    opening: bytes = b""
+    """The first lines of the head, already encoded: the server's own headers."""
 
     def is_clogged(self) -> bool:
         """Whether the client reads so slowly that a write would wait."""
@@ -92,12 +105,8 @@ class Cycle(RequestResponseCycle):
         self.response_started = True
         self.waiting_for_100_continue = False
         self.keep_alive = self.keep_alive and not close
-        pieces = [STATUS_LINE[status]]
-        for name, value in (
-            *self.default_headers,
-            *headers,
-            *(() if self.keep_alive else (_CLOSE,)),
-        ):
+        pieces = [STATUS_LINE[status], self.opening]
+        for name, value in headers if self.keep_alive else (*headers, _CLOSE):
             if HEADER_VALUE_RE.search(value):
                 raise ValueError("a header's value holds control characters")
             pieces += (name, b": ", value, b"\r\n")

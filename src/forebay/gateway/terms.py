@@ -1,0 +1,44 @@
+"""What the connections of one server are held to, and what they share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from forebay.gateway.config import GatewayConfig
+from forebay.gateway.cors import Cors
+from forebay.gateway.crowd import Crowd
+from forebay.gateway.exchange import Header
+from forebay.gateway.heads import Hosts
+from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH
+from forebay.gateway.turns import Turns
+
+NO_STORE: Header = (b"cache-control", b"no-store")
+"""Of whole answers: what a key may see is for nobody's cache."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Terms:
+    """Shared by all connections of one server.
+
+    Mutable state: the headers that each answer begins with, encoded; they change once a second.
+    """
+
+    config: GatewayConfig = field(default_factory=GatewayConfig)
+    turns: Turns = field(default_factory=Turns)
+    crowd: Crowd = field(default_factory=Crowd)
+    hosts: Hosts = field(default_factory=Hosts)
+    cors: Cors = field(default_factory=Cors)
+    named: tuple[str, ...] = (MODELS_PATH, STREAMS_PATH)
+    """Beginnings of the paths that end with a name, in which escapes (`%2F`) mean something."""
+    _given: list[Header] | None = None
+    _opening: bytes = b""
+
+    def opening(self, given: list[Header]) -> bytes:
+        """Return the first lines of every whole answer's head, from the server's own headers."""
+        if given is not self._given:
+            self._given, self._opening = given, encoded((*given, NO_STORE))
+        return self._opening
+
+
+def encoded(headers: Iterable[Header]) -> bytes:
+    """Return lines of a head."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
