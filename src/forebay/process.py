@@ -23,12 +23,16 @@ from forebay.core.errors import ServingError
 from forebay.engine.registry import find
 from forebay.fleet import ServedModel
 from forebay.gateway.admin import InvalidSettings
+from forebay.gateway.client_address import TrustedProxies
 from forebay.gateway.connection import Connection
+from forebay.gateway.cors import Cors
+from forebay.gateway.crowd import Crowd, CrowdConfig
+from forebay.gateway.heads import Hosts
 from forebay.gateway.terms import Terms
 from forebay.serve.lifecycle import State
 from forebay.serve.signals import Signals
 from forebay.serve.tuning import leave_generators_alone, settle_garbage
-from forebay.settings import LiveSettings
+from forebay.settings import LiveSettings, ServerConfig
 
 _CLOSING_S: Final = 5.0
 """After a drain, how long ended requests get to send their last bytes."""
@@ -184,7 +188,7 @@ async def _drain(service: Service, signals: Signals) -> None:
 
 
 def _uvicorn_config(service: Service) -> uvicorn.Config:
-    server, terms = service.settings.server, Terms(config=service.settings.gateway)
+    server, terms = service.settings.server, _terms(service)
     return uvicorn.Config(
         service.gateway,
         http=functools.partial(Connection, terms=terms),  # type: ignore[arg-type]  # it makes one
@@ -196,6 +200,35 @@ def _uvicorn_config(service: Service) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         date_header=True,
+        headers=_headers(server),
         timeout_keep_alive=int(server.keep_alive_s),
         timeout_graceful_shutdown=int(_CLOSING_S),
+    )
+
+
+def _headers(server: ServerConfig) -> list[tuple[str, str]]:
+    """Return what every answer says, whoever asked."""
+    headers = [("x-content-type-options", "nosniff")]
+    if server.tls_certificate and server.hsts_s:
+        headers.append(("strict-transport-security", f"max-age={server.hsts_s}"))
+    return headers
+
+
+def _terms(service: Service) -> Terms:
+    """Return what connections are held to; the loader has seen that the texts can be read."""
+    settings = service.settings
+    server = settings.server
+    crowd = CrowdConfig(
+        connections_max=server.connections_max,
+        per_address_max=server.connections_per_address_max,
+        trusted=TrustedProxies.parse(server.trusted_proxies),
+    )
+    cors = Cors.parse(settings.gateway.cors_origins, settings.access.api_key_header)
+    service.gateway.cors = cors
+    return Terms(
+        config=settings.gateway,
+        crowd=Crowd(crowd),
+        hosts=Hosts.parse(server.hosts),
+        cors=cors,
+        named=tuple(service.gateway.table.below),
     )

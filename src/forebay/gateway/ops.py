@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -13,8 +13,6 @@ from forebay.gateway.problems import JSON
 from forebay.serve.lanes import Lanes
 from forebay.serve.lifecycle import Lifecycle
 
-_NO_STORE: Final[Header] = (b"cache-control", b"no-store")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
@@ -23,7 +21,7 @@ class Reply:
     body: bytes
     status: int = 200
     content_type: bytes = JSON
-    headers: tuple[Header, ...] = (_NO_STORE,)
+    headers: tuple[Header, ...] = ()
 
 
 class Probe(Struct, kw_only=True):

@@ -1,8 +1,9 @@
 """What the connections of one server are held to, and what they share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from forebay.gateway.client_address import TrustedProxies
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.cors import Cors
 from forebay.gateway.crowd import Crowd
@@ -37,6 +38,19 @@ class Terms:
         if given is not self._given:
             self._given, self._opening = given, encoded((*given, NO_STORE))
         return self._opening
+
+
+def misfits(*, hosts: str, trusted_proxies: str, cors_origins: str) -> Iterator[tuple[str, str]]:
+    """Yield the key of each of these settings that cannot be read, and why."""
+    for key, text, parse in (
+        ("server.hosts", hosts, Hosts.parse),
+        ("server.trusted_proxies", trusted_proxies, TrustedProxies.parse),
+        ("gateway.cors_origins", cors_origins, Cors.parse),
+    ):
+        try:
+            parse(text)
+        except ValueError as error:
+            yield key, f"{key}: {error}."
 
 
 def encoded(headers: Iterable[Header]) -> bytes:
