@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from forebay.core.caller import Account
-from forebay.core.clock import Clock
+from forebay.core.clock import MONOTONIC, Clock
 from forebay.core.errors import Outcome, ServingError
 from forebay.core.record import Holding
 from forebay.core.request import (
@@ -38,7 +38,7 @@ from forebay.core.request import (
 from forebay.core.value import value
 from forebay.policy.gcra import Ask
 from forebay.policy.token_bound import prompt_tokens_most
-from forebay.serve.limiter import Taken
+from forebay.serve.limiter import MemoryLimiter, Taken
 from forebay.serve.limits import (
     UNLIMITED,
     Limits,
@@ -46,6 +46,7 @@ from forebay.serve.limits import (
     Unit,
     ask_of,
 )
+from forebay.serve.limits_config import LimitsConfig
 
 _BYTES_PER_TOKEN: Final = 4
 """English text in common vocabularies: only where a prompt was read and nobody says how long it
@@ -236,11 +237,10 @@ class _Scope:
 
     def holdings(self) -> Iterator[Holding]:
         """Yield what is held."""
-        request, facts = self._request, {"since": self._since}
+        request = self._request
         for kind, amount in (
             ("permit", len(self._permits)),
             ("tokens", max(self._units, default=0)),
-            ("budget", int(self._reserved is not None)),
         ):
             if amount:
                 yield Holding(
@@ -248,8 +248,8 @@ class _Scope:
                     owner=request.id,
                     tenant=request.tenant,
                     amount=amount,
+                    since=self._since,
                     expires=request.deadline,
-                    **facts,
                 )
 
     def _take_permits(self) -> None:
@@ -293,7 +293,7 @@ class _Scope:
         taken = await limits.limiter.take(tuple(asks))
         if not taken.passed:
             raise limits.refusal(taken)
-        self._taken, self._units = taken, tuple(ask.cost for ask in asks)
+        self._taken, self._units = taken, tuple(ask.cost for ask in taken.asks)
 
     def _completion(self) -> int:
         """Return the most tokens that may be made of all choices."""
@@ -349,3 +349,10 @@ def _outcome(error: BaseException | None) -> Outcome:
             return Outcome.CANCELLED
         case _:
             return Outcome.INTERNAL_ERROR
+
+
+def unlimited() -> Allowance:
+    """Return an allowance that limits nobody."""
+    config = LimitsConfig()
+    limits = Limits(MemoryLimiter(config, MONOTONIC), config, MONOTONIC)
+    return Allowance(limits, None, MONOTONIC, most=lambda _: 0)
