@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from forebay.engine.pulse import Pulse, Vitals, read_vitals, share_of
+from forebay.engine.pulse import Pulse, Vitals, read_vitals, resident_bytes, share_of
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 
@@ -58,6 +58,17 @@ def test_where_there_is_nothing_to_read_nothing_is_known(tmp_path: Path) -> None
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "stat").write_text("7 (odd")
     assert read_vitals(7, tmp_path) is None
+
+
+def test_the_memory_of_a_process_is_what_it_has_in_ram_and_none_where_nobody_tells(
+    tmp_path: Path,
+) -> None:
+    assert resident_bytes(7, tmp_path) == 0
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "statm").write_text("900 30 20 1 0 40 0\n")
+    assert resident_bytes(7, tmp_path) == 30 * os.sysconf("SC_PAGE_SIZE")
+    (tmp_path / "7" / "statm").write_text("odd")
+    assert resident_bytes(7, tmp_path) == 0
 
 
 @linux_only

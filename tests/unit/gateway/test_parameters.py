@@ -40,7 +40,7 @@ def understood(
     if dialect is ChatCall:
         call = CHATS.read(body)
         warnings = Surface(ChatCall, supports).check(call)
-        assert isinstance(converter.chat(call), Chat)
+        assert isinstance(converter.chat(call, converter.toolbox(call)), Chat)
         return [*warnings, *message_warnings(call.messages)], converter.sampling(call)
     text = TEXTS.read(body)
     warnings = Surface(TextCall, supports).check(text)

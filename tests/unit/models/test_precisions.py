@@ -10,6 +10,8 @@ from forebay.models.catalogue import ModelEntry
 from forebay.models.precisions import OFFERED, require
 from forebay.models.preparation import prepare
 from forebay.models.stages import PreparationError
+from tests.support.onnx_models import LLAMA, a_checkpoint
+from tests.support.weights import an_onnx_folder
 
 
 @pytest.mark.parametrize("form", list(Form))
@@ -38,6 +40,20 @@ def test_it_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     with pytest.raises(PreparationError, match="found int3"):
         prepare(entry, form=Form.ONNX, cache=tmp_path, progress=lambda _: None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_source_that_is_finished_is_taken_as_it_is_or_not_at_all(tmp_path: Path) -> None:
+    source = an_onnx_folder(tmp_path / "m")
+    entry = ModelEntry(name="m", source=f"file:{source}", precision="int4")
+    with pytest.raises(PreparationError, match="precision: the source is a finished onnx"):
+        prepare(entry, form=Form.ONNX, cache=tmp_path / "cache", progress=lambda _: None)
+
+
+def test_what_is_made_is_made_in_the_precision_that_was_wished_for(tmp_path: Path) -> None:
+    source = a_checkpoint(tmp_path / "m", LLAMA)
+    entry = ModelEntry(name="m", source=f"file:{source}", precision="float32")
+    made = prepare(entry, form=Form.ONNX, cache=tmp_path / "cache", progress=lambda _: None)
+    assert made.manifest.precision == "float32"
 
 
 def test_each_precision_lies_in_a_place_of_its_own_and_is_fetched_once() -> None:

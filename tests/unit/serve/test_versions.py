@@ -31,7 +31,7 @@ class Fitting(PuppetEngine):
 class Stall:
     """A model on offer, and what puts versions of it on offer."""
 
-    def __init__(self, versions_max: int = 8) -> None:
+    def __init__(self, versions_max: int = 8, folder: Path | None = BASE) -> None:
         self.shelf = Shelf()
         self.engine = Fitting()
         self.begun: dict[str, Path] = {}
@@ -44,7 +44,7 @@ class Stall:
             return self.engine
 
         listing = Listing(name="m", aliases=("gpt",))
-        self.shelf.residency.offer(Model(listing=listing, make=make, folder=BASE))
+        self.shelf.residency.offer(Model(listing=listing, make=make, folder=folder))
         self.versions = Versions(
             self.shelf.residency,
             self.shelf.lanes,
@@ -109,8 +109,17 @@ async def test_a_version_that_is_withdrawn_is_unknown_and_forgotten() -> None:
 
 @pytest.mark.parametrize("version", ["", "a:b", "a/b", "-x", "x" * 65, "a b"])
 async def test_a_version_has_a_plain_name(version: str) -> None:
+    stall = Stall()
     with pytest.raises(Invalid, match="version: 1 to 64 letters"):
-        await Stall().versions.add("m", version, "file:/a")
+        await stall.versions.add("m", version, "file:/a")
+    assert not stall.asked, "nothing is fetched for what would be refused"
+
+
+async def test_a_model_without_weights_of_ours_takes_no_versions() -> None:
+    stall = Stall(folder=None)
+    with pytest.raises(Invalid, match="no weights of ours"):
+        await stall.versions.add("m", "v2", "file:/a")
+    assert not stall.asked
 
 
 async def test_a_version_is_not_replaced_under_its_name() -> None:

@@ -47,6 +47,19 @@ def test_aliases_may_be_a_list_and_versions_a_section(tmp_path: Path) -> None:
     assert chat.adapters == {"polite": "file:/adapters/polite", "rude": "file:/adapters/rude"}
 
 
+def test_what_is_said_anew_as_a_whole_leaves_nothing_of_what_was_said_before(
+    tmp_path: Path,
+) -> None:
+    again = ("models.chat.versions=kind=file:/k", "models.chat.versions.rude=file:/r")
+    assert "polite" not in loaded(tmp_path, FILE, *again).models["chat"].adapters
+
+
+@pytest.mark.parametrize("text", ["aliases: [1.10]", "source: 1.10"])
+def test_a_name_that_yaml_reads_as_a_number_is_refused(tmp_path: Path, text: str) -> None:
+    (told,) = problems(tmp_path, f"models:\n  a:\n    {text}\n")
+    assert told.startswith(f"models.a.{text.partition(':')[0]} must be text")
+
+
 def test_an_assignment_adds_a_model_or_changes_one(tmp_path: Path) -> None:
     models = loaded(tmp_path, FILE, "models.chat.workers=2", "models.b.source=hf:a/b").models
     assert models["chat"].workers == 2
@@ -62,6 +75,10 @@ def test_an_empty_section_is_the_model_of_that_name(tmp_path: Path) -> None:
     assert loaded(tmp_path, "models:\n  smollm2-135m-instruct:\n").models == {
         "smollm2-135m-instruct": OfferConfig()
     }
+
+
+def test_a_model_of_an_empty_section_may_have_dots_in_its_name(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "models:\n  smollm2.v1.0:\n").models == {"smollm2.v1.0": OfferConfig()}
 
 
 def test_without_models_there_is_none_on_offer(tmp_path: Path) -> None:
