@@ -5,23 +5,25 @@ import json
 
 import pytest
 
+from forebay.core.caller import Caller, Right
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError, Outcome
 from forebay.gateway.requesting import Requests
 from forebay.policy.rollout import RouteConfig
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.cache import CacheConfig
+from forebay.serve.credentials import Credentials
 from forebay.serve.lanes import Listing, open_lane
 from forebay.serve.routes import Routes
 from tests.support.asgi import Exchange
-from tests.support.gateways import CHAT, Stage, a_stage, chat
+from tests.support.gateways import CHAT, Stage, a_stage, chat, keys
 
 
 class Sleeper:
     """A stage whose second model is loaded when the test lets it."""
 
-    def __init__(self) -> None:
-        self.stage: Stage = a_stage()
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        self.stage: Stage = a_stage(credentials=credentials)
         self.lanes = self.stage.gateway.lanes
         self.lanes.wake = self.wake
         self.lanes.offer(Listing(name="big", aliases=("gpt",), versions={"v2": "v2@1"}))
@@ -52,12 +54,12 @@ class Sleeper:
             engine = self.stage.engine
             self.lanes.add(open_lane(model, engine, config=config, created=0, now=MONOTONIC))
 
-    def begin(self, model: str) -> Exchange:
+    def begin(self, model: str, **headers: str) -> Exchange:
         body = json.dumps(chat(model=model)).encode()
-        return Exchange(self.stage.gateway, "POST", CHAT).body(body).start()
+        return Exchange(self.stage.gateway, "POST", CHAT, **headers).body(body).start()
 
-    async def ask(self, model: str) -> Exchange:
-        exchange = self.begin(model)
+    async def ask(self, model: str, **headers: str) -> Exchange:
+        exchange = self.begin(model, **headers)
         await ended(exchange)
         return exchange
 
@@ -129,6 +131,40 @@ async def test_a_route_that_leads_nowhere_any_more_says_so() -> None:
     sleeper.route(split="big:v2=1")
     sleeper.lanes.offer(Listing(name="big"))
     assert (await sleeper.ask("r")).status == 404
+
+
+async def test_a_request_knows_the_route_that_it_came_by_and_the_adapter_it_was_led_to() -> None:
+    sleeper = Sleeper()
+    sleeper.gate.set()
+    sleeper.route(split="big:v2=1")
+    await sleeper.ask("r")
+    await sleeper.ask("m")
+    led, named = sleeper.stage.engine.asked
+    assert (led.via, led.model, led.sampling.adapter) == ("r", "big:v2", "v2@1")
+    assert (named.via, named.model, named.sampling.adapter) == ("", "m", "")
+    assert [record.via for record in sleeper.stage.records] == ["r", ""]
+
+
+async def test_a_key_that_comes_again_is_led_to_the_same_model() -> None:
+    sleeper = Sleeper()
+    sleeper.gate.set()
+    sleeper.route(split="m=1, big=1")
+    for _ in range(20):
+        await sleeper.ask("r", idempotency_key="k")
+    assert len({record.model for record in sleeper.stage.records}) == 1
+
+
+async def test_tenants_are_led_apart_and_each_always_to_the_same_model() -> None:
+    callers = {f"key-{n}": Caller(tenant=f"t-{n}", rights=frozenset(Right)) for n in range(40)}
+    sleeper = Sleeper(keys(callers))
+    sleeper.gate.set()
+    sleeper.route(split="m=1, big=1")
+    turns = []
+    for _ in range(2):
+        answers = [await sleeper.ask("r", authorization=f"Bearer {key}") for key in callers]
+        turns.append([answer.json["model"] for answer in answers])
+    assert turns[0] == turns[1]
+    assert 10 < turns[0].count("m") < 30
 
 
 @pytest.mark.parametrize("again", ["v2@2", "v2@1"])
