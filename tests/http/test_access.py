@@ -6,12 +6,22 @@ from typing import Any
 
 import pytest
 
-from forebay.core.caller import RIGHTS, Caller, Role
+from forebay.core.caller import RIGHTS, Account, Caller, Level, Role
+from forebay.core.clock import ManualClock
 from forebay.core.errors import Outcome
+from forebay.serve.limiter import MemoryLimiter
+from forebay.serve.limits import Limits
+from forebay.serve.limits_config import LimitsConfig
 from tests.support.asgi import ask
 from tests.support.gateways import CHAT, Stage, a_stage, chat, keys
 
-USER = Caller(tenant="acme", user="ann", key_id="k1", rights=RIGHTS[Role.USER])
+USER = Caller(
+    tenant="acme",
+    user="ann",
+    key_id="k1",
+    rights=RIGHTS[Role.USER],
+    accounts=(Account(level=Level.USER, id="ann"),),
+)
 KEYS = {
     "user": USER,
     "none": replace(USER, models=frozenset({"other"})),
@@ -132,3 +142,56 @@ async def test_many_who_show_the_same_unknown_key_are_all_refused() -> None:
     )
     assert {answer.status for answer in found} == {401}
     assert stage.ledger.imbalance == 0
+
+
+def a_limited_stage(**limits: str) -> Stage:
+    config = LimitsConfig(**limits)  # type: ignore[arg-type]  # those that are rates
+    now = ManualClock()
+    limits_kept = Limits(MemoryLimiter(config, now), config, now, closed=True)
+    return a_stage(local=True, credentials=keys(KEYS), limits=limits_kept)
+
+
+async def test_who_asks_too_often_is_told_when_to_come_back() -> None:
+    stage = a_limited_stage(requests="2/minute")
+    answers = [await ask(stage.gateway, "POST", CHAT, chat(), **bearer("user")) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == list("100")
+    refused = answers[-1]
+    assert refused.json["error"]["code"] == "rate_limit_exceeded"
+    assert 30_000 <= int(refused.headers["retry-after-ms"]) <= 30_010
+    assert refused.headers["ratelimit-policy"] == '"requests";q=2;w=60'
+    assert stage.records[-1].outcome is Outcome.RATE_LIMITED
+
+
+async def test_a_batch_counts_as_many_requests_as_it_holds() -> None:
+    stage = a_limited_stage(requests="4/minute")
+    batch = {"prompts": ["a", "b", "c"]}
+    answers = [
+        await ask(stage.gateway, "POST", "/generate_batch", batch, **bearer("user"))
+        for _ in range(2)
+    ]
+    assert [answer.status for answer in answers] == [200, 429]
+    too_many = {"prompts": ["x"] * 6}
+    answer = await ask(
+        a_limited_stage(requests="4/minute").gateway,
+        "POST",
+        "/generate_batch",
+        too_many,
+        **bearer("user"),
+    )
+    assert answer.status == 400
+    assert "never fits" in answer.json["detail"]
+
+
+async def test_strangers_probe_health_only_so_often_and_callers_as_they_like() -> None:
+    stage = a_limited_stage()
+    found = [(await stage.get("/health")).status for _ in range(11)]
+    assert found == [200] * 10 + [429]
+    assert (await stage.get("/livez")).status == 200
+    assert (await stage.get("/health", **bearer("user"))).status == 200
+
+
+async def test_an_operator_is_never_too_many() -> None:
+    stage = a_limited_stage(requests="1/minute")
+    found = [(await stage.get("/metrics", **bearer("reader"))).status for _ in range(3)]
+    assert found == [200] * 3

@@ -31,6 +31,7 @@ from forebay.serve.credentials import AccessConfig, Credentials
 from forebay.serve.lanes import Lanes, open_lane
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle, State
+from forebay.serve.limits import Limits
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
 from tests.support.asgi import Exchange, ask
@@ -164,6 +165,7 @@ def a_stage(
     admin: AdminConfig | None = None,
     local: bool = False,
     credentials: Credentials | None = None,
+    limits: Limits | None = None,
 ) -> Stage:
     """Set up a gateway that serves `model` by `acts`."""
     engine = ActingEngine(said("Hello", " world") if acts is None else acts, supports)
@@ -188,7 +190,7 @@ def a_stage(
         log=lambda event, /, **fields: events.append((event, fields)),
         now=now,
         config=config or GatewayConfig(),
-        access=Access(local=local, credentials=credentials),
+        access=Access(local=local, credentials=credentials, limits=limits),
     )
     return Stage(
         gateway=gateway,

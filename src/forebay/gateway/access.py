@@ -14,10 +14,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
-from forebay.core.caller import NOBODY, Account, Caller, Level, Right
-from forebay.core.errors import Forbidden, Unauthenticated
+from forebay.core.caller import NOBODY, Caller, Right
+from forebay.core.errors import Forbidden, ServingError, Unauthenticated
+from forebay.gateway.client_address import TrustedProxies, client_address
 from forebay.gateway.exchange import Exchange
+from forebay.gateway.routing import Endpoint
+from forebay.serve.allowance import unlimited
 from forebay.serve.credentials import AccessConfig, Credentials
+from forebay.serve.limits import Limits, Probe
 
 _PASSED_ON: Final = frozenset(
     {
@@ -44,6 +48,9 @@ _HOST: Final = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([0-9a-z.-]+))(?::[0-9]*)?", r
 _SCHEME: Final = b"bearer "
 _BLANKS: Final = b" \t"
 _GUESTS: Final = frozenset({Right.INFER, Right.READ, Right.USAGE, Right.METRICS})
+_COUNTED: Final = frozenset({Right.INFER, Right.READ, Right.USAGE})
+"""Rights whose use is counted; operators may always act."""
+_NO_PROXIES: Final = TrustedProxies()
 _STRANGERS_MAX: Final = 1_000
 CREDENTIAL_BYTES_MAX: Final = 8_192
 """Longest credential that is looked at; keys have 52 characters, tokens some hundreds."""
@@ -65,12 +72,19 @@ class Access:
         *,
         local: bool = False,
         credentials: Credentials | None = None,
+        limits: Limits | None = None,
+        proxies: TrustedProxies = _NO_PROXIES,
     ) -> None:
-        """Believe `credentials`; without them the mode is open.  `local`: loopback only."""
+        """Believe `credentials`; without them the mode is open.  `local`: loopback only.
+
+        Callers are held to `limits`; of an address, the word of `proxies` is taken.
+        """
         config = config or AccessConfig()
         self.config = config
         self._local = local
         self._credentials = credentials
+        self._limits = limits or unlimited().limits
+        self._proxies = proxies
         self._header = config.api_key_header.lower().encode("ascii")
         name = config.api_key_header
         self._missing = f"Send an API key: 'Authorization: Bearer <key>' or '{name}: <key>'."
@@ -88,24 +102,51 @@ class Access:
         """Whether callers have to say who they are."""
         return self._credentials is not None
 
-    async def admit(self, exchange: Exchange, right: Right | None) -> None:
-        """Let a caller in, and note who it is.
+    async def admit(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        """Let a caller in to a route, note who it is, and count the request.
 
-        `right` is what the route asks; None: nothing.  Raises Unauthenticated, Forbidden.
+        Raises Unauthenticated, Forbidden, OverRate.
         """
+        right = endpoint.right
         if self._credentials is None:
             exchange.caller = self._stranger(exchange.headers)
             if right is not None and right not in _GUESTS and not self._is_operator(exchange):
                 raise Forbidden(_LOCAL_ONLY)
+        elif right is None:
+            await self._admit_anybody(exchange, endpoint.probe)
             return
-        if right is None:
-            return
+        else:
+            exchange.caller = await self._known(exchange, self._credentials)
+            if right not in exchange.caller.rights:
+                raise Forbidden(f"This credential does not have the right '{right}'.")
+        if right in _COUNTED:
+            await self.charge(exchange)
+
+    async def charge(self, exchange: Exchange, requests: int = 1) -> None:
+        """Count requests of a caller that was let in; raises OverRate, or Invalid for too many."""
+        if self._limits.accounts_of(exchange.caller):
+            standing = await self._limits.enter(exchange.caller, cost=requests)
+            exchange.standings += (standing,)
+
+    async def _known(self, exchange: Exchange, credentials: Credentials) -> Caller:
         given = self.credential(exchange.headers)
         if not given:
             raise Unauthenticated(self._missing)
-        exchange.caller = await self._credentials.find(given)
-        if right not in exchange.caller.rights:
-            raise Forbidden(f"This credential does not have the right '{right}'.")
+        return await credentials.find(given)
+
+    async def _admit_anybody(self, exchange: Exchange, probe: Probe | None) -> None:
+        """Let in whoever asks a route that is open to all; who shows nothing, only so often."""
+        assert self._credentials is not None, "in open mode nobody is told apart"
+        if probe is None:
+            return
+        try:
+            exchange.caller = await self._known(exchange, self._credentials)
+        except ServingError:
+            await self._limits.enter_address(self.address(exchange), probe)
+
+    def address(self, exchange: Exchange) -> str:
+        """Return the address that a request came from."""
+        return client_address(exchange.client, exchange.headers, self._proxies)
 
     def credential(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return what a caller shows; empty: nothing.  Raises Unauthenticated."""
@@ -153,7 +194,7 @@ class Access:
 
 
 def _guest(tenant: str) -> Caller:
-    return Caller(tenant=tenant, rights=_GUESTS, accounts=(Account(level=Level.USER, id=tenant),))
+    return Caller(tenant=tenant, rights=_GUESTS)
 
 
 _ANYBODY: Final = _guest(NOBODY.tenant)

@@ -21,6 +21,7 @@ from forebay.gateway import problems
 from forebay.gateway.access import Access
 from forebay.gateway.admin import ADMIN_PATHS, Admin
 from forebay.gateway.config import GatewayConfig
+from forebay.gateway.cors import PREFLIGHT, Cors
 from forebay.gateway.documents import documents
 from forebay.gateway.embeddings import Embeddings
 from forebay.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -37,6 +38,7 @@ from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
+from forebay.serve.limits import OverRate, Probe
 from forebay.serve.routes import Routes
 
 _TRACE_CHARACTERS_MAX: Final = 8_000
@@ -65,6 +67,7 @@ class Gateway:
     config: GatewayConfig = field(default_factory=GatewayConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     routes: Routes | None = None
+    cors: Cors = field(default_factory=Cors)
     access: Access = field(default_factory=Access)
     extra: Mapping[str, Endpoint] = field(default_factory=dict)
     """Routes of parts that not every server has, by path."""
@@ -101,6 +104,7 @@ class Gateway:
             hooks=self.hooks,
             config=self.config,
             now=self.now,
+            charge=self.access.charge,
         )
         responses = Responses(pipeline=self.pipeline, requests=requests, shedding=shedding)
         embeddings = Embeddings(
@@ -111,6 +115,7 @@ class Gateway:
             hooks=self.hooks,
             config=self.config,
             now=self.now,
+            charge=self.access.charge,
         )
         ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
         pages = NativePages(self.lifecycle, self.lanes)
@@ -124,10 +129,10 @@ class Gateway:
             "/generate_batch": posted(native.generate_batch, Route.GENERATE_BATCH, opens=False),
             "/generate_stream": posted(native.generate_stream, Route.GENERATE_STREAM),
             "/infer": posted(native.infer, Route.INFER),
-            "/livez": page(ops.live, None),
-            "/readyz": page(ops.ready, None),
-            "/startupz": page(ops.started, None),
-            "/health": page(ops.health, None),
+            "/livez": page(ops.live, None, Probe.PROBES),
+            "/readyz": page(ops.ready, None, Probe.PROBES),
+            "/startupz": page(ops.started, None, Probe.PROBES),
+            "/health": page(ops.health, None, Probe.HEALTH),
             "/metrics": page(ops.scrape, Right.METRICS),
             "/prometheus": page(ops.scrape, Right.METRICS),
             "/models": page(pages.models, Right.READ),
@@ -169,7 +174,9 @@ class Gateway:
     async def _serve(self, exchange: Exchange, endpoint: Endpoint) -> None:
         """Let a route answer whoever may ask it, or tell what went wrong."""
         try:
-            await self.access.admit(exchange, endpoint.right)
+            if exchange.method == PREFLIGHT and await self._preflight(exchange, endpoint):
+                return
+            await self.access.admit(exchange, endpoint)
             endpoint.check(exchange.method)
             await endpoint.serve(exchange)
         except ServingError as error:
@@ -183,10 +190,21 @@ class Gateway:
             self._note(exchange, error)
             await self._fail(exchange, Defect("The server failed; the fault is its own."), endpoint)
 
+    async def _preflight(self, exchange: Exchange, endpoint: Endpoint) -> bool:
+        """Tell a browser whether a page of another origin may call; it asks without credentials."""
+        told = self.cors.preflight(exchange.headers, endpoint.methods)
+        if told is None:
+            return False
+        await exchange.start(204, told)
+        await exchange.finish(b"")
+        return True
+
     async def _fail(self, exchange: Exchange, error: ServingError, endpoint: Endpoint) -> None:
         """Tell the client, in the way that is left, and write the record that is missing."""
         if not exchange.piped:
             self._record(exchange, error, endpoint.label)
+        if isinstance(error, OverRate):
+            exchange.standings += (error.standing,)
         if isinstance(error, ClientGone):
             return
         # Only a client that does not read keeps a write waiting.

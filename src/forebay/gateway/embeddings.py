@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from forebay.core.caller import Caller
 from forebay.core.clock import Clock
 from forebay.core.errors import OUTCOMES, EngineError, Invalid, Outcome, ServingError
 from forebay.core.record import Hook, RequestRecord, Timeline
@@ -46,7 +47,7 @@ from forebay.gateway.embeddings_schemas import (
 from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.problems import JSON
 from forebay.gateway.reading import Reader
-from forebay.gateway.requesting import Asked, Completes, Offer, Requests, answer_headers
+from forebay.gateway.requesting import Asked, Charge, Completes, Offer, Requests, answer_headers
 from forebay.serve.lanes import Lane, Lanes
 from forebay.serve.ledger import Ledger
 
@@ -88,6 +89,7 @@ class Embeddings:
     """Read the records of inputs that never began."""
     config: GatewayConfig
     now: Clock
+    charge: Charge
     _reader: Reader[EmbeddingsCall] = field(default_factory=lambda: Reader(EmbeddingsCall))
 
     async def embed(self, exchange: Exchange) -> None:
@@ -95,9 +97,11 @@ class Embeddings:
         call = self._reader.read(await exchange.body())
         lane = await self.requests.lane(exchange, call.model)
         offer = self.requests.offer(lane)
-        self._check_able(lane, offer)
+        self._check_able(lane, offer, exchange.caller)
         warnings = check(call, offer.info)
         prompts = Inputs(self.config, offer.info).prompts(call)
+        if len(prompts) > 1:  # the call itself was counted
+            await self.charge(exchange, len(prompts) - 1)
         base, ignored = self._base(exchange, offer, prompts=prompts)
         work = _Work(
             base=base,
@@ -109,11 +113,11 @@ class Embeddings:
         headers = answer_headers(base, [*warnings, *ignored])
         await self._serve(exchange, work, running_max=running_max, headers=headers)
 
-    def _check_able(self, lane: Lane, offer: Offer) -> None:
+    def _check_able(self, lane: Lane, offer: Offer, caller: Caller) -> None:
         """Raise Invalid for a model that makes no embeddings; name those that do."""
         if Feature.EMBEDDINGS in offer.info.supports:
             return
-        able = [one.name for one in self.lanes if _is_able(one)]
+        able = [one.name for one in self.lanes if _is_able(one) and caller.may_ask(one.name)]
         fix = (
             f"Ask {' or '.join(able)}."
             if able

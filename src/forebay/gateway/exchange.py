@@ -15,7 +15,9 @@ from forebay.core.caller import NOBODY, Caller
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, Outcome, ServingError
 from forebay.core.request import Request, RequestId
+from forebay.gateway import quota_headers
 from forebay.gateway.config import GatewayConfig
+from forebay.serve.limits import Standing
 from forebay.serve.strike import Strike
 
 Message = MutableMapping[str, Any]
@@ -105,7 +107,7 @@ class Exchange:
         "query",
         "received",
         "request",
-        "standing",
+        "standings",
         "started",
         "via",
     )
@@ -130,8 +132,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._config = config
-        # The whole mutable state.  `caller`: who asks, once it was let in.  `standing`: what the
-        # answer's head says of the caller's limits, if it has any.  `model`: the served name, once
+        # The whole mutable state.  `caller`: who asks, once it was let in.  `standings`: how it
+        # stands with its limits, which the answer's head tells.  `model`: the served name, once
         # it is known; `via`: the route that led to it.  `body_bytes` and `body_sign`: the body's
         # length, and what tells it from others.  `request`: what was asked by one that is turned
         # away before the pipeline has it.  `piped`: the pipeline has the request and will write
@@ -139,7 +141,7 @@ class Exchange:
         # this answer.  `counted`: the ledger knows of it.  `_cut`: what ends a write that waits
         # for too long.  `_held`: bytes that go out with the next write.
         self.caller: Caller = NOBODY
-        self.standing: Callable[[], tuple[Header, ...]] | None = None
+        self.standings: tuple[Standing, ...] = ()
         self.model = ""
         self.body_bytes = self.body_sign = 0
         self.via = ""
@@ -224,8 +226,8 @@ class Exchange:
         """Send the status line and the headers, the request's id among them."""
         self.started = True
         head = [*headers, (b"x-request-id", self.id.encode())]
-        if self.standing is not None:
-            head += self.standing()
+        if self.standings:
+            head += quota_headers.headers(*self.standings)
         if self.closing:
             head.append((b"connection", b"close"))
         await self._deliver(
@@ -253,7 +255,7 @@ class Exchange:
             *((b"content-type", content_type), (b"content-length", length)),
             *headers,
             (b"x-request-id", self.id.encode()),
-            *(() if self.standing is None else self.standing()),
+            *(quota_headers.headers(*self.standings) if self.standings else ()),
         )
         self.started = True
         kept = b"" if self.method == "HEAD" else body

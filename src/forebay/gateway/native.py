@@ -33,6 +33,7 @@ from forebay.gateway.native_schemas import (
 from forebay.gateway.reading import Reader
 from forebay.gateway.requesting import (
     Asked,
+    Charge,
     Completes,
     Offer,
     Requests,
@@ -73,6 +74,7 @@ class Native:
     hooks: tuple[Hook, ...]
     config: GatewayConfig
     now: Clock
+    charge: Charge
     _generate: Reader[GenerateCall] = field(default_factory=lambda: Reader(GenerateCall))
     _stream: Reader[StreamCall] = field(default_factory=lambda: Reader(StreamCall))
     _batch: Reader[BatchCall] = field(default_factory=lambda: Reader(BatchCall))
@@ -193,6 +195,8 @@ class Native:
         if len(prompts) > limit:
             message = f"prompts: {len(prompts)} prompts, at most {limit} are taken at once"
             raise Invalid(f"{message}; send several batches.", param="prompts", status=413)
+        if len(prompts) > 1:  # the call itself was counted
+            await self.charge(exchange, len(prompts) - 1)
         wanted = await self._wanted(exchange, call, model, route=Route.GENERATE_BATCH)
         request, ignored = self._request(exchange, wanted, _NO_PROMPT)
         if request.ticket is not None:  # it was promised to one request

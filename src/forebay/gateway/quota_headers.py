@@ -9,9 +9,10 @@ import math
 from typing import Final
 
 from forebay.core.caller import Rate
-from forebay.gateway.exchange import Header
 from forebay.policy.gcra import Verdict
 from forebay.serve.limits import Standing, Unit
+
+Header = tuple[bytes, bytes]
 
 _REQUESTS: Final = (
     b"x-ratelimit-limit-requests",

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -47,6 +48,10 @@ class Completes(Protocol):
 
     def reopen(self, request: Request) -> Events:
         """Return the events of an answer that was begun before, by its `completion_id`."""
+
+
+Charge = Callable[[Exchange, int], Awaitable[None]]
+"""Counts so many requests more of a caller's; raises ServingError where they are too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

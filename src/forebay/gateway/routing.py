@@ -13,6 +13,7 @@ from forebay.core.request import Route
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.ops import Reply
 from forebay.gateway.problems import WrongMethod
+from forebay.serve.limits import Probe
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Page = Callable[[Exchange], Reply]
@@ -30,6 +31,8 @@ class Endpoint:
     right: Right | None
     """None: it is open to all."""
     label: Route = Route.PROBE
+    probe: Probe | None = None
+    """What it is to whoever shows no credential, and may ask it only so often."""
     opens: bool = False
     """Each call is one request of the ledger's: pages are none, and batches are several."""
 
@@ -44,14 +47,14 @@ def posted(serve: Handler, label: Route, *, opens: bool = True) -> Endpoint:
     return Endpoint(serve=serve, methods=("POST",), right=Right.INFER, label=label, opens=opens)
 
 
-def page(make: Page, right: Right | None) -> Endpoint:
+def page(make: Page, right: Right | None, probe: Probe | None = None) -> Endpoint:
     """Return a route whose answer is made without waiting."""
 
     async def serve(exchange: Exchange) -> None:
         reply = make(exchange)
         await exchange.answer(reply.status, reply.body, reply.content_type, headers=reply.headers)
 
-    return Endpoint(serve=serve, methods=_READS, right=right)
+    return Endpoint(serve=serve, methods=_READS, right=right, probe=probe)
 
 
 async def _find_nothing(_: Exchange) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forebay.core.clock import Clock
 from forebay.core.errors import OUTCOMES, EngineError, Outcome, ServingError
 from forebay.core.record import Hook, RequestRecord, Timeline
 from forebay.core.request import Admitted, Delta, Events, Finished, Request, Usage
+from forebay.serve.allowance import Allowance, unlimited
 from forebay.serve.deadline import Deadline, until
 from forebay.serve.lanes import Lanes
 from forebay.serve.lifecycle import Lifecycle
@@ -23,6 +24,7 @@ class Pipeline:
     lanes: Lanes
     hooks: tuple[Hook, ...]
     now: Clock
+    allowance: Allowance = field(default_factory=unlimited)
 
     def complete(self, request: Request) -> Events:
         """Yield a completion's events: made, joined, or read again."""
@@ -79,11 +81,15 @@ class Pipeline:
         """Make the tokens: once, however many clients read them."""
         lanes = self.lanes
         lane = lanes.get(request.model) or await lanes.awake(request.model, request.deadline)
-        async with lane.admission.admit(request) as ticket:
+        async with (
+            self.allowance.of(request) as spending,
+            lane.admission.admit(request) as ticket,
+        ):
             yield Admitted(ticket.ttft_forecast_s)
             with Deadline(request.deadline) as deadline:
                 async with aclosing(lane.engine.generate(request)) as events:
                     async for event in events:
+                        spending.saw(event)
                         if isinstance(event, Finished):
                             ticket.finished = event  # told once the place is given back
                         else:

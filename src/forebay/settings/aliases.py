@@ -24,6 +24,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "MODEL_NAME": ("model.name",),
     "DEFAULT_MODEL": ("model.name",),
     "CACHE_SIZE": ("residency.loaded_max",),
+    "RATE_LIMIT": ("limits.requests",),
     "API_KEY_HEADER": ("access.api_key_header",),
     "MODEL_LOAD_IN_8BIT": ("transformers.precision",),
 }

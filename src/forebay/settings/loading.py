@@ -5,18 +5,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from forebay.accounts import config as accounts
+from forebay.accounts import prices
 from forebay.core.knob import knobs
 from forebay.engine import registry
+from forebay.gateway import terms
 from forebay.gateway.access import is_loopback
 from forebay.policy.fair_share import parse_weights
+from forebay.serve import limits_config as limits
 from forebay.serve.redis_link import misfit
 from forebay.settings.aliases import ALIASES
-from forebay.settings.offers import MODELS, NAMED, ROUTES, misfits, misled, named_in
+from forebay.settings.offers import MODELS, NAMED, misfits, misled, named_in, own_names
 from forebay.settings.secret_files import from_files
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
 
 BY_DEFAULT: Final = "default"
+BY_MODE: Final = "access.mode=closed"
 FOUND_CHARS_MAX: Final = 60
 
 
@@ -94,6 +99,7 @@ def load(sources: Sources) -> Loaded:
             setters[setting.key] = assignment.set_by
         except ValueError:
             problems.append(_misfit(setting, assignment))
+    _isolate(values, setters, known)
     settings = _composed(values, classes)
     problems += _refusals(settings, setters)
     if problems:
@@ -122,6 +128,20 @@ def shown(setting: Setting, value: object) -> str:
             return value or '""'
         case _:
             return str(value)
+
+
+def _isolate(
+    values: dict[str, object], setters: dict[str, str], known: Mapping[str, Setting]
+) -> None:
+    """Turn prefix caches off in closed mode, where nobody has said otherwise.
+
+    They are one for all tenants: how soon a first token comes tells what others have asked.
+    """
+    if values.get("access.mode") != "closed":
+        return
+    for key in known:
+        if key.endswith(".prefix_cache") and key not in values:
+            values[key], setters[key] = False, BY_MODE
 
 
 def _misfit(setting: Setting, assignment: Assignment) -> Problem:
@@ -212,7 +232,7 @@ def _composed(values: Mapping[str, object], classes: Mapping[str, type]) -> Sett
             for section in tuple(built)
             if section.startswith(f"{head}.")
         }
-        for head in (MODELS, ROUTES)
+        for head in NAMED
     }
     return Settings(**fixed, **named, engines=built)
 
@@ -227,6 +247,7 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
             f"({variable('access.mode')}): the first start makes an administrator."
         )
         yield Problem(set_by=setters.get("server.host", BY_DEFAULT), text=text)
+    yield from _unreadable(settings, setters)
     if settings.store.url and (wrong := misfit(settings.store.url)):
         yield Problem(set_by=setters.get("store.url", BY_DEFAULT), text=wrong)
     try:
@@ -234,6 +255,14 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
     except ValueError as error:
         key = "admission.tenant_weights"
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=f"admission.{error}")
+    for key, wrong in limits.misfits(settings.limits):
+        yield Problem(set_by=setters.get(key, BY_DEFAULT), text=wrong)
+    # Of a single model only the source is known here, not its name.
+    known = own_names(settings.models) or set(settings.prices)
+    for key, wrong in prices.mispriced(settings.prices, known):
+        yield Problem(set_by=setters.get(key, key), text=f"{key}: {wrong}")
+    if settings.accounts.url and (wrong := accounts.misfit(settings.accounts.url)):
+        yield Problem(set_by=setters.get("accounts.url", BY_DEFAULT), text=wrong)
     for key, wrong in misfits(settings.models, engines):
         yield Problem(set_by=setters.get(key, key), text=f"{key}: {wrong}")
     yield from _wrong_options(settings, setters)
@@ -243,6 +272,16 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
         found = _found(settings.engine.name)
         text = f"engine.name must be one of {', '.join(engines)}; found {found}."
         yield Problem(set_by=setters.get("engine.name", BY_DEFAULT), text=text)
+
+
+def _unreadable(settings: Settings, setters: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield which lists of names and networks cannot be read."""
+    for key, wrong in terms.misfits(
+        hosts=settings.server.hosts,
+        trusted_proxies=settings.server.trusted_proxies,
+        cors_origins=settings.gateway.cors_origins,
+    ):
+        yield Problem(set_by=setters.get(key, BY_DEFAULT), text=wrong)
 
 
 def _wrong_options(settings: Settings, setters: Mapping[str, str]) -> Iterator[Problem]:

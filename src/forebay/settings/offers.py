@@ -20,6 +20,7 @@ from typing import Final, get_type_hints
 
 import msgspec
 
+from forebay.accounts.prices import PRICES, PriceConfig
 from forebay.core.knob import knob
 from forebay.policy.rollout import RouteConfig, parse_steps
 from forebay.policy.split import parse_split
@@ -89,6 +90,7 @@ class OfferConfig:
 NAMED: Final[Mapping[str, tuple[type, tuple[str, ...]]]] = {
     MODELS: (OfferConfig, ("versions", "options")),
     ROUTES: (RouteConfig, ("split",)),
+    PRICES: (PriceConfig, ()),
 }
 """Sections whose names a person chooses: their class, and the knobs that may be sections too."""
 
@@ -158,16 +160,22 @@ def misfits(offers: Mapping[str, OfferConfig], engines: Iterable[str]) -> Iterat
             yield f"{key}.engine", f"must be one of {', '.join(sorted(known))}."
 
 
-def misled(
-    routes: Mapping[str, RouteConfig], offers: Mapping[str, OfferConfig]
-) -> Iterator[tuple[str, str]]:
-    """Yield the key of each wrong setting of a route and what is wrong with it."""
+def own_names(offers: Mapping[str, OfferConfig]) -> set[str]:
+    """Return the own names of models and of their versions."""
     known = set[str]()
     for name, offer in offers.items():
         try:
             known |= {name, *(f"{name}:{version}" for version in offer.adapters)}
         except ValueError:
             known.add(name)  # told by `misfits`
+    return known
+
+
+def misled(
+    routes: Mapping[str, RouteConfig], offers: Mapping[str, OfferConfig]
+) -> Iterator[tuple[str, str]]:
+    """Yield the key of each wrong setting of a route and what is wrong with it."""
+    known = own_names(offers)
     aliases = {alias for offer in offers.values() for alias in offer.other_names}
     for name, route in routes.items():
         key = f"{ROUTES}.{name}"

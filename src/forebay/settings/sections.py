@@ -10,16 +10,22 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
+from forebay.accounts.config import AccountsConfig
+from forebay.accounts.prices import PriceConfig
+from forebay.accounts.token_config import OidcConfig, TokensConfig
 from forebay.core.knob import Knob, knob, knobs
 from forebay.engine import registry
 from forebay.engine.supervisor import SupervisorConfig
 from forebay.gateway.config import GatewayConfig
+from forebay.guard.config import GuardConfig
 from forebay.models.catalogue import DEFAULT
 from forebay.policy.residency import ResidencyConfig
 from forebay.policy.rollout import RouteConfig
 from forebay.serve.admission import AdmissionConfig
+from forebay.serve.bookkeeping import BudgetsConfig
 from forebay.serve.cache import CacheConfig
 from forebay.serve.credentials import AccessConfig
+from forebay.serve.limits_config import LimitsConfig
 from forebay.serve.redis_link import StoreConfig
 from forebay.serve.replay_config import ReplayConfig
 from forebay.settings.offers import OfferConfig
@@ -155,6 +161,12 @@ class Settings:
     engine: EngineConfig = field(default_factory=EngineConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
+    accounts: AccountsConfig = field(default_factory=AccountsConfig)
+    tokens: TokensConfig = field(default_factory=TokensConfig)
+    oidc: OidcConfig = field(default_factory=OidcConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    budgets: BudgetsConfig = field(default_factory=BudgetsConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -167,6 +179,8 @@ class Settings:
     """Models on offer by name; empty: `model.name` alone."""
     routes: Mapping[str, RouteConfig] = field(default_factory=dict)
     """Names that lead to one of several models."""
+    prices: Mapping[str, PriceConfig] = field(default_factory=dict)
+    """What models cost, by name."""
     engines: Mapping[str, Any] = field(default_factory=dict)
     """The configuration of each installed engine, by its name."""
 
