@@ -76,6 +76,16 @@ async def test_a_key_stands_for_one_request(replay: Replay, made: Generations) -
     assert len(made.asked) == 1
 
 
+async def test_a_key_stands_for_its_request_to_whichever_model_a_route_leads(
+    replay: Replay, made: Generations
+) -> None:
+    first = await read(replay.attach(keyed("a", model="old", via="chat"), made))
+    again = await read(replay.attach(keyed("b", model="new", via="chat"), made))
+    assert shown(first) == shown(again)
+    assert await outcome(replay.attach(keyed("c", model="new"), made)) == "Conflict"
+    assert len(made.asked) == 1
+
+
 async def test_a_key_that_runs_stands_for_one_request_too(
     replay: Replay, made: Generations
 ) -> None:
