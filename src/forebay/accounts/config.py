@@ -23,6 +23,10 @@ class AccountsAway(Exception):
     """The accounts cannot be asked, or did not answer in time; what they did is not known."""
 
 
+class RowRefused(Exception):
+    """The database does not take a row: it clashes with another, leans on none, or is no text."""
+
+
 class AnotherSchema(Exception):
     """The database was brought up by a newer version of this program; its text is for people."""
 

@@ -9,6 +9,7 @@ the rows that they change, and lock those that they decide by.
 import contextlib
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +23,14 @@ from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from forebay.accounts.config import AccountsAway, AccountsConfig, AnotherSchema
+from forebay.accounts.config import AccountsAway, AccountsConfig, AnotherSchema, RowRefused
 from forebay.accounts.schema import VERSION_TABLE
+
+__all__ = ["AccountsAway", "Database", "RowRefused"]
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x466F7265626179
 """The advisory lock of whoever brings the tables up: `Forebay` in ASCII."""
-
-
-class RowRefused(Exception):
-    """The database does not take a row: it clashes with another, leans on none, or is no text."""
 
 
 class Database:
@@ -127,15 +126,21 @@ class Database:
         return args
 
     def _make_file(self, *_: object) -> None:
-        """Make the file before SQLite does, readable by nobody else; its log gets the same mode."""
+        """Make the file before SQLite does, readable by nobody else; its log gets the same mode.
+
+        The file itself is never opened here: to close it again would drop the locks of every
+        connection that this process has to it, and others would take its log for left behind.
+        """
         assert self._path is not None
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(descriptor).st_mode & 0o077:
-                os.fchmod(descriptor, 0o600)
-        finally:
-            os.close(descriptor)
+        if not self._path.exists():
+            with (
+                tempfile.NamedTemporaryFile(dir=self._path.parent) as empty,  # its mode is 0600
+                contextlib.suppress(FileExistsError),
+            ):
+                os.link(empty.name, self._path)
+        elif self._path.stat().st_mode & 0o077:
+            self._path.chmod(0o600)
 
     def _prepare(self, connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's own
         connection.isolation_level = None  # transactions begin and end when we say so

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from forebay.accounts import api_key, callers, keys, users
 from forebay.accounts.api_key import ApiKey
-from forebay.accounts.config import AccountsConfig
-from forebay.accounts.database import Database, RowRefused
+from forebay.accounts.config import AccountsConfig, RowRefused
+from forebay.accounts.database import Database
 from forebay.accounts.passwords import Passwords, generated_password, weakness
 from forebay.accounts.people import (
     Key,
