@@ -67,7 +67,11 @@ class Verdict:
 
 
 def price_fs(rate: Rate, cost: int) -> int:
-    """Return how far units move the moment, in femtoseconds."""
+    """Return how far units move the moment, in femtoseconds, rounded down.
+
+    So what is taken is never too much by a part of one, nor what is given back (less than 0) too
+    little: a whole amount stays whole however it is divided.
+    """
     return cost * int(rate.period_s * _FS) // rate.amount
 
 
@@ -101,12 +105,14 @@ class Gcra:
         """Count at most so many accounts apart."""
         assert accounts_max >= 1
         self._accounts_max = accounts_max
-        # The whole mutable state: name -> its moment; those looked at longest ago come first.
+        # The whole mutable state: name -> its moment, of accounts (those looked at longest ago
+        # come first) and of crowds, of which there are as many as kinds.
         self._moments_fs: OrderedDict[str, int] = OrderedDict()
+        self._crowds_fs: dict[str, int] = {}
 
     def __len__(self) -> int:
         """Return how many rows there are."""
-        return len(self._moments_fs)
+        return len(self._moments_fs) + len(self._crowds_fs)
 
     def resize(self, accounts_max: int) -> None:
         """Count so many apart from now on; nobody who owes is forgotten for it."""
@@ -115,14 +121,14 @@ class Gcra:
     def take(self, now: float, asks: Sequence[Ask]) -> tuple[Verdict, ...]:
         """Take all that is asked for, or nothing; return a verdict on each."""
         now_fs = int(now * _FS)
-        moments_fs = self._moments_fs
         judged: list[tuple[Verdict, int]] = []
         passed = True
         for ask in asks:
             name = ask.name
-            if name not in moments_fs and not self._has_room(now_fs):
+            if name not in self._moments_fs and not self._has_room(now_fs):
                 name = ask.crowd
-            found = weigh(ask, moments_fs.get(name, 0) - now_fs, name)
+                self._crowds_fs.setdefault(name, 0)
+            found = weigh(ask, self._rows(name).get(name, 0) - now_fs, name)
             passed = passed and found[0].passed
             judged.append(found)
         if not passed:
@@ -132,25 +138,30 @@ class Gcra:
             )
         for verdict, owed_fs in judged:
             if owed_fs:
-                moments_fs[verdict.name] = now_fs + owed_fs
+                self._rows(verdict.name)[verdict.name] = now_fs + owed_fs
         return tuple(verdict for verdict, _ in judged)
 
     def give_back(self, now: float, name: str, units: tuple[Rate, int]) -> None:
         """Move an account's moment back by units of a rate; fewer than 0: on."""
+        rate, cost = units
         now_fs = int(now * _FS)
-        if name not in self._moments_fs and not self._has_room(now_fs):
+        rows = self._rows(name)
+        if name not in rows and not self._has_room(now_fs):
             return  # it owed nothing, and cannot be counted alone
-        moment_fs = max(self._moments_fs.get(name, 0), now_fs) - price_fs(*units)
+        moment_fs = max(rows.get(name, 0), now_fs) + price_fs(rate, -cost)
         if moment_fs > now_fs:
-            self._moments_fs[name] = moment_fs
+            rows[name] = moment_fs
         else:
-            self._moments_fs.pop(name, None)
+            rows.pop(name, None)
 
     def _untaken(self, ask: Ask, verdict: Verdict, now_fs: int) -> Verdict:
         """Return what is said of a rate that would have let pass what another one did not."""
         look = Ask(name=ask.name, crowd=ask.crowd, rate=ask.rate, cost=0)
-        owed_fs = self._moments_fs.get(verdict.name, 0) - now_fs
+        owed_fs = self._rows(verdict.name).get(verdict.name, 0) - now_fs
         return weigh(look, owed_fs, verdict.name)[0]
+
+    def _rows(self, name: str) -> dict[str, int]:
+        return self._crowds_fs if name in self._crowds_fs else self._moments_fs
 
     def _has_room(self, now_fs: int) -> bool:
         """Whether a newcomer can be counted alone; forget a few that owe nothing."""

@@ -10,7 +10,7 @@ free with time.  What is to be given back is kept for as long as that takes, and
 
 import asyncio
 import math
-from collections.abc import Mapping
+import secrets
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,11 +60,13 @@ end
 return answer
 """
 
-# KEYS: accounts.  ARGV: how far each moment moves back, in us; below 0: on.
+# KEYS: a mark, accounts.  ARGV: how far each moment moves back, in us; below 0: on.
+# What was done though nobody heard of it is offered again: the mark says that it was.
 _GIVE_BACK: Final = f"""{_CLOCK}
-for i, name in ipairs(KEYS) do
-  local moment = math.max(tonumber(redis.call('GET', name) or 0), now) - ARGV[i]
-  if moment > now then set(name, moment) else redis.call('DEL', name) end
+if not redis.call('SET', KEYS[1], '', 'NX', 'EX', 60) then return 0 end
+for i = 2, #KEYS do
+  local moment = math.max(tonumber(redis.call('GET', KEYS[i]) or 0), now) - ARGV[i - 1]
+  if moment > now then set(KEYS[i], moment) else redis.call('DEL', KEYS[i]) end
 end
 return 1
 """
@@ -87,15 +89,17 @@ class RedisLimiter:
         self._link = link
         self._now = now
         self._owed_max = config.accounts_max
-        # The whole mutable state: what is to be given back by account, and tasks under way.
+        # The whole mutable state: what is to be given back by account, what of it is being
+        # offered, and tasks under way.
         self._owed: dict[str, _Owed] = {}
+        self._offered: dict[str, _Owed] = {}
         self._paying: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[Taken]] = set()
 
     @property
     def owed(self) -> int:
         """Accounts that something is to be given back to."""
-        return len(self._owed)
+        return len(self._owed) + len(self._offered)
 
     async def open(self) -> None:
         """Get ready; nothing is connected before the first question."""
@@ -165,23 +169,23 @@ class RedisLimiter:
     async def _pay(self) -> None:
         while self._owed:
             names = [*self._owed][:_BATCH_MAX]
-            batch = {name: self._owed.pop(name) for name in names}
-            prices = tuple(f"{owed.us:.3f}" for owed in batch.values())
-            try:
-                await self._link.run(_GIVE_BACK, tuple(map(self._key, names)), prices)
-            except StoreAway:
-                self._keep(batch)
+            self._offered = {name: self._owed.pop(name) for name in names}
+            mark = self._key(f"given:{secrets.token_hex(8)}")
+            while self._offered and not await self._given(mark):
                 await asyncio.sleep(_PATIENCE_S)
+                now, offered = self._now(), self._offered
+                self._offered = {name: owed for name, owed in offered.items() if owed.expires > now}
+            self._offered = {}
 
-    def _keep(self, batch: Mapping[str, _Owed]) -> None:
-        """Owe what could not be given back, and forget what has come free meanwhile."""
-        now = self._now()
-        for name, owed in batch.items():
-            found = self._owed.setdefault(name, owed)
-            if found is not owed:
-                found.us += owed.us
-        for name in [name for name, owed in self._owed.items() if owed.expires <= now]:
-            del self._owed[name]
+    async def _given(self, mark: str) -> bool:
+        """Give back what is offered, once however often it is tried; False: not yet."""
+        keys = (mark, *(self._key(name) for name in self._offered))
+        prices = tuple(f"{owed.us:.3f}" for owed in self._offered.values())
+        try:
+            await self._link.run(_GIVE_BACK, keys, prices)
+        except StoreAway:
+            return False
+        return True
 
     def _key(self, name: str) -> str:
         return f"{self._link.prefix}:limit:{name}"
