@@ -19,6 +19,7 @@ from forebay.gateway import problems
 from forebay.gateway.cycle import Cork, Cycle
 from forebay.gateway.exchange import CONNECTED
 from forebay.gateway.heads import (
+    LINE_BYTES,
     NOT_HTTP,
     check_coding,
     check_host,
@@ -159,10 +160,15 @@ class Connection(HttpToolsProtocol):
         self._chunks = self._framing = self._discarded = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; those that come behind a body are counted in its bytes and left out."""
+        """Take a header; those that come behind a body are bounded, and left out."""
+        if not self._in_head:
+            self._unparsed += len(name) + len(value) + LINE_BYTES
+            if self._unparsed > self._terms.config.head_bytes_max:
+                raise head_too_large(self._terms.config.head_bytes_max)
+            return
         name = name.lower()
         self.headers.append((name, value))
-        if name in _NOTED and self._in_head:
+        if name in _NOTED:
             self._note(name, value)
 
     def _note(self, name: bytes, value: bytes) -> None:
@@ -283,7 +289,6 @@ class Connection(HttpToolsProtocol):
         self._head_ended()
         before, cycle = self.cycle, self._opened()
         self._in_head = False
-        self.headers = []  # what comes behind the body is none of its headers
         self.cycle = cycle
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
@@ -372,15 +377,16 @@ class Connection(HttpToolsProtocol):
         self._refusal = error
         self._head_ended()
         served, newest = self._served, self.cycle
-        if newest is not None and newest.more_body and not self._in_head:
-            # It is in a body that the bytes are wrong.
-            if newest is served and newest.response_started:
-                self.transport.close()  # it has its answer, or some of it
-                self._leave()
-                return
-            if newest is not served:
-                self.pipeline.popleft()
-        if served is not None and not served.response_complete and served is not newest:
+        in_body = newest is not None and newest.more_body and not self._in_head
+        if in_body and newest is not served:
+            self.pipeline.popleft()  # its body is what is wrong
+        elif in_body and newest.response_started:
+            self.transport.close()  # it has its answer, or some of it
+            self._leave()
+            return
+        elif in_body:
+            served = None
+        if served is not None and not served.response_complete:
             self.flow.pause_reading()
             return
         self._tell(error)

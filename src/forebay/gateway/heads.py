@@ -21,7 +21,7 @@ _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(/[^#]*)?(\?[^#]*)?", re.IGNO
 _VERSIONS: Final = ("1.1", "1.0")
 
 _OFFER: Final = re.compile(rb"(\r\n|^)upgrade:", re.IGNORECASE)
-_LINE_BYTES: Final = 4
+LINE_BYTES: Final = 4
 """Of a header, beside its name and value."""
 
 NOT_HTTP: Final = Invalid("This is not a valid HTTP request.")
@@ -86,7 +86,7 @@ def check_size(url: bytes, headers: list[Header], config: GatewayConfig) -> None
     """Raise Invalid if a head that has come whole is larger than one may be."""
     if len(headers) > config.headers_max:
         raise Invalid(f"The request has more than {config.headers_max} headers.", status=431)
-    size = len(url) + sum(len(name) + len(value) + _LINE_BYTES for name, value in headers)
+    size = len(url) + sum(len(name) + len(value) + LINE_BYTES for name, value in headers)
     if size > config.head_bytes_max:
         raise head_too_large(config.head_bytes_max)
 
