@@ -32,6 +32,10 @@ class Limiter(Protocol):
     4. `give_back` neither fails nor waits; what it cannot give back comes free with time.
     """
 
+    @property
+    def alone(self) -> bool:
+        """Whether this process judges for itself what several should judge together."""
+
     async def open(self) -> None:
         """Get ready."""
 
@@ -55,6 +59,11 @@ class MemoryLimiter:
         """Count `config.accounts_max` apart."""
         self._now = now
         self.table = Gcra(accounts_max=config.accounts_max)
+
+    @property
+    def alone(self) -> bool:
+        """Never: there is nobody else."""
+        return False
 
     async def open(self) -> None:
         """Nothing is needed."""

@@ -220,8 +220,13 @@ class ShelteredLimiter:
         self._replicas = config.replicas
         self._log = log
         # The whole mutable state: whether the newest answer was our own, and how many were.
-        self.alone = False
+        self._alone = False
         self.answers_alone = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether the newest answer was our own."""
+        return self._alone
 
     async def open(self) -> None:
         """Get both ready."""
@@ -237,14 +242,14 @@ class ShelteredLimiter:
             taken = await self._far.take(asks)
         except StoreAway:
             self.answers_alone += 1
-            if not self.alone:
-                self.alone = True
+            if not self._alone:
+                self._alone = True
                 self._log("limits.alone", replicas=self._replicas)
             parts = tuple(_part(ask, self._replicas) for ask in asks)
             found = await self._near.take(parts)
             return Taken(asks=parts, verdicts=found.verdicts, near=True)
-        if self.alone:
-            self.alone = False
+        if self._alone:
+            self._alone = False
             self._log("limits.shared", answers_alone=self.answers_alone)
         return taken
 

@@ -16,7 +16,10 @@ UNKNOWN: Final = "unknown"
 RESTART_REASONS: Final = ("exited", "stalled", "garbage", "start_failed", UNKNOWN)
 """Why a supervisor replaced its worker."""
 
-HELD_KINDS: Final = ("place", "waiting", "engine_request", "flight", "reader", "lease", UNKNOWN)
+HELD_KINDS: Final = (
+    *("place", "waiting", "engine_request", "flight", "reader", "lease"),
+    *("permit", "tokens", "reservation", UNKNOWN),
+)
 """What can be held; `/admin/ledger` says by whom."""
 
 WASTED_PHASES: Final = ("prefill", "decode", UNKNOWN)
@@ -26,6 +29,13 @@ CACHE_RESULTS: Final = ("hit", "miss", "bypass")
 PROMISE_RESULTS: Final = ("made", "redeemed", "missed")
 RETRY_REASONS: Final = ("worker_lost",)
 MODEL_RESULTS: Final = ("hit", "miss")
+RATE_LIMITS: Final = (
+    *(("key", "requests"), ("key", "tokens"), ("key", "concurrent")),
+    *(("user", "requests"), ("user", "tokens"), ("user", "concurrent")),
+    *(("tenant", "requests"), ("tenant", "tokens"), ("tenant", "concurrent")),
+    ("address", "requests"),
+)
+"""Level and unit of each limit that callers can be over."""
 
 
 _FIRST_TOKEN: Final = Buckets(
@@ -351,6 +361,19 @@ SHADOWS_DROPPED: Final = Metric(
     help="Copies for a shadow model that were not made, because enough were under way.",
     action="Rising: the shadow sees less than it should; raise shadow_running_max or lower share.",
 )
+RATE_LIMITED: Final = Metric(
+    name="llm_rate_limited_total",
+    kind=Kind.COUNTER,
+    help="Refusals because a caller was over a limit of its own, by whose and of what.",
+    action="Rising: GET /v1/usage says who asks; raise the limit or talk to the caller.",
+    labels=(Label.LEVEL, Label.UNIT),
+)
+LIMITS_ALONE: Final = Metric(
+    name="llm_limits_alone",
+    kind=Kind.GAUGE,
+    help="1 while this server allows its part of every rate, because Redis is away.",
+    action="At 1: see llm_store_degraded; limits hold for this server, not for all together.",
+)
 
 CATALOGUE: Final = (
     *(REQUESTS, DURATION, TTFT, TPOT, ITL, QUEUE_TIME, PREFILL_TIME, DECODE_TIME, OVERHEAD),
@@ -359,7 +382,7 @@ CATALOGUE: Final = (
     *(FORECAST_ERROR, CANCEL_PROPAGATION, WASTED_TOKENS, ANSWERS, FLIGHTS, CACHE_REQUESTS),
     *(STORE_DEGRADED, RETRIES, POISONED, PROMISES, IMBALANCE, HELD),
     *(MODEL_LOADED, MODEL_MEMORY, MODEL_LOAD_TIME, MODEL_ASKED, MODEL_LOAD_FAILURES),
-    *(ROUTE_SHARE, SHADOWS_DROPPED),
+    *(ROUTE_SHARE, SHADOWS_DROPPED, RATE_LIMITED, LIMITS_ALONE),
     *(LOOP_LAG, LINES_DROPPED, BUILD),
 )
 """Everything at `/metrics` but `process_*`, which prometheus_client adds."""

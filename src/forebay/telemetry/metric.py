@@ -17,6 +17,7 @@ class Label(enum.StrEnum):
 
     ROUTE = "route"
     KIND = "kind"
+    LEVEL = "level"
     MODEL = "model"
     OUTCOME = "outcome"
     OBJECTIVE = "objective"
@@ -25,6 +26,7 @@ class Label(enum.StrEnum):
     RESULT = "result"
     ROUTE_NAME = "name"
     SOURCE = "source"
+    UNIT = "unit"
     VERSION = "version"
 
 

@@ -102,3 +102,6 @@ class ServerReading:
     shares: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """(route, model) -> part of the route's callers."""
     shadows_dropped: int = 0
+    rate_limited: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(level, unit) -> refusals: `RATE_LIMITS`."""
+    limits_alone: bool = False

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from prometheus_client.core import Metric as Family
 
 from forebay.telemetry import catalogue
-from forebay.telemetry.catalogue import CACHE_RESULTS, HELD_KINDS
+from forebay.telemetry.catalogue import CACHE_RESULTS, HELD_KINDS, RATE_LIMITS
 from forebay.telemetry.families import closed, counter, gauge
 from forebay.telemetry.readings import ServerReading
 
@@ -17,6 +17,7 @@ def of_server(reading: ServerReading) -> Iterator[Family]:
         (catalogue.LOOP_LAG, reading.loop_lag_s),
         (catalogue.IMBALANCE, reading.imbalance),
         (catalogue.STORE_DEGRADED, reading.store_degraded),
+        (catalogue.LIMITS_ALONE, reading.limits_alone),
     ):
         level = gauge(metric)
         level.add_metric([], value)
@@ -34,7 +35,10 @@ def of_server(reading: ServerReading) -> Iterator[Family]:
         cache.add_metric([result], reading.cache.get(result, 0))
     for kind, amount in closed(reading.held, HELD_KINDS).items():
         held.add_metric([kind], amount)
-    yield from (cache, held)
+    limited = counter(catalogue.RATE_LIMITED)
+    for labels in RATE_LIMITS:
+        limited.add_metric(labels, reading.rate_limited.get(labels, 0))
+    yield from (cache, held, limited)
 
 
 def _of_models(reading: ServerReading) -> Iterator[Family]:

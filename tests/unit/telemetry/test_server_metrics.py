@@ -26,6 +26,17 @@ def test_a_route_says_where_its_callers_come_to() -> None:
     assert value(metrics, "llm_shadow_dropped_total") == 4
 
 
+def test_refusals_are_counted_by_whose_limit_it_was_and_of_what() -> None:
+    metrics = Metrics(["m"])
+    assert value(metrics, "llm_rate_limited_total", level="key", unit="tokens") == 0
+    refusals = {("key", "tokens"): 3, ("address", "requests"): 2}
+    metrics.watch_server(lambda: ServerReading(rate_limited=refusals, limits_alone=True))
+    assert value(metrics, "llm_rate_limited_total", level="key", unit="tokens") == 3
+    assert value(metrics, "llm_rate_limited_total", level="address", unit="requests") == 2
+    assert value(metrics, "llm_rate_limited_total", level="user", unit="concurrent") == 0
+    assert value(metrics, "llm_limits_alone") == 1
+
+
 def test_a_lane_that_is_closed_is_read_no_more_and_a_new_name_is_counted() -> None:
     metrics, lane = Metrics(["m"]), FakeLane()
     metrics.watch("m", lane, lane)
