@@ -12,7 +12,8 @@ from typing import Final
 
 from sqlalchemy import delete, insert, select
 
-from forebay.accounts.database import Database, RowRefused
+from forebay.accounts.config import RowRefused
+from forebay.accounts.database import Database
 from forebay.accounts.schema import REVOKED_TOKENS
 from forebay.accounts.token_config import LEEWAY_S_MAX
 

@@ -75,10 +75,16 @@ class Directory:
         with self._database.reading() as connection:
             return users.password_of(connection, name)
 
-    def keep_password(self, name: str, hashed: str) -> None:
-        """Keep the same password, hashed anew with the parameters of today."""
+    def keep_password(self, name: str, hashed: str, *, ends_tokens: bool = False) -> None:
+        """Keep what was hashed elsewhere: the same password anew, or one that `weakness` let in.
+
+        With `ends_tokens` it is another password, and the user's older tokens are void.
+        """
+        row: dict[str, Any] = {"password": hashed}
+        if ends_tokens:
+            row |= {"weak": False, "tokens_from": self._now()}
         with self._database.writing() as connection:
-            users.change_user(connection, name, {"password": hashed})
+            users.change_user(connection, name, row)
 
     # Tenants.
 
