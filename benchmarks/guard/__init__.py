@@ -1,0 +1,1 @@
+"""What the input guard finds: the texts, the measurement, the picture."""
