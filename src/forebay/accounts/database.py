@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +22,28 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from forebay.accounts.config import AccountsAway, AccountsConfig, AnotherSchema, RowRefused
 from forebay.accounts.schema import VERSION_TABLE
+from forebay.accounts.watch import Watch
 
 __all__ = ["AccountsAway", "Database", "RowRefused"]
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_PATIENCE: Final = 4.0
+"""Times `timeout_s` after which a server that holds a connection and says nothing is hung."""
+_FRESH_S: Final = 1.0
+"""A connection that was used a moment ago is not tried before it is used again."""
+_USED: Final = "forebay.used"
+_WATCHED: Final = "forebay.watched"
 _LOCK: Final = 0x466F7265626179
 """The advisory lock of whoever brings the tables up: `Forebay` in ASCII."""
 
@@ -53,23 +68,35 @@ class Database:
             connect_args=self._connect_args(url),
             hide_parameters=True,
             max_overflow=0,
-            pool_pre_ping=not self.sqlite,
+            pool_pre_ping=False,  # ours is watched, see below
             pool_size=config.connections_max,
             pool_timeout=config.timeout_s,
         )
+        self._reader = self._engine
         self._writer = self._engine.execution_options(writes=True)
+        self._watch = Watch(_PATIENCE * config.timeout_s)
         if self.sqlite:
             event.listen(self._engine, "do_connect", self._make_file)
             event.listen(self._engine, "connect", self._prepare)
             event.listen(self._engine, "begin", _begin)
+        else:
+            # One statement is a transaction of its own: to begin and end another around it would
+            # be two more journeys to the server.
+            self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            event.listen(self._engine, "checkout", self._check)
+            for ending in ("checkin", "invalidate", "close"):
+                event.listen(self._engine, ending, self._leave)
 
     def __repr__(self) -> str:
         return f"Database({'SQLite' if self.sqlite else 'PostgreSQL'})"
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One transaction that changes nothing; raises AccountsAway."""
-        with _mapped(), self._engine.begin() as connection:
+        """Ask and change nothing; raises AccountsAway.
+
+        On SQLite all statements see one moment, on PostgreSQL each sees its own.
+        """
+        with _mapped(), self._reader.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -102,6 +129,7 @@ class Database:
     def close(self) -> None:
         """Give back the connections that nobody uses."""
         self._engine.dispose()
+        self._watch.close()
 
     def _connect_args(self, url: URL) -> dict[str, Any]:
         timeout_s = self._config.timeout_s
@@ -124,6 +152,21 @@ class Database:
         if "application_name" not in url.query:
             args["application_name"] = "forebay"
         return args
+
+    def _check(self, connection: Any, record: ConnectionPoolEntry, _: object) -> None:  # noqa: ANN401 - the driver's own
+        """Watch a connection while it is used; one that was idle must show that it still works."""
+        record.info[_WATCHED] = self._watch.enter(connection.fileno())
+        if time.monotonic() - record.info.get(_USED, -math.inf) < _FRESH_S:
+            return
+        try:
+            self._engine.dialect.do_ping(connection)
+        except (connection.Error, OSError) as error:
+            raise DisconnectionError from error
+
+    def _leave(self, _: object, record: ConnectionPoolEntry, *__: object) -> None:
+        record.info[_USED] = time.monotonic()
+        if (watched := record.info.pop(_WATCHED, None)) is not None:
+            self._watch.leave(watched)
 
     def _make_file(self, *_: object) -> None:
         """Make the file before SQLite does, readable by nobody else; its log gets the same mode.

@@ -130,6 +130,8 @@ BUDGETS: Final = Table(
     CheckConstraint("period IN ('day', 'month')", name="period"),
     CheckConstraint("unit IN ('tokens', 'nanos')", name="unit"),
     CheckConstraint("limit_amount >= 0 AND reserved >= 0 AND spent >= 0", name="amounts"),
+    # The id of a budget that was removed is not given to another: a late settlement bears it.
+    sqlite_autoincrement=True,
 )
 
 RESERVATIONS: Final = Table(

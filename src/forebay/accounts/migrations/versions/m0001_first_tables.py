@@ -133,6 +133,7 @@ def _budgets() -> None:
         sa.CheckConstraint("period IN ('day', 'month')", name="period"),
         sa.CheckConstraint("unit IN ('tokens', 'nanos')", name="unit"),
         sa.CheckConstraint("limit_amount >= 0 AND reserved >= 0 AND spent >= 0", name="amounts"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "reservations",
