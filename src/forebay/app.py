@@ -1,29 +1,42 @@
 """The composition root: the one file that knows all parts and puts them together."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from forebay.core.clock import MONOTONIC
+from forebay.core.request import Request
 from forebay.fleet import ServedModel, listed, opened, versioned
 from forebay.gateway.access import Access, is_loopback
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded
 from forebay.gateway.admin_models import Fleet
+from forebay.gateway.client_address import TrustedProxies
 from forebay.gateway.edge import Gateway
+from forebay.serve.allowance import Allowance
 from forebay.serve.keeping import KeepingConfig, keeping
 from forebay.serve.lanes import Lanes
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
+from forebay.serve.limiter import Limiter
+from forebay.serve.limits import Limits
+from forebay.serve.limits_redis import limiter as limiter_of
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
 from forebay.serve.residency import Residency
 from forebay.serve.routes import Routes
+from forebay.serve.screening import Screening
 from forebay.serve.shadow import Shadows
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
 from forebay.telemetry.metrics import Metrics
 from forebay.telemetry.readings import ModelReading, ServerReading
+
+if TYPE_CHECKING:
+    from forebay.tenancy import Tenancy
 
 
 class StartRefused(Exception):
@@ -47,6 +60,11 @@ class Service:
     gateway: Gateway
     routes: Routes
     shadows: Shadows
+    limiter: Limiter
+    limits: Limits
+    screening: Screening
+    tenancy: "Tenancy | None"
+    """What only the closed mode has."""
     rereading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time reads the settings again."""
 
@@ -55,6 +73,17 @@ class Service:
         """What is in force now."""
         return self.live.current
 
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Keep what others ask at work for as long as the scope lasts."""
+        await self.limiter.open()
+        try:
+            async with self.tenancy.working() if self.tenancy else contextlib.nullcontext():
+                yield
+        finally:
+            self.screening.close()
+            await self.limiter.close()
+
     def reconfigure(self, settings: Settings) -> None:
         """Give each part what is live of its settings."""
         self.gateway.reconfigure(settings.gateway, settings.cache)
@@ -62,6 +91,8 @@ class Service:
         for lane in self.lanes:
             lane.admission.reconfigure(settings.admission)
         self.gateway.access.reconfigure(settings.access)
+        self.limits.reconfigure(settings.limits)
+        self.screening.reconfigure(settings.guard)
         self.gateway.admin.config = _admin_config(settings.server)
         self.lifecycle.retry_after_s = settings.server.drain_retry_s
         self.log.reconfigure(settings.log)
@@ -130,15 +161,35 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     residency = opened(live, models, lanes=lanes, metrics=metrics, log=log)
     lifecycle = Lifecycle(residency.well, retry_after_s=settings.server.drain_retry_s)
     ledger, replay = Ledger(MONOTONIC), _replay(settings, lanes, log)
-    for holder in (residency.holdings, replay.holdings):
+    tenancy = _tenancy(settings, log)
+    limiter = limiter_of(settings.limits, settings.store, now=MONOTONIC, log=log.event)
+    limits = Limits(limiter, settings.limits, MONOTONIC, closed=tenancy is not None)
+    allowance = Allowance(
+        limits,
+        tenancy.bookkeeper if tenancy else None,
+        MONOTONIC,
+        most=partial(_most_tokens, lanes),
+    )
+    screening = Screening(settings.guard, log.event)
+    for holder in (residency.holdings, replay.holdings, allowance.holdings):
         ledger.ask(holder)
+    if tenancy is not None:
+        ledger.ask(tenancy.bookkeeper.holdings)
     routes = Routes(settings.routes, MONOTONIC, log.event)
     versions = versioned(settings, residency, lanes=lanes, metrics=metrics, log=log)
     fleet = Fleet(lanes=lanes, residency=residency, versions=versions, routes=routes, now=MONOTONIC)
     admin = Admin(ledger, MONOTONIC, fleet=fleet, config=_admin_config(settings.server))
     shadows = Shadows(routes, lanes, ledger, now=MONOTONIC)
     hooks = (metrics, log, ledger, routes, shadows) if routes else (metrics, log, ledger)
-    pipeline = Pipeline(lifecycle=lifecycle, replay=replay, lanes=lanes, hooks=hooks, now=MONOTONIC)
+    pipeline = Pipeline(
+        lifecycle=lifecycle,
+        replay=replay,
+        lanes=lanes,
+        hooks=hooks,
+        now=MONOTONIC,
+        allowance=allowance,
+        screening=screening,
+    )
     shadows.pipeline = pipeline
     gateway = Gateway(
         pipeline=pipeline,
@@ -153,7 +204,14 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         config=settings.gateway,
         cache=settings.cache,
         routes=routes,
-        access=Access(settings.access, local=is_loopback(settings.server.host)),
+        access=Access(
+            settings.access,
+            local=is_loopback(settings.server.host),
+            credentials=tenancy.credentials if tenancy else None,
+            limits=limits,
+            proxies=TrustedProxies.parse(settings.server.trusted_proxies),
+        ),
+        extra=tenancy.endpoints() if tenancy else {},
     )
     service = Service(
         live=live,
@@ -169,10 +227,32 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         gateway=gateway,
         routes=routes,
         shadows=shadows,
+        limiter=limiter,
+        limits=limits,
+        screening=screening,
+        tenancy=tenancy,
     )
     admin.reload = service.reload
     metrics.watch_server(service.read)
     return service
+
+
+def _tenancy(settings: Settings, log: RequestLog) -> "Tenancy | None":
+    """Bring up what the closed mode has, or raise StartRefused."""
+    if settings.access.mode == "open":
+        return None
+    from forebay import tenancy  # noqa: PLC0415 - what it loads, the open mode has no use for
+
+    try:
+        return tenancy.opened(settings, log.event)
+    except tenancy.TenancyRefused as refusal:
+        raise StartRefused(str(refusal)) from refusal
+
+
+def _most_tokens(lanes: Lanes, request: Request) -> int:
+    """Return how many tokens a choice may get that names no number: what the context leaves."""
+    lane = lanes.get(request.model)
+    return 0 if lane is None else lane.engine.info.context_tokens_max
 
 
 def _replay(settings: Settings, lanes: Lanes, log: RequestLog) -> Replay:

@@ -26,6 +26,7 @@ LEVELS: Final = {
     "drill": 6,
     "settings": 7,
     "fleet": 8,
+    "tenancy": 8,
     "doctor": 8,
     "app": 9,
     "process": 10,

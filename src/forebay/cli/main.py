@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from forebay import __version__
-from forebay.cli import measuring, serving, supply
+from forebay.cli import accounts, measuring, serving, supply
 
 app = typer.Typer(
     name="forebay",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(serving.commands)
 app.add_typer(supply.commands)
 app.add_typer(measuring.commands)
+app.add_typer(accounts.commands)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value

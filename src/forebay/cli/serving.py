@@ -57,6 +57,10 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
             metavar="NUMBER", help="Port to listen on; 0 takes a free one. Default: 8000."
         ),
     ] = None,
+    dev: Annotated[
+        bool,
+        typer.Option("--dev", help="Let passwords be that everybody knows; for development only."),
+    ] = False,
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
@@ -76,6 +80,7 @@ def serve(  # noqa: PLR0913 - a command's options are its parameters
         "engine.name": ("--engine", engine),
         "server.host": ("--host", host),
         "server.port": ("--port", port),
+        "access.dev": ("--dev", dev or None),
     }
     found = loaded(config, assignments, flags)
     models = offered(found)
@@ -146,11 +151,32 @@ def _announce(service: "Service") -> None:
         lines.append(f"  asleep   {', '.join(asleep)}: loaded when asked for")
     lines += [
         "  pages    /docs  /metrics  /readyz",
+        *_access(service),
         "",
         "Try it:",
-        _example(url, names[0]),
+        _example(url, names[0], closed=service.tenancy is not None),
     ]
     typer.echo("\n".join(lines) + "\n", err=True)
+
+
+def _access(service: "Service") -> list[str]:
+    """Say who may use the server: loudly where everybody may."""
+    tenancy = service.tenancy
+    if tenancy is None:
+        words = "OPEN: every program on this machine may use it, and nobody is asked who they are."
+        return [typer.style(f"  access   {words}", fg=typer.colors.YELLOW, bold=True)]
+    lines = ["  access   closed: callers show a key (`forebay keys create --user NAME`)"]
+    if service.settings.access.dev:
+        words = "--dev: passwords that everybody knows are let in."
+        lines.append(typer.style(f"           {words}", fg=typer.colors.YELLOW, bold=True))
+    if tenancy.first_password is not None:
+        lines += [
+            "",
+            typer.style("The first user was made. Its password is shown this once:", bold=True),
+            "  user     admin",
+            f"  password {tenancy.first_password}",
+        ]
+    return lines
 
 
 def _facts(lane: "Lane", *, several: bool) -> list[str]:
@@ -166,10 +192,11 @@ def _facts(lane: "Lane", *, several: bool) -> list[str]:
     return lines
 
 
-def _example(url: str, model: str) -> str:
+def _example(url: str, model: str, *, closed: bool) -> str:
+    key = '    -H "authorization: Bearer $FOREBAY_KEY" \\\n' if closed else ""
     question = {"role": "user", "content": "What is the capital of France?"}
     body = json.dumps({"model": model, "temperature": 0, "messages": [question]})
     return (
         f"  curl {url}/v1/chat/completions \\\n"
-        f"    -H 'content-type: application/json' \\\n    -d '{body}'"
+        f"    -H 'content-type: application/json' \\\n{key}    -d '{body}'"
     )

@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -11,6 +11,9 @@ from forebay.accounts.people import Key, NewKey, Tenant, User, UserChange
 from forebay.core.caller import Bounds, Rate, Right, Role
 from forebay.core.errors import Invalid
 from forebay.policy.rate import parse_rate, shown_rate
+
+if TYPE_CHECKING:
+    from forebay.accounts.audit import AuditRow
 
 EXPIRES_IN_S_MAX: Final = 3_650 * 86_400.0
 
@@ -124,9 +127,6 @@ class KeyRotation(Struct, kw_only=True, forbid_unknown_fields=True):
     overlap_s: float = 86_400.0
 
 
-Item = TypeVar("Item", bound=Struct)
-
-
 class Page(Struct, kw_only=True):
     """Part of a list; `next` is the `after` of the next part, null at the end."""
 
@@ -134,6 +134,42 @@ class Page(Struct, kw_only=True):
     tenants: list[TenantItem] | UnsetType = UNSET
     keys: list[KeyItem] | UnsetType = UNSET
     next: str | None = None
+
+
+class AuditItem(Struct, kw_only=True):
+    """One line of the audit log."""
+
+    id: int
+    at: float
+    action: str
+    actor: str
+    target: str
+    outcome: str
+    address: str
+    request_id: str
+    details: dict[str, str | int | float | bool | None]
+
+
+class AuditPage(Struct, kw_only=True):
+    """Part of the audit log, the latest first; `next` is the `before` of the next part."""
+
+    events: list[AuditItem]
+    next: str | None = None
+
+
+def audit_item(row: "AuditRow") -> AuditItem:
+    """Write a line of the audit log."""
+    return AuditItem(
+        id=row.id,
+        at=row.at,
+        action=row.action,
+        actor=row.actor,
+        target=row.target,
+        outcome=row.outcome,
+        address=row.address,
+        request_id=row.request_id,
+        details=dict(row.details),
+    )
 
 
 def bounds_of(item: BoundsItem) -> Bounds:

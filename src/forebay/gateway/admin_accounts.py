@@ -1,14 +1,16 @@
 """What the administrator asks and orders of users, tenants and keys."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 
+from forebay.accounts.audit_event import Action, Detail
 from forebay.accounts.config import AccountsAway
 from forebay.core.caller import Right
 from forebay.core.errors import Overloaded
 from forebay.gateway.accounts_pages import (
+    AuditPage,
     KeyName,
     KeyOrder,
     KeyRotation,
@@ -16,6 +18,7 @@ from forebay.gateway.accounts_pages import (
     TenantUpdate,
     UserOrder,
     UserUpdate,
+    audit_item,
     bounds_of,
     key_item,
     new_key,
@@ -31,11 +34,20 @@ from forebay.gateway.routing import Endpoint
 from forebay.serve.clerks import Clerks
 
 if TYPE_CHECKING:
+    from forebay.accounts.audit import Audit
     from forebay.accounts.directory import Directory
 
 Answer = TypeVar("Answer")
-Notes = Callable[..., None]
-"""Writes one line of the audit log: `note(exchange, action, target, **details)`."""
+
+
+class Notes(Protocol):
+    """Writes one line of the audit log."""
+
+    def __call__(
+        self, exchange: Exchange, action: Action, target: str, /, **details: Detail
+    ) -> None:
+        """Note what a caller has done to whom; never blocks, never raises."""
+
 
 USERS_PATH: Final = "/admin/users"
 UPDATE_USER_PATH: Final = "/admin/users/update"
@@ -45,11 +57,14 @@ KEYS_PATH: Final = "/admin/keys"
 REVOKE_PATH: Final = "/admin/keys/revoke"
 ROTATE_PATH: Final = "/admin/keys/rotate"
 
+AUDIT_PATH: Final = "/admin/audit"
+
 _PAGE: Final = ("after", "count")
 AWAY: Final = "The accounts cannot be asked at the moment. Try again after Retry-After."
 _RETRY_S: Final = 1.0
 _COUNT: Final = 100
 _COUNT_MAX: Final = 1_000
+_ROWS_MAX: Final = 10**12
 _NO_STORE: Final = ((b"cache-control", b"no-store"),)
 _USER: Final = Reader(UserOrder)
 _USER_UPDATE: Final = Reader(UserUpdate)
@@ -65,6 +80,7 @@ class AccountsAdmin:
     def __init__(
         self,
         directory: "Directory",
+        audit: "Audit",
         clerks: Clerks,
         *,
         changed: Callable[[], None],
@@ -72,6 +88,7 @@ class AccountsAdmin:
     ) -> None:
         """Ask `directory` by `clerks`; `changed` is told after each change, and `note` of each."""
         self._directory = directory
+        self._audit = audit
         self._clerks = clerks
         self._changed = changed
         self._note = note
@@ -87,6 +104,7 @@ class AccountsAdmin:
             KEYS_PATH: _endpoint(self._keys, both),
             REVOKE_PATH: _endpoint(self._revoke, orders),
             ROTATE_PATH: _endpoint(self._rotate, orders),
+            AUDIT_PATH: _endpoint(self._audit_page, reads),
         }
 
     async def _users(self, exchange: Exchange) -> None:
@@ -110,7 +128,7 @@ class AccountsAdmin:
                 bounds=bounds,
             )
         )
-        self._note(exchange, "user.created", user.name, role=user.role, tenant=user.tenant)
+        self._note(exchange, Action.USER_CREATED, user.name, role=user.role, tenant=user.tenant)
         await _answer(exchange, user_item(user))
 
     async def _update_user(self, exchange: Exchange) -> None:
@@ -118,7 +136,7 @@ class AccountsAdmin:
         change = user_change(order)
         user = await self._ask(lambda: self._directory.change_user(order.name, change))
         self._changed()
-        self._note(exchange, "user.changed", user.name, **_fields(order))
+        self._note(exchange, Action.USER_CHANGED, user.name, **_fields(order))
         await _answer(exchange, user_item(user))
 
     async def _tenants(self, exchange: Exchange) -> None:
@@ -136,7 +154,7 @@ class AccountsAdmin:
             )
         )
         self._changed()
-        self._note(exchange, "tenant.changed", tenant.name, **_fields(order))
+        self._note(exchange, Action.TENANT_CHANGED, tenant.name, **_fields(order))
         await _answer(exchange, tenant_item(tenant))
 
     async def _keys(self, exchange: Exchange) -> None:
@@ -153,7 +171,7 @@ class AccountsAdmin:
         wish = new_key(_KEY.read(await exchange.body()))
         key, text = await self._ask(lambda: self._directory.create_key(wish))
         self._note(
-            exchange, "key.created", key.id, user=key.user, scopes=" ".join(sorted(key.scopes))
+            exchange, Action.KEY_CREATED, key.id, user=key.user, scopes=" ".join(sorted(key.scopes))
         )
         await _answer(exchange, key_item(key, text))
 
@@ -161,15 +179,24 @@ class AccountsAdmin:
         order = _KEY_NAME.read(await exchange.body())
         key = await self._ask(lambda: self._directory.revoke_key(order.id))
         self._changed()
-        self._note(exchange, "key.revoked", key.id, user=key.user)
+        self._note(exchange, Action.KEY_REVOKED, key.id, user=key.user)
         await _answer(exchange, key_item(key))
 
     async def _rotate(self, exchange: Exchange) -> None:
         order = _ROTATION.read(await exchange.body())
         key, text = await self._ask(lambda: self._directory.rotate_key(order.id, order.overlap_s))
         self._changed()
-        self._note(exchange, "key.rotated", key.id, user=key.user, overlap_s=order.overlap_s)
+        self._note(exchange, Action.KEY_ROTATED, key.id, user=key.user, overlap_s=order.overlap_s)
         await _answer(exchange, key_item(key, text))
+
+    async def _audit_page(self, exchange: Exchange) -> None:
+        query = query_of(exchange.query, ("actor", "before", "count"))
+        count = whole(query, "count", default=_COUNT, most=_COUNT_MAX)
+        before = whole(query, "before", default=_ROWS_MAX, most=_ROWS_MAX)
+        actor = query.get("actor")
+        rows = await self._ask(lambda: self._audit.page(before, count, actor=actor))
+        more = str(rows[-1].id) if len(rows) == count else None
+        await _answer(exchange, AuditPage(events=[audit_item(row) for row in rows], next=more))
 
     async def _ask(self, work: Callable[[], Answer]) -> Answer:
         try:

@@ -13,6 +13,7 @@ from forebay.serve.deadline import Deadline, until
 from forebay.serve.lanes import Lanes
 from forebay.serve.lifecycle import Lifecycle
 from forebay.serve.replay import Replay
+from forebay.serve.screening import Screening, unscreened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Pipeline:
     hooks: tuple[Hook, ...]
     now: Clock
     allowance: Allowance = field(default_factory=unlimited)
+    screening: Screening = field(default_factory=unscreened)
 
     def complete(self, request: Request) -> Events:
         """Yield a completion's events: made, joined, or read again."""
@@ -79,6 +81,7 @@ class Pipeline:
 
     async def _generate(self, request: Request) -> Events:
         """Make the tokens: once, however many clients read them."""
+        request = await self.screening.admitted(request)
         lanes = self.lanes
         lane = lanes.get(request.model) or await lanes.awake(request.model, request.deadline)
         async with (
@@ -87,7 +90,9 @@ class Pipeline:
         ):
             yield Admitted(ticket.ttft_forecast_s)
             with Deadline(request.deadline) as deadline:
-                async with aclosing(lane.engine.generate(request)) as events:
+                async with aclosing(
+                    self.screening.watched(request, lane.engine.generate(request))
+                ) as events:
                     async for event in events:
                         spending.saw(event)
                         if isinstance(event, Finished):

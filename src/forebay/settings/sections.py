@@ -10,7 +10,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
-from forebay.accounts.config import AccountsConfig
+from forebay.accounts.config import AccountsConfig, default_url
 from forebay.accounts.prices import PriceConfig
 from forebay.accounts.token_config import OidcConfig, TokensConfig
 from forebay.core.knob import Knob, knob, knobs
@@ -22,6 +22,7 @@ from forebay.models.catalogue import DEFAULT
 from forebay.policy.residency import ResidencyConfig
 from forebay.policy.rollout import RouteConfig
 from forebay.serve.admission import AdmissionConfig
+from forebay.serve.auditing import AuditConfig
 from forebay.serve.bookkeeping import BudgetsConfig
 from forebay.serve.cache import CacheConfig
 from forebay.serve.credentials import AccessConfig
@@ -164,6 +165,7 @@ class Settings:
     accounts: AccountsConfig = field(default_factory=AccountsConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
     oidc: OidcConfig = field(default_factory=OidcConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     budgets: BudgetsConfig = field(default_factory=BudgetsConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
@@ -183,6 +185,13 @@ class Settings:
     """What models cost, by name."""
     engines: Mapping[str, Any] = field(default_factory=dict)
     """The configuration of each installed engine, by its name."""
+
+    @property
+    def accounts_config(self) -> AccountsConfig:
+        """The accounts' configuration, with the address of the file where none is set."""
+        if self.accounts.url:
+            return self.accounts
+        return dataclasses.replace(self.accounts, url=default_url(self.replay.file().parent))
 
     def engine_config(self, name: str, options: Mapping[str, object]) -> Any:  # noqa: ANN401 - of the engine's class
         """Return an engine's configuration, with what a model sets for itself.

@@ -1,0 +1,199 @@
+"""What the closed mode is made of: accounts, credentials, budgets, logins, the audit log.
+
+Only here are the libraries loaded that this takes; the open mode never does.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from forebay.accounts import api_key
+from forebay.accounts.audit import Audit
+from forebay.accounts.audit_event import Action, AuditEvent, Detail
+from forebay.accounts.bearers import Bearers
+from forebay.accounts.budgets import Books
+from forebay.accounts.config import AccountsAway, AnotherSchema
+from forebay.accounts.database import Database
+from forebay.accounts.denylist import Denylist
+from forebay.accounts.directory import Directory
+from forebay.accounts.prices import prices_of
+from forebay.accounts.signing_keys import SigningKeys
+from forebay.accounts.tokens import InvalidToken, Tokens
+from forebay.core.caller import Caller
+from forebay.core.clock import MONOTONIC
+from forebay.core.errors import Invalid
+from forebay.core.record import EventLog
+from forebay.gateway.admin_accounts import AccountsAdmin
+from forebay.gateway.exchange import Exchange
+from forebay.gateway.routing import Endpoint
+from forebay.serve.auditing import Auditor
+from forebay.serve.bookkeeping import Bookkeeper
+from forebay.serve.clerks import Clerks
+from forebay.serve.credentials import Credentials, FinderAway
+from forebay.settings import Settings
+
+_CLERKS: Final = 2
+_USED_S: Final = 10.0
+"""How often it is written when keys were last used."""
+_CLOSING_S: Final = 5.0
+
+
+class TenancyRefused(Exception):
+    """The accounts cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenancy:
+    """Everything that only the closed mode has."""
+
+    database: Database
+    directory: Directory
+    clerks: Clerks
+    credentials: Credentials
+    auditor: Auditor
+    bookkeeper: Bookkeeper
+    bearers: Bearers
+    first_password: str | None
+    """Of the user `admin`, who was made at this start: to be shown once."""
+
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Return the routes that only the closed mode has."""
+        admin = AccountsAdmin(
+            self.directory,
+            Audit(self.database),
+            self.clerks,
+            changed=self.credentials.forget,
+            note=self.note,
+        )
+        return admin.endpoints()
+
+    def note(self, exchange: Exchange, action: Action, target: str, /, **details: Detail) -> None:
+        """Write down what a caller has done."""
+        self.auditor.note(
+            AuditEvent(
+                action=action,
+                actor=exchange.caller.user,
+                target=target,
+                address=exchange.client[0] if exchange.client else "",
+                request_id=exchange.id,
+                details=details,
+            )
+        )
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Work for as long as the scope lasts; at its end write what is left."""
+        self.auditor.start()
+        self.auditor.note(AuditEvent(action=Action.SERVER_STARTED))
+        self.bookkeeper.open()
+        noting = asyncio.create_task(self._note_used())
+        try:
+            yield
+        finally:
+            noting.cancel()
+            await asyncio.gather(noting, return_exceptions=True)
+            with contextlib.suppress(AccountsAway):
+                await asyncio.to_thread(self.directory.touch_keys, self.credentials.take_used())
+            await self.bookkeeper.close()
+            self.auditor.note(AuditEvent(action=Action.SERVER_STOPPED))
+            await asyncio.to_thread(self.auditor.stop, _CLOSING_S)
+            self.clerks.close()
+            self.database.close()
+
+    async def _note_used(self) -> None:
+        """Write down now and then when keys were used; while the accounts are away, later."""
+        while True:
+            await asyncio.sleep(_USED_S)
+            used = self.credentials.take_used()
+            try:
+                await self.clerks.ask(partial(self.directory.touch_keys, used))
+            except AccountsAway:
+                self.credentials.used = used | self.credentials.used
+
+
+def opened(settings: Settings, log: EventLog) -> Tenancy:
+    """Bring the accounts up, and make what works by them; raises TenancyRefused."""
+    config = settings.accounts_config
+    database = Database(config)
+    directory = Directory(database, config, now=time.time, dev=settings.access.dev)
+    with _told():
+        database.migrate()
+        password = directory.first_admin(settings.access.admin_password or None)
+        if (weak := directory.weak_users()) and not settings.access.dev:
+            names = ", ".join(weak[:10])
+            raise TenancyRefused(
+                f"Everybody knows or guesses the password of {names}, which --dev let in. "
+                "Run `forebay users password NAME` for each, or start with --dev."
+            )
+    shown = None if settings.access.admin_password else password
+    tokens = Tokens(SigningKeys(database, settings.tokens), Denylist(database), settings.tokens)
+    bearers = Bearers(tokens)
+    clerks = Clerks(threads=_CLERKS, asked_max=settings.access.lookups_max)
+    return Tenancy(
+        database=database,
+        directory=directory,
+        clerks=clerks,
+        credentials=Credentials(
+            _Finder(directory, bearers),
+            settings.access,
+            clerks=clerks,
+            now=MONOTONIC,
+            wall=time.time,
+        ),
+        auditor=Auditor(Audit(database), settings.audit, now=time.time, log=log),
+        bookkeeper=Bookkeeper(
+            Books(database),
+            prices_of(settings.prices),
+            config=settings.budgets,
+            now=MONOTONIC,
+            log=log,
+        ),
+        bearers=bearers,
+        first_password=shown,
+    )
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Say why the accounts cannot be used; never where they are, which is a secret."""
+    try:
+        yield
+    except AccountsAway as error:
+        raise TenancyRefused(
+            "The accounts database cannot be asked. Check accounts.url, that its server runs, "
+            "and that this user may write there."
+        ) from error
+    except AnotherSchema as error:
+        raise TenancyRefused(str(error)) from error
+    except Invalid as error:
+        raise TenancyRefused(f"access.admin_password: {error.message}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Finder:
+    """Whom a key or a token stands for; asked in threads."""
+
+    directory: Directory
+    bearers: Bearers
+
+    def __call__(self, given: str) -> Caller | None:
+        """Return the caller, or None for nobody; raises FinderAway."""
+        try:
+            if given.startswith(api_key.PREFIX):
+                return self.directory.caller_of_key(given, time.time())
+            return self._bearer(given)
+        except InvalidToken:
+            return None
+        except AccountsAway as error:
+            raise FinderAway from error
+
+    def _bearer(self, given: str) -> Caller | None:
+        claims = self.bearers.verify(given, time.time())
+        caller = self.directory.caller_of_user(claims.user, claims.issued)
+        if caller is None:
+            return None
+        return replace(caller, token_id=claims.token_id, expires=claims.expires)
