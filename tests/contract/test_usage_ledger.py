@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ ROWS = [
     a_usage("4", 40, at=at("2026-11-01T01:00:00"), model="code", nanos=2**40),
     a_usage("5", 50, at=at("2026-11-02T12:00:00"), tenant="other", user="zoe", key_id=""),
 ]
-ALL = {"since": at("2026-10-01"), "until": at("2026-12-01")}
+ALL: dict[str, Any] = {"since": at("2026-10-01"), "until": at("2026-12-01")}
 
 
 @pytest.fixture
