@@ -22,7 +22,7 @@ IMAGE := forebay:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/forebay/__i
 FAST := $(wildcard $(addprefix tests/,unit contract sim http tidy))
 
 .PHONY: help setup serve test test-fast lint fmt check sim bench drill docs image lock clean
-.PHONY: setup-tests engines test-engines
+.PHONY: setup-tests engines test-engines sbom audit
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -64,6 +64,12 @@ drill: setup-tests ## break servers on purpose and measure what is promised; ARG
 
 docs: setup-tests ## regenerate the generated pages: cli, configuration, errors, http-api, metrics
 	@exec $(BIN)/python scripts/generate_docs.py
+
+sbom: setup-tests ## list every locked package as CycloneDX JSON, in build/sbom
+	@exec $(BIN)/python scripts/supply_chain.py sbom
+
+audit: setup-tests ## look locked packages up in PyPI's database of vulnerabilities, where it is reachable
+	@exec $(BIN)/python scripts/supply_chain.py audit
 
 image: ## build the container image with podman, buildah or docker; print its size
 	@exec sh scripts/build_image.sh $(IMAGE) $(ARGS)
