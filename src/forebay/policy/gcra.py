@@ -37,17 +37,26 @@ _LOOKS_MAX: Final = 64
 """Rows that one newcomer looks at for one that owes nothing: about 10 us."""
 
 
-@value
 class Ask:
     """So many units of one account's rate."""
 
-    name: str
-    """The account, and what is counted of it."""
-    crowd: str
-    """With whom it is counted where it cannot be counted alone."""
-    rate: Rate
-    cost: int = 1
-    """0: only look."""
+    __slots__ = ("cost", "crowd", "name", "period_fs", "price_fs", "rate")
+
+    def __init__(self, *, name: str, crowd: str, rate: Rate, cost: int = 1) -> None:
+        """Name the account, and with whom it is counted where it cannot be counted alone.
+
+        A cost of 0 only looks.
+        """
+        self.name = name
+        self.crowd = crowd
+        self.rate = rate
+        self.cost = cost
+        self.period_fs = int(rate.period_s * _FS)
+        self.price_fs = cost * self.period_fs // rate.amount
+
+    def of(self, cost: int) -> "Ask":
+        """Return an ask of other units of the same rate."""
+        return Ask(name=self.name, crowd=self.crowd, rate=self.rate, cost=cost)
 
 
 @value
@@ -56,14 +65,34 @@ class Verdict:
 
     passed: bool
     """This rate lets it pass; it was taken only if all that were asked together do."""
-    remaining: int
-    """Whole units that may be taken now."""
-    reset_s: float
-    """Seconds until nothing is owed."""
-    retry_s: float = 0.0
-    """Seconds until the same ask passes; infinite: never."""
-    name: str = ""
+    ask: Ask
+    owed_fs: int
+    """What is owed after it, if it was taken, and otherwise now: at most a period."""
+    name: str
     """Under which it was counted."""
+
+    @property
+    def remaining(self) -> int:
+        """Whole units that may be taken now."""
+        period_fs = self.ask.period_fs
+        return (period_fs - self.owed_fs) * self.ask.rate.amount // period_fs
+
+    @property
+    def reset_s(self) -> float:
+        """Seconds until nothing is owed."""
+        return self.owed_fs / _FS
+
+    @property
+    def retry_s(self) -> float:
+        """Seconds until the same ask passes; infinite: never."""
+        ask = self.ask
+        if self.passed:
+            return 0.0
+        if ask.cost > ask.rate.amount:
+            return math.inf
+        # Rounded up, and a microsecond for what clocks in floating point lose.
+        late_fs = self.owed_fs + ask.price_fs - ask.period_fs
+        return (late_fs // _FS_PER_US + 2) / 1_000_000
 
 
 def price_fs(rate: Rate, cost: int) -> int:
@@ -75,27 +104,17 @@ def price_fs(rate: Rate, cost: int) -> int:
     return cost * int(rate.period_s * _FS) // rate.amount
 
 
-def weigh(ask: Ask, owed_fs: int, name: str = "") -> tuple[Verdict, int]:
-    """Judge an ask of whoever owes so much; return the verdict and what is owed after it."""
-    rate = ask.rate
-    period_fs = int(rate.period_s * _FS)
-    owed_fs = min(max(owed_fs, 0), period_fs)
-    after_fs = owed_fs + ask.cost * period_fs // rate.amount
-    passed = after_fs <= period_fs
-    retry_s = 0.0
-    if not passed:
-        # Rounded up, and a microsecond for what clocks in floating point lose.
-        late_us = (after_fs - period_fs) // _FS_PER_US + 2
-        retry_s = late_us / 1_000_000 if ask.cost <= rate.amount else math.inf
-        after_fs = owed_fs
-    verdict = Verdict(
-        passed=passed,
-        remaining=(period_fs - after_fs) * rate.amount // period_fs,
-        reset_s=after_fs / _FS,
-        retry_s=retry_s,
-        name=name,
-    )
-    return verdict, after_fs
+def weigh(ask: Ask, owed_fs: int, name: str) -> Verdict:
+    """Judge an ask of whoever owes so much."""
+    period_fs = ask.period_fs
+    if owed_fs < 0:
+        owed_fs = 0
+    elif owed_fs > period_fs:
+        owed_fs = period_fs
+    after_fs = owed_fs + ask.price_fs
+    if after_fs <= period_fs:
+        return Verdict(passed=True, ask=ask, owed_fs=after_fs, name=name)
+    return Verdict(passed=False, ask=ask, owed_fs=owed_fs, name=name)
 
 
 class Gcra:
@@ -121,25 +140,27 @@ class Gcra:
     def take(self, now: float, asks: Sequence[Ask]) -> tuple[Verdict, ...]:
         """Take all that is asked for, or nothing; return a verdict on each."""
         now_fs = int(now * _FS)
-        judged: list[tuple[Verdict, int]] = []
+        moments_fs = self._moments_fs
+        verdicts: list[Verdict] = []
         passed = True
         for ask in asks:
             name = ask.name
-            if name not in self._moments_fs and not self._has_room(now_fs):
-                name = ask.crowd
-                self._crowds_fs.setdefault(name, 0)
-            found = weigh(ask, self._rows(name).get(name, 0) - now_fs, name)
-            passed = passed and found[0].passed
-            judged.append(found)
+            moment_fs = moments_fs.get(name)
+            if moment_fs is None:
+                name, moment_fs = self._newcomer(ask, now_fs)
+            verdict = weigh(ask, moment_fs - now_fs, name)
+            passed = passed and verdict.passed
+            verdicts.append(verdict)
         if not passed:
             return tuple(
-                self._untaken(ask, verdict, now_fs) if verdict.passed else verdict
-                for ask, (verdict, _) in zip(asks, judged, strict=True)
+                self._untaken(verdict, now_fs) if verdict.passed else verdict
+                for verdict in verdicts
             )
-        for verdict, owed_fs in judged:
-            if owed_fs:
-                self._rows(verdict.name)[verdict.name] = now_fs + owed_fs
-        return tuple(verdict for verdict, _ in judged)
+        for verdict in verdicts:
+            if verdict.ask.cost:
+                rows = self._crowds_fs if verdict.name in self._crowds_fs else moments_fs
+                rows[verdict.name] = now_fs + verdict.owed_fs
+        return tuple(verdicts)
 
     def give_back(self, now: float, name: str, units: tuple[Rate, int]) -> None:
         """Move an account's moment back by units of a rate; fewer than 0: on."""
@@ -154,11 +175,16 @@ class Gcra:
         else:
             rows.pop(name, None)
 
-    def _untaken(self, ask: Ask, verdict: Verdict, now_fs: int) -> Verdict:
+    def _newcomer(self, ask: Ask, now_fs: int) -> tuple[str, int]:
+        """Return under which name one is counted that has no row, and that name's moment."""
+        if self._has_room(now_fs):
+            return ask.name, 0
+        return ask.crowd, self._crowds_fs.setdefault(ask.crowd, 0)
+
+    def _untaken(self, verdict: Verdict, now_fs: int) -> Verdict:
         """Return what is said of a rate that would have let pass what another one did not."""
-        look = Ask(name=ask.name, crowd=ask.crowd, rate=ask.rate, cost=0)
         owed_fs = self._rows(verdict.name).get(verdict.name, 0) - now_fs
-        return weigh(look, owed_fs, verdict.name)[0]
+        return weigh(verdict.ask.of(0), owed_fs, verdict.name)
 
     def _rows(self, name: str) -> dict[str, int]:
         return self._crowds_fs if name in self._crowds_fs else self._moments_fs

@@ -13,7 +13,8 @@ cancellation can strike only on the way in, and each step there undoes itself.
 The most that a request may use is an estimate where its prompt is text, and an estimate alone
 never refuses for ever: it takes no more than the whole rate, and what is used beyond is charged.
 What a client asks for in plain numbers (`max_tokens`, choices, token ids) and never fits is told
-so.  As soon as the engine has counted the prompt, what it was thought to be too much is free.
+so.  Once the engine has counted the prompt, what was taken for it in vain is given back at once if
+that is most of it.
 """
 
 import asyncio
@@ -22,7 +23,6 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Protocol
 
-from forebay.core.caller import Account
 from forebay.core.clock import MONOTONIC, Clock
 from forebay.core.errors import Outcome, ServingError
 from forebay.core.record import Holding
@@ -36,15 +36,15 @@ from forebay.core.request import (
     TokenIds,
 )
 from forebay.core.value import value
-from forebay.policy.gcra import Ask
 from forebay.policy.token_bound import prompt_tokens_most
 from forebay.serve.limiter import MemoryLimiter, Taken
 from forebay.serve.limits import (
     UNLIMITED,
     Limits,
     OverRate,
+    Permit,
+    Plan,
     Unit,
-    ask_of,
 )
 from forebay.serve.limits_config import LimitsConfig
 
@@ -144,10 +144,12 @@ class Allowance:
 
         Entering raises OverRate, OverBudget, or Invalid where the request never fits.
         """
-        accounts = self.limits.accounts_of(request.caller)
-        if not accounts or request.route in _UNCHARGED:
+        caller = request.caller
+        plan = self.limits.plan_of(caller)
+        metered = self.budgets is not None and caller.accounts
+        if not (metered or plan.tokens or plan.permits) or request.route in _UNCHARGED:
             return _FREE
-        return _Scope(self, request, accounts)
+        return _Scope(self, request, plan)
 
     def holdings(self) -> Iterator[Holding]:
         """Yield what is held."""
@@ -159,10 +161,10 @@ class _Scope:
     """One request's permits, tokens and budgets."""
 
     __slots__ = (
-        "_accounts",
         "_allowance",
         "_completion_most",
         "_permits",
+        "_plan",
         "_prompt_most",
         "_request",
         "_reserved",
@@ -173,18 +175,16 @@ class _Scope:
         "prompt_tokens",
     )
 
-    def __init__(
-        self, allowance: Allowance, request: Request, accounts: tuple[Account, ...]
-    ) -> None:
+    def __init__(self, allowance: Allowance, request: Request, plan: Plan) -> None:
         self._allowance = allowance
         self._request = request
-        self._accounts = accounts
+        self._plan = plan
         self._since = 0.0
         self._prompt_most = prompt_tokens_most(request.prompt)
         self._completion_most = self._completion()
-        # The whole mutable state: accounts whose permit is held; tokens taken, how many of each
-        # ask are still held, and budgets; and what was counted.
-        self._permits: tuple[str, ...] = ()
+        # The whole mutable state: permits that are held; tokens taken, how many of each ask are
+        # still held, and budgets; and what was counted.
+        self._permits: tuple[Permit, ...] = ()
         self._taken: Taken | None = None
         self._units: tuple[int, ...] = ()
         self._reserved: Reserved | None = None
@@ -254,43 +254,34 @@ class _Scope:
 
     def _take_permits(self) -> None:
         """Take a permit of each account that has only so many; raises OverRate."""
-        allowance, limits = self._allowance, self._allowance.limits
-        names = []
-        for account in self._accounts:
-            most = limits.bounds_of(account).concurrent
-            if most is None:
-                continue
-            name = f"{account.level}:{account.id}"
-            if allowance.permits.get(name, 0) >= most:
-                limits.refused(account.level, Unit.CONCURRENT)
+        permits, taken = self._plan.permits, self._allowance.permits
+        for permit in permits:
+            if taken.get(permit.name, 0) >= permit.most:
+                self._allowance.limits.refused(permit.level, Unit.CONCURRENT)
                 raise OverRate(
-                    f"This {account.level} may have {most} requests at once, and has as many;"
-                    " 0 are left until one of them ends.",
+                    f"This {permit.level} may have {permit.most} requests at once, and has as"
+                    " many; 0 are left until one of them ends.",
                     retry_after_s=None,
                     standing=UNLIMITED,
                 )
-            names.append(name)
-        for name in names:
-            allowance.permits[name] = allowance.permits.get(name, 0) + 1
-        self._permits = tuple(names)
+        for permit in permits:
+            taken[permit.name] = taken.get(permit.name, 0) + 1
+        self._permits = permits
 
     async def _take_tokens(self) -> None:
         """Take tokens of each account that has only so many; raises OverRate or Invalid."""
-        limits = self._allowance.limits
-        sampling = self._request.sampling
-        named = (sampling.tokens_max or 0) * sampling.choices
-        prompt = self._request.prompt
-        certain = named + (len(prompt.ids) if isinstance(prompt, TokenIds) else 0)
-        most = self._prompt_most + self._completion_most
-        asks: list[Ask] = []
-        for account in self._accounts:
-            rate = limits.bounds_of(account).tokens
-            if rate is not None:
-                cost = certain if certain > rate.amount else min(most, rate.amount)
-                asks.append(ask_of(Unit.TOKENS, account, rate, cost=cost))
-        if not asks:
+        looks = self._plan.tokens
+        if not looks:
             return
-        taken = await limits.limiter.take(tuple(asks))
+        sampling, prompt = self._request.sampling, self._request.prompt
+        certain = (sampling.tokens_max or 0) * sampling.choices
+        if isinstance(prompt, TokenIds):
+            certain += len(prompt.ids)
+        most = self._prompt_most + self._completion_most
+        limits = self._allowance.limits
+        taken = await limits.limiter.take(
+            tuple(look.of(max(certain, min(most, look.rate.amount))) for look in looks)
+        )
         if not taken.passed:
             raise limits.refusal(taken)
         self._taken, self._units = taken, tuple(ask.cost for ask in taken.asks)
@@ -313,14 +304,13 @@ class _Scope:
         return Cost(prompt_tokens=prompt_tokens, completion_tokens=self.completion_tokens)
 
     def _keep(self, tokens: int) -> None:
-        """Give back what is held of each rate beyond so many tokens."""
+        """Give back what is held of each rate beyond so many tokens, if it is worth a call."""
         taken, units = self._taken, self._units
-        if taken is not None:
+        if taken is not None and tokens * 2 < max(units):
             kept = tuple(min(held, tokens) for held in units)
-            if kept != units:
-                back = tuple(held - keeps for held, keeps in zip(units, kept, strict=True))
-                self._units = kept
-                self._allowance.limits.limiter.give_back(taken, back)
+            back = tuple(held - keeps for held, keeps in zip(units, kept, strict=True))
+            self._units = kept
+            self._allowance.limits.limiter.give_back(taken, back)
 
     def _leave(self, used: int = 0) -> None:
         """Give back tokens that were not used, charge those beyond, free the permits."""
@@ -330,12 +320,12 @@ class _Scope:
         if taken is not None:
             allowance.limits.limiter.give_back(taken, tuple(held - used for held in units))
         permits, self._permits = self._permits, ()
-        for name in permits:
-            left = allowance.permits[name] - 1
+        for permit in permits:
+            left = allowance.permits[permit.name] - 1
             if left:
-                allowance.permits[name] = left
+                allowance.permits[permit.name] = left
             else:
-                del allowance.permits[name]
+                del allowance.permits[permit.name]
         allowance.inside.discard(self)
 
 

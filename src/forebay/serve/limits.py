@@ -8,9 +8,10 @@ let in and given back when it is known what it used (`serve/allowance.py`).  Bot
 import enum
 import ipaddress
 import math
+from collections import OrderedDict
 from typing import Final
 
-from forebay.core.caller import Account, Bounds, Caller, Level, Rate
+from forebay.core.caller import Account, Caller, Level, Rate
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, RateLimited
 from forebay.core.value import value
@@ -23,6 +24,8 @@ _REQUESTS_CLOSED: Final = Rate(amount=100, period_s=60.0)
 """Where accounts are asked for and nothing is set: what the source documents have."""
 _IPV6_PREFIX: Final = 64
 """Bits of an IPv6 address that tell one client's network from another's: a client has the rest."""
+_PLANS_MAX: Final = 4_096
+"""Callers whose asks are kept ready; credentials are remembered for seconds."""
 
 
 class Unit(enum.StrEnum):
@@ -115,6 +118,30 @@ def _read(config: LimitsConfig, *, closed: bool) -> _Defaults:
     )
 
 
+@value
+class Permit:
+    """One account's requests at once."""
+
+    level: Level
+    name: str
+    most: int
+
+
+@value
+class Plan:
+    """What is asked for each request of one caller."""
+
+    caller: Caller
+    requests: tuple[Ask, ...] = ()
+    """One request of each account, and looks at its tokens."""
+    tokens: tuple[Ask, ...] = ()
+    """Looks at each account's tokens."""
+    permits: tuple[Permit, ...] = ()
+
+
+_NOBODY_LIMITED: Final = Plan(caller=Caller())
+
+
 class Limits:
     """Counts what callers ask, and turns away who asks too much."""
 
@@ -125,15 +152,18 @@ class Limits:
         self.limiter = limiter
         self._now = now
         self._closed = closed
-        # The whole mutable state: what is set, what addresses asked, and refusals by level and
-        # unit.
+        # The whole mutable state: what is set, what is asked for each caller (by the object's own
+        # id, which is its for as long as it is kept here), what addresses asked, and refusals by
+        # level and unit.
         self._defaults = _read(config, closed=closed)
+        self._plans: OrderedDict[int, Plan] = OrderedDict()
         self._addresses = Gcra(accounts_max=config.accounts_max)
         self.refusals: dict[tuple[str, str], int] = {}
 
     def reconfigure(self, config: LimitsConfig) -> None:
         """Hold callers to these from now on."""
         self._defaults = _read(config, closed=self._closed)
+        self._plans.clear()
         self._addresses.resize(config.accounts_max)
         self.limiter.reconfigure(config)
 
@@ -147,21 +177,25 @@ class Limits:
             return caller.accounts
         return (Account(level=Level.USER, id=caller.tenant),)
 
-    def bounds_of(self, account: Account) -> Bounds:
-        """Return what an account may use: its own bounds, else those of its level."""
-        own, level, defaults = account.bounds, account.level, self._defaults
-        return Bounds(
-            requests=own.requests or defaults.requests[level],
-            tokens=own.tokens or defaults.tokens[level],
-            concurrent=own.concurrent or defaults.concurrent[level],
-        )
+    def plan_of(self, caller: Caller) -> Plan:
+        """Return what is asked for each request of a caller."""
+        if not caller.accounts and not self._defaults.any:
+            return _NOBODY_LIMITED
+        found = self._plans.get(id(caller))
+        if found is None or found.caller is not caller:
+            found = self._plans[id(caller)] = self._planned(caller)
+            if len(self._plans) > _PLANS_MAX:
+                self._plans.popitem(last=False)
+        return found
 
     async def enter(self, caller: Caller, *, cost: int = 1) -> Standing:
         """Count requests on each of a caller's accounts.
 
         Raises OverRate, which says when they pass, or Invalid where they never will.
         """
-        asks = self._asks(caller, cost)
+        asks = self.plan_of(caller).requests
+        if cost != 1:
+            asks = tuple(ask.of(cost) if ask.cost else ask for ask in asks)
         if not asks:
             return UNLIMITED
         taken = await self.limiter.take(asks)
@@ -214,24 +248,32 @@ class Limits:
         at = (str(level), str(unit))
         self.refusals[at] = self.refusals.get(at, 0) + 1
 
-    def _asks(self, caller: Caller, cost: int) -> tuple[Ask, ...]:
-        """Return what is asked for a caller's requests; of its tokens only how they stand."""
-        asks: list[Ask] = []
+    def _planned(self, caller: Caller) -> Plan:
+        requests: list[Ask] = []
+        tokens: list[Ask] = []
+        permits: list[Permit] = []
         defaults = self._defaults
         for account in self.accounts_of(caller):
-            level, bounds = account.level, account.bounds
-            rate = bounds.requests or defaults.requests[level]
-            if rate is not None:
-                asks.append(ask_of(Unit.REQUESTS, account, rate, cost=cost))
-            rate = bounds.tokens or defaults.tokens[level]
-            if rate is not None:
-                asks.append(ask_of(Unit.TOKENS, account, rate, cost=0))
-        return tuple(asks)
+            own, level = account.bounds, account.level
+            if rate := own.requests or defaults.requests[level]:
+                requests.append(_ask(Unit.REQUESTS, account, rate, cost=1))
+            if rate := own.tokens or defaults.tokens[level]:
+                tokens.append(_ask(Unit.TOKENS, account, rate, cost=0))
+            if most := own.concurrent or defaults.concurrent[level]:
+                permits.append(Permit(level=level, name=f"{level}:{account.id}", most=most))
+        return Plan(
+            caller=caller,
+            requests=(*requests, *tokens),
+            tokens=tuple(tokens),
+            permits=tuple(permits),
+        )
 
 
-def ask_of(unit: Unit, account: Account, rate: Rate, *, cost: int) -> Ask:
-    """Return an ask of one account."""
-    crowd = f"{unit}:{account.level}:"
+_CROWDS: Final = {unit: {level: f"{unit}:{level}:" for level in Level} for unit in Unit}
+
+
+def _ask(unit: Unit, account: Account, rate: Rate, *, cost: int) -> Ask:
+    crowd = _CROWDS[unit][account.level]
     return Ask(name=crowd + account.id, crowd=crowd, rate=rate, cost=cost)
 
 

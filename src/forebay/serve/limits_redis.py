@@ -24,7 +24,6 @@ from forebay.serve.redis_link import RedisLink, StoreConfig
 from forebay.serve.store import StoreAway
 
 _FS_PER_US: Final = 10**9
-_US_PER_S: Final = 1_000_000
 _FORGIVEN_US: Final = 0.4
 """What doubles lose of a moment, and more; the script forgives 0.5."""
 _BATCH_MAX: Final = 64
@@ -41,23 +40,26 @@ local function set(name, moment)
 end
 """
 
-# KEYS: an account for each ask.  ARGV: period (us), amount, cost of each.
-# Answers what each owed before, in us; first whether all was taken.
+# KEYS: an account for each ask.  ARGV: all of period (us), amount, cost of each, as one text.
+# Answers whether all was taken, and what each owed before, in us, as one text.
 _TAKE: Final = f"""{_CLOCK}
-local owed, after, passed = {{}}, {{}}, 1
+local numbers = string.gmatch(ARGV[1], '%S+')
+local owed, after, costs, passed = {{}}, {{}}, {{}}, 1
 for i, name in ipairs(KEYS) do
-  local period, amount, cost = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
+  local period, amount = tonumber(numbers()), tonumber(numbers())
   local moment = tonumber(redis.call('GET', name) or 0)
-  owed[i] = math.min(math.max(moment - now, 0), tonumber(period))
-  after[i] = owed[i] + cost * period / amount
+  local owes = math.min(math.max(moment - now, 0), period)
+  costs[i] = tonumber(numbers())
+  owed[i] = string.format('%.3f', owes)
+  after[i] = owes + costs[i] * period / amount
   if after[i] > period + 0.5 then passed = 0 end
 end
-local answer = {{passed}}
-for i, name in ipairs(KEYS) do
-  if passed == 1 and tonumber(ARGV[3 * i]) > 0 then set(name, now + after[i]) end
-  answer[i + 1] = string.format('%.3f', owed[i])
+if passed == 1 then
+  for i, name in ipairs(KEYS) do
+    if costs[i] > 0 then set(name, now + after[i]) end
+  end
 end
-return answer
+return passed .. ' ' .. table.concat(owed, ' ')
 """
 
 # KEYS: a mark, accounts.  ARGV: how far each moment moves back, in us; below 0: on.
@@ -148,13 +150,14 @@ class RedisLimiter:
         self._owed_max = config.accounts_max
 
     async def _take(self, asks: tuple[Ask, ...]) -> Taken:
-        values: list[int] = []
-        for ask in asks:
-            values += (round(ask.rate.period_s * _US_PER_S), ask.rate.amount, ask.cost)
+        numbers = " ".join(
+            f"{ask.period_fs // _FS_PER_US} {ask.rate.amount} {ask.cost}" for ask in asks
+        )
         keys = tuple(self._key(ask.name) for ask in asks)
-        passed, *owed_us = await self._link.run(_TAKE, keys, tuple(values))
+        answer: bytes = await self._link.run(_TAKE, keys, (numbers,))
+        passed, *owed_us = answer.split()
         verdicts = (
-            _verdict(ask, float(us), taken=bool(passed))
+            _verdict(ask, float(us), taken=passed == b"1")
             for ask, us in zip(asks, owed_us, strict=True)
         )
         return Taken(asks=asks, verdicts=tuple(verdicts))
@@ -197,11 +200,11 @@ def _verdict(ask: Ask, owed_us: float, *, taken: bool) -> Verdict:
     It forgives a little less than the script, so that of what was refused one is refused here too.
     """
     owed_fs = int((owed_us - _FORGIVEN_US) * _FS_PER_US)
-    look = Ask(name=ask.name, crowd=ask.crowd, rate=ask.rate, cost=0)
     if taken:
-        return weigh(look, owed_fs + price_fs(ask.rate, ask.cost), ask.name)[0]
-    verdict, _ = weigh(ask, owed_fs, ask.name)
-    return weigh(look, owed_fs, ask.name)[0] if verdict.passed else verdict
+        after_fs = min(max(owed_fs, 0) + ask.price_fs, ask.period_fs)
+        return Verdict(passed=True, ask=ask, owed_fs=after_fs, name=ask.name)
+    verdict = weigh(ask, owed_fs, ask.name)
+    return weigh(ask.of(0), owed_fs, ask.name) if verdict.passed else verdict
 
 
 class ShelteredLimiter:
