@@ -119,6 +119,8 @@ class Service:
                 for model, share in route.reading().shares.items()
             },
             shadows_dropped=self.shadows.dropped,
+            rate_limited=self.limits.refusals,
+            limits_alone=self.limits.limiter.alone,
         )
 
     def _models(self) -> dict[str, ModelReading]:
@@ -191,6 +193,13 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         screening=screening,
     )
     shadows.pipeline = pipeline
+    access = Access(
+        settings.access,
+        local=is_loopback(settings.server.host),
+        credentials=tenancy.credentials if tenancy else None,
+        limits=limits,
+        proxies=TrustedProxies.parse(settings.server.trusted_proxies),
+    )
     gateway = Gateway(
         pipeline=pipeline,
         lanes=lanes,
@@ -204,14 +213,8 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         config=settings.gateway,
         cache=settings.cache,
         routes=routes,
-        access=Access(
-            settings.access,
-            local=is_loopback(settings.server.host),
-            credentials=tenancy.credentials if tenancy else None,
-            limits=limits,
-            proxies=TrustedProxies.parse(settings.server.trusted_proxies),
-        ),
-        extra=tenancy.endpoints() if tenancy else {},
+        access=access,
+        extra=tenancy.endpoints(access.address) if tenancy else {},
     )
     service = Service(
         live=live,

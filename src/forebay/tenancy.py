@@ -6,7 +6,7 @@ Only here are the libraries loaded that this takes; the open mode never does.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -20,21 +20,30 @@ from forebay.accounts.config import AccountsAway, AnotherSchema
 from forebay.accounts.database import Database
 from forebay.accounts.denylist import Denylist
 from forebay.accounts.directory import Directory
+from forebay.accounts.passwords import Passwords
 from forebay.accounts.prices import prices_of
 from forebay.accounts.signing_keys import SigningKeys
 from forebay.accounts.tokens import InvalidToken, Tokens
-from forebay.core.caller import Caller
+from forebay.accounts.usage import UsageLedger
+from forebay.core.caller import Caller, Right
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import Invalid
 from forebay.core.record import EventLog
 from forebay.gateway.admin_accounts import AccountsAdmin
+from forebay.gateway.auth import Auth
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.routing import Endpoint
+from forebay.gateway.usage import USAGE_PATH, Usage
 from forebay.serve.auditing import Auditor
 from forebay.serve.bookkeeping import Bookkeeper
 from forebay.serve.clerks import Clerks
 from forebay.serve.credentials import Credentials, FinderAway
+from forebay.serve.hashing import Hashing
+from forebay.serve.login import Login, LoginParts
 from forebay.settings import Settings
+
+AddressOf = Callable[[Exchange], str]
+"""Tells which address a request came from."""
 
 _CLERKS: Final = 2
 _USED_S: Final = 10.0
@@ -56,33 +65,24 @@ class Tenancy:
     credentials: Credentials
     auditor: Auditor
     bookkeeper: Bookkeeper
-    bearers: Bearers
+    usage: Usage
+    login: Login
+    hashing: Hashing
     first_password: str | None
     """Of the user `admin`, who was made at this start: to be shown once."""
 
-    def endpoints(self) -> Mapping[str, Endpoint]:
+    def endpoints(self, address_of: AddressOf) -> Mapping[str, Endpoint]:
         """Return the routes that only the closed mode has."""
         admin = AccountsAdmin(
             self.directory,
             Audit(self.database),
             self.clerks,
             changed=self.credentials.forget,
-            note=self.note,
+            note=_Notes(self.auditor, address_of),
         )
-        return admin.endpoints()
-
-    def note(self, exchange: Exchange, action: Action, target: str, /, **details: Detail) -> None:
-        """Write down what a caller has done."""
-        self.auditor.note(
-            AuditEvent(
-                action=action,
-                actor=exchange.caller.user,
-                target=target,
-                address=exchange.client[0] if exchange.client else "",
-                request_id=exchange.id,
-                details=details,
-            )
-        )
+        usage = Endpoint(serve=self.usage.page, methods=("GET",), right=Right.USAGE)
+        auth = Auth(self.login, address_of=address_of)
+        return {**admin.endpoints(), **auth.endpoints(), USAGE_PATH: usage}
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -99,6 +99,7 @@ class Tenancy:
             with contextlib.suppress(AccountsAway):
                 await asyncio.to_thread(self.directory.touch_keys, self.credentials.take_used())
             await self.bookkeeper.close()
+            self.hashing.close()
             self.auditor.note(AuditEvent(action=Action.SERVER_STOPPED))
             await asyncio.to_thread(self.auditor.stop, _CLOSING_S)
             self.clerks.close()
@@ -129,31 +130,42 @@ def opened(settings: Settings, log: EventLog) -> Tenancy:
                 f"Everybody knows or guesses the password of {names}, which --dev let in. "
                 "Run `forebay users password NAME` for each, or start with --dev."
             )
-    shown = None if settings.access.admin_password else password
-    tokens = Tokens(SigningKeys(database, settings.tokens), Denylist(database), settings.tokens)
-    bearers = Bearers(tokens)
+    denylist = Denylist(database)
+    tokens = Tokens(SigningKeys(database, settings.tokens), denylist, settings.tokens)
     clerks = Clerks(threads=_CLERKS, asked_max=settings.access.lookups_max)
+    credentials = Credentials(
+        _Finder(directory, Bearers(tokens)),
+        settings.access,
+        clerks=clerks,
+        now=MONOTONIC,
+        wall=time.time,
+    )
+    auditor = Auditor(Audit(database), settings.audit, now=time.time, log=log)
+    hashing = Hashing(settings.login, MONOTONIC)
+    parts = LoginParts(
+        directory=directory,
+        passwords=Passwords(config),
+        tokens=tokens,
+        denylist=denylist,
+        hashing=hashing,
+        clerks=clerks,
+        note=auditor.note,
+        changed=credentials.forget,
+    )
+    books = Books(database)
     return Tenancy(
         database=database,
         directory=directory,
         clerks=clerks,
-        credentials=Credentials(
-            _Finder(directory, bearers),
-            settings.access,
-            clerks=clerks,
-            now=MONOTONIC,
-            wall=time.time,
-        ),
-        auditor=Auditor(Audit(database), settings.audit, now=time.time, log=log),
+        credentials=credentials,
+        auditor=auditor,
         bookkeeper=Bookkeeper(
-            Books(database),
-            prices_of(settings.prices),
-            config=settings.budgets,
-            now=MONOTONIC,
-            log=log,
+            books, prices_of(settings.prices), config=settings.budgets, now=MONOTONIC, log=log
         ),
-        bearers=bearers,
-        first_password=shown,
+        usage=Usage(UsageLedger(database), books, clerks, currency=settings.budgets.currency),
+        login=Login(parts, settings.login, now=MONOTONIC, wall=time.time),
+        hashing=hashing,
+        first_password=None if settings.access.admin_password else password,
     )
 
 
@@ -171,6 +183,29 @@ def _told() -> Iterator[None]:
         raise TenancyRefused(str(error)) from error
     except Invalid as error:
         raise TenancyRefused(f"access.admin_password: {error.message}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """Lines of the audit log on what callers have done."""
+
+    auditor: Auditor
+    address_of: AddressOf
+
+    def __call__(
+        self, exchange: Exchange, action: Action, target: str, /, **details: Detail
+    ) -> None:
+        """Note what a caller has done to whom."""
+        self.auditor.note(
+            AuditEvent(
+                action=action,
+                actor=exchange.caller.user,
+                target=target,
+                address=self.address_of(exchange),
+                request_id=exchange.id,
+                details=details,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,12 +112,12 @@ class Access:
             exchange.caller = self._stranger(exchange.headers)
             if right is not None and right not in _GUESTS and not self._is_operator(exchange):
                 raise Forbidden(_LOCAL_ONLY)
-        elif right is None:
+        elif right is None and not endpoint.known:
             await self._admit_anybody(exchange, endpoint.probe)
             return
         else:
             exchange.caller = await self._known(exchange, self._credentials)
-            if right not in exchange.caller.rights:
+            if right is not None and right not in exchange.caller.rights:
                 raise Forbidden(f"This credential does not have the right '{right}'.")
         if right in _COUNTED:
             await self.charge(exchange)

@@ -88,9 +88,9 @@ class Auth:
         post = ("POST",)
         return {
             LOGIN_PATH: Endpoint(serve=self.login, methods=post, right=None),
-            LOGOUT_PATH: Endpoint(serve=self.logout, methods=post, right=Right.READ),
-            PASSWORD_PATH: Endpoint(serve=self.password, methods=post, right=Right.READ),
-            ME_PATH: Endpoint(serve=self.whoami, methods=("GET", "HEAD"), right=Right.READ),
+            LOGOUT_PATH: Endpoint(serve=self.logout, methods=post, right=None, known=True),
+            PASSWORD_PATH: Endpoint(serve=self.password, methods=post, right=None, known=True),
+            ME_PATH: Endpoint(serve=self.whoami, methods=("GET", "HEAD"), right=None, known=True),
         }
 
     async def login(self, exchange: Exchange) -> None:

@@ -29,7 +29,9 @@ class Endpoint:
     methods: tuple[str, ...]
     """None: whatever the method, the answer is the same."""
     right: Right | None
-    """None: it is open to all."""
+    """None: it is open to all, or to everybody who is known."""
+    known: bool = False
+    """Whoever shows a credential may ask it, whatever its rights."""
     label: Route = Route.PROBE
     probe: Probe | None = None
     """What it is to whoever shows no credential, and may ask it only so often."""

@@ -27,6 +27,7 @@ from forebay.serve.bookkeeping import BudgetsConfig
 from forebay.serve.cache import CacheConfig
 from forebay.serve.credentials import AccessConfig
 from forebay.serve.limits_config import LimitsConfig
+from forebay.serve.login_config import LoginConfig
 from forebay.serve.redis_link import StoreConfig
 from forebay.serve.replay_config import ReplayConfig
 from forebay.settings.offers import OfferConfig
@@ -165,6 +166,7 @@ class Settings:
     accounts: AccountsConfig = field(default_factory=AccountsConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
     oidc: OidcConfig = field(default_factory=OidcConfig)
+    login: LoginConfig = field(default_factory=LoginConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     budgets: BudgetsConfig = field(default_factory=BudgetsConfig)
