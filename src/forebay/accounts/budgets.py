@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from forebay.accounts.database import Database, RowRefused
 from forebay.accounts.round import SWEEP_MAX, Round, budget_of, charged_to
-from forebay.accounts.schema import BUDGETS, RESERVATIONS, USAGE
+from forebay.accounts.schema import API_KEYS, BUDGETS, RESERVATIONS, TENANTS, USAGE, USERS
 from forebay.accounts.spending import (
     Ask,
     Budget,
@@ -137,6 +137,18 @@ class Books:
             }
             made = connection.execute(insert(BUDGETS).values(values).returning(*BUDGETS.c)).one()
             return budget_of(made)
+
+    def is_known(self, of: Charged) -> bool:
+        """Whether there is such a key, user or tenant; one that is not may still come."""
+        match of.level:
+            case Level.KEY:
+                query = select(API_KEYS.c.id).where(API_KEYS.c.id == of.account)
+            case Level.USER:
+                query = select(USERS.c.name).where(USERS.c.name == of.account)
+            case Level.TENANT:
+                query = select(TENANTS.c.name).where(TENANTS.c.name == of.account)
+        with self._database.reading() as connection:
+            return connection.execute(query).first() is not None
 
     def remove(self, name: BudgetName) -> bool:
         """Remove a budget; what was reserved in it needs none any more.  False: there is none."""
