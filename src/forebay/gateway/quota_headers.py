@@ -6,52 +6,63 @@ draft-ietf-httpapi-ratelimit-headers-10.
 """
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
-from forebay.core.caller import Rate
 from forebay.policy.gcra import Verdict
 from forebay.serve.limits import Standing, Unit
 
 Header = tuple[bytes, bytes]
 
-_REQUESTS: Final = (
-    b"x-ratelimit-limit-requests",
-    b"x-ratelimit-remaining-requests",
-    b"x-ratelimit-reset-requests",
-)
-_TOKENS: Final = (
-    b"x-ratelimit-limit-tokens",
-    b"x-ratelimit-remaining-tokens",
-    b"x-ratelimit-reset-tokens",
-)
-_UNITS: Final = ((Unit.REQUESTS, _REQUESTS), (Unit.TOKENS, _TOKENS))
+
+class _Names(NamedTuple):
+    """What a unit is called."""
+
+    unit: Unit
+    name: bytes
+    limit: bytes
+    remaining: bytes
+    reset: bytes
+
+
+def _names(unit: Unit) -> _Names:
+    name = unit.value.encode()
+    limit, remaining, reset = (
+        b"x-ratelimit-%s-%s" % (what, name) for what in (b"limit", b"remaining", b"reset")
+    )
+    return _Names(unit, name, limit, remaining, reset)
+
+
+_UNITS: Final = (_names(Unit.REQUESTS), _names(Unit.TOKENS))
+_FS_PER_MS: Final = 10**12
 
 
 def headers(*standings: Standing) -> tuple[Header, ...]:
     """Return what an answer says of its caller's limits; of each unit the last standing counts."""
     found: list[Header] = []
-    policy = state = ""
-    for unit, (limit, remaining, reset) in _UNITS:
+    policies: list[bytes] = []
+    states: list[bytes] = []
+    for unit, name, limit, remaining, reset in _UNITS:
         told = _told(unit, standings)
         if told is None:
             continue
-        rate, verdict = told
+        verdict, left = told
+        rate = verdict.ask.rate
+        reset_ms = -(-verdict.owed_fs // _FS_PER_MS)
         found += (
             (limit, b"%d" % rate.amount),
-            (remaining, b"%d" % verdict.remaining),
-            (reset, duration(verdict.reset_s).encode()),
+            (remaining, b"%d" % left),
+            (reset, duration(reset_ms).encode()),
         )
-        comma = ", " if policy else ""
-        policy += f'{comma}"{unit}";q={rate.amount};w={math.ceil(rate.period_s)}'
-        state += f'{comma}"{unit}";r={verdict.remaining};t={math.ceil(verdict.reset_s)}'
-    if policy:
-        found += ((b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode()))
+        policies.append(b'"%s";q=%d;w=%d' % (name, rate.amount, math.ceil(rate.period_s)))
+        states.append(b'"%s";r=%d;t=%d' % (name, left, -(-reset_ms // 1_000)))
+    if policies:
+        found.append((b"ratelimit-policy", b", ".join(policies)))
+        found.append((b"ratelimit", b", ".join(states)))
     return tuple(found)
 
 
-def duration(seconds: float) -> str:
-    """Write a time as Go does, in milliseconds rounded up: `6m0s`, `1.5s`, `12ms`."""
-    milliseconds = math.ceil(seconds * 1_000)
+def duration(milliseconds: int) -> str:
+    """Write a time as Go does: `6m0s`, `1.5s`, `12ms`."""
     if milliseconds < 1_000:  # noqa: PLR2004 - a second
         return f"{milliseconds}ms" if milliseconds else "0s"
     minutes, rest = divmod(milliseconds, 60_000)
@@ -62,7 +73,7 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
 
 
-def _told(unit: Unit, standings: tuple[Standing, ...]) -> tuple[Rate, Verdict] | None:
+def _told(unit: Unit, standings: tuple[Standing, ...]) -> tuple[Verdict, int] | None:
     for standing in reversed(standings):
         told = standing.tightest(unit)
         if told is not None:

@@ -57,15 +57,15 @@ class Standing:
 
     taken: Taken | None = None
 
-    def tightest(self, unit: Unit) -> tuple[Rate, Verdict] | None:
-        """Return the limit of a unit that leaves the least; None where there is none."""
-        found: tuple[Rate, Verdict] | None = None
+    def tightest(self, unit: Unit) -> tuple[Verdict, int] | None:
+        """Return what was said of the limit of a unit that leaves the least, and how much."""
+        found: tuple[Verdict, int] | None = None
         if self.taken is not None:
-            for ask, verdict in zip(self.taken.asks, self.taken.verdicts, strict=True):
-                if ask.crowd.startswith(unit) and (
-                    found is None or verdict.remaining < found[1].remaining
-                ):
-                    found = ask.rate, verdict
+            for verdict in self.taken.verdicts:
+                if verdict.ask.crowd.startswith(unit):
+                    left = verdict.remaining
+                    if found is None or left < found[1]:
+                        found = verdict, left
         return found
 
 
