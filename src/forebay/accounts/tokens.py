@@ -59,6 +59,8 @@ class TokenFault(enum.StrEnum):
     AUDIENCE = "audience"
     EXPIRED = "expired"
     NOT_YET = "not_yet"
+    ROLE = "role"
+    """None of the roles that an external issuer names means anything here."""
     REVOKED = "revoked"
 
 
