@@ -37,6 +37,8 @@ def a_database(url: str, **knobs: Any) -> Iterator[Database]:
         database.close()
 
 
-def a_directory(database: Database, *, dev: bool = False, **knobs: Any) -> Directory:
-    """Return a directory whose clock stands at `WallClock`'s beginning."""
-    return Directory(database, quick("-", **knobs), now=WallClock(), dev=dev)
+def a_directory(
+    database: Database, *, clock: WallClock | None = None, dev: bool = False, **knobs: Any
+) -> Directory:
+    """Return a directory; without a clock of the test's its time stands still."""
+    return Directory(database, quick("-", **knobs), now=clock or WallClock(), dev=dev)

@@ -158,7 +158,7 @@ def _row(id: int, at: float, event: AuditEvent) -> dict[str, Any]:
     }
 
 
-def _digest(previous: str, row: Mapping[str, Any] | RowMapping) -> str:
+def _digest(previous: str, row: Mapping[Any, Any]) -> str:
     sealed = {name: row[name] for name in _SEALED}
     text = json.dumps(sealed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()

@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, bindparam, exists, select
+from sqlalchemy import ColumnElement, Connection, Table, Text, bindparam, exists, select, true
 
 from forebay.accounts import api_key
 from forebay.accounts.keys import models_of, scopes_of
 from forebay.accounts.people import bounds_of
 from forebay.accounts.schema import API_KEYS, BUDGETS, TENANTS, USERS
-from forebay.core.caller import RIGHTS, Account, Caller, Level, Role
+from forebay.core.caller import RIGHTS, Account, Caller, Level, Right, Role
+from forebay.core.value import value
 
 _BOUNDS: Final = (
     "requests_amount",
@@ -26,7 +27,7 @@ _BOUNDS: Final = (
 )
 
 
-def _account(table: Table, level: Level, id: Column[str]) -> list[ColumnElement[Any]]:
+def _account(table: Table, level: Level, id: ColumnElement[str]) -> list[ColumnElement[Any]]:
     """Return the columns that say how an account is limited, each under its level's name."""
     budget = exists().where(BUDGETS.c.level == level.value, BUDGETS.c.account == id)
     bounds = [table.c[name].label(f"{level}_{name}") for name in _BOUNDS]
@@ -62,6 +63,23 @@ _BY_NAME: Final = (
     .join_from(USERS, TENANTS, TENANTS.c.name == USERS.c.tenant)
     .where(USERS.c.name == bindparam("name_is"), *_ENABLED)
 )
+_ASKED: Final = select(
+    bindparam("name_is", type_=Text).label("user"),
+    bindparam("tenant_is", type_=Text).label("tenant"),
+).subquery("asked")
+_EXTERNAL: Final = (
+    select(
+        _ASKED.c.user,
+        _ASKED.c.tenant,
+        USERS.c.tokens_from,
+        *_account(USERS, Level.USER, _ASKED.c.user),
+        *_account(TENANTS, Level.TENANT, _ASKED.c.tenant),
+    )
+    .select_from(_ASKED)
+    .outerjoin(USERS, USERS.c.name == _ASKED.c.user)
+    .outerjoin(TENANTS, TENANTS.c.name == _ASKED.c.tenant)
+    .where(USERS.c.disabled.is_not(true()), TENANTS.c.disabled.is_not(true()))
+)
 _NO_DIGEST: Final = "0" * 64
 
 
@@ -78,7 +96,7 @@ def caller_of_key(connection: Connection, secret: str, now: float) -> Caller | N
         tenant=row["tenant"],
         user=row["user"],
         key_id=id,
-        rights=scopes_of(row["scopes"]) & RIGHTS[Role(row["role"])],
+        rights=scopes_of(row["scopes"]) & _rights(row),
         models=models_of(row["models"]),
         accounts=(_charged(row, Level.KEY, id), *_accounts(row)),
         expires=expires,
@@ -93,12 +111,34 @@ def caller_of_user(connection: Connection, name: str, issued: float) -> Caller |
     return Caller(
         tenant=row["tenant"],
         user=row["user"],
-        rights=RIGHTS[Role(row["role"])],
+        rights=_rights(row),
         accounts=_accounts(row),
     )
 
 
-def _ends(row: Mapping[str, Any], digest: str) -> float:
+@value
+class External:
+    """A user whom an OpenID issuer vouches for, and whom nobody need have made here."""
+
+    name: str
+    tenant: str
+    role: Role
+    issued: float
+    """When its token was, Unix seconds."""
+
+
+def caller_of_external(connection: Connection, user: External) -> Caller | None:
+    """Return a user of an issuer's; rows of that name may disable or bound it, or its tenant."""
+    asked = {"name_is": user.name, "tenant_is": user.tenant}
+    row = connection.execute(_EXTERNAL, asked).mappings().first()
+    if row is None or user.issued < (row["tokens_from"] or 0.0):
+        return None
+    return Caller(
+        tenant=user.tenant, user=user.name, rights=RIGHTS[user.role], accounts=_accounts(row)
+    )
+
+
+def _ends(row: Mapping[Any, Any], digest: str) -> float:
     """Return when a key with this digest ends; in the past if the digest is none of its own.
 
     Both comparisons are made whatever the first says, and take as long as they take.
@@ -112,11 +152,16 @@ def _ends(row: Mapping[str, Any], digest: str) -> float:
     return min(expires, row.get("old_ends") or -math.inf) if old else -math.inf
 
 
-def _accounts(row: Mapping[str, Any]) -> tuple[Account, Account]:
+def _rights(row: Mapping[Any, Any]) -> frozenset[Right]:
+    """Return what a role may; one of a newer version of this program may nothing here."""
+    return RIGHTS.get(row["role"], frozenset())
+
+
+def _accounts(row: Mapping[Any, Any]) -> tuple[Account, Account]:
     return _charged(row, Level.USER, row["user"]), _charged(row, Level.TENANT, row["tenant"])
 
 
-def _charged(row: Mapping[str, Any], level: Level, id: str) -> Account:
+def _charged(row: Mapping[Any, Any], level: Level, id: str) -> Account:
     return Account(
         level=level,
         id=id,

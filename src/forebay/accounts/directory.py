@@ -12,10 +12,12 @@ from sqlalchemy import Connection
 
 from forebay.accounts import api_key, callers, keys, users
 from forebay.accounts.api_key import ApiKey
+from forebay.accounts.callers import External
 from forebay.accounts.config import AccountsConfig, RowRefused
 from forebay.accounts.database import Database
 from forebay.accounts.passwords import Passwords, generated_password, weakness
 from forebay.accounts.people import (
+    EXTERNAL,
     Key,
     NewKey,
     Tenant,
@@ -29,7 +31,7 @@ from forebay.accounts.people import (
     checked_scopes,
     is_name,
 )
-from forebay.core.caller import UNBOUNDED, Bounds, Caller, Role
+from forebay.core.caller import ANONYMOUS, UNBOUNDED, Bounds, Caller, Role
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid
 
@@ -68,6 +70,13 @@ class Directory:
         with self._database.reading() as connection:
             return callers.caller_of_user(connection, name, issued)
 
+    def caller_of_external(self, user: External) -> Caller | None:
+        """Return a user whom an OpenID issuer vouches for; None if it or its tenant is disabled."""
+        if not is_name(user.name) or not is_name(user.tenant) or user.tenant == ANONYMOUS:
+            return None
+        with self._database.reading() as connection:
+            return callers.caller_of_external(connection, user)
+
     def password_of(self, name: str) -> str | None:
         """Return what is kept of a password; None: no such user, disabled, or without one."""
         if not is_name(name):
@@ -75,16 +84,21 @@ class Directory:
         with self._database.reading() as connection:
             return users.password_of(connection, name)
 
-    def keep_password(self, name: str, hashed: str, *, ends_tokens: bool = False) -> None:
+    def keep_password(
+        self, name: str, hashed: str, *, ends_tokens: bool = False, instead_of: str | None = None
+    ) -> None:
         """Keep what was hashed elsewhere: the same password anew, or one that `weakness` let in.
 
-        With `ends_tokens` it is another password, and the user's older tokens are void.
+        With `ends_tokens` it is another password, and the user's older tokens are void.  With
+        `instead_of` nothing is kept if it is not that any more: a password that was changed
+        meanwhile must not come back.
         """
         row: dict[str, Any] = {"password": hashed}
         if ends_tokens:
             row |= {"weak": False, "tokens_from": self._now()}
         with self._database.writing() as connection:
-            users.change_user(connection, name, row)
+            if instead_of is None or users.password_of(connection, name) == instead_of:
+                users.change_user(connection, name, row)
 
     # Tenants.
 
@@ -275,6 +289,12 @@ class Directory:
         """Return a password as columns, or raise Invalid; slow on purpose."""
         if not password:
             return {"password": "", "weak": False}
+        if name.startswith(EXTERNAL):
+            raise Invalid(
+                f"A user whose name begins with {EXTERNAL} logs in at its issuer and has no "
+                f"password here.",
+                param="password",
+            )
         weak = weakness(password, name)
         if weak and not self._dev:
             raise Invalid(weak, param="password")

@@ -5,16 +5,16 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, or_, select, update
 
 from forebay.accounts.people import Key, bounds_of
 from forebay.accounts.schema import API_KEYS
 from forebay.core.caller import Right
 from forebay.core.errors import Invalid
 
-_ID: Final = bindparam("id_is")
+_ID: Final[BindParameter[str]] = bindparam("id_is")
 _KEY: Final = select(API_KEYS).where(API_KEYS.c.id == _ID)
-_USER_NAME: Final = bindparam("user_is")
+_USER_NAME: Final[BindParameter[str]] = bindparam("user_is")
 _PAGE: Final = (
     select(API_KEYS)
     .where(API_KEYS.c.id > bindparam("after"))
@@ -39,7 +39,7 @@ def find_key(connection: Connection, id: str, *, lock: bool = False) -> Key:
     return key_of(row)
 
 
-def key_row(connection: Connection, id: str, *, lock: bool = False) -> Mapping[str, Any] | None:
+def key_row(connection: Connection, id: str, *, lock: bool = False) -> Mapping[Any, Any] | None:
     """Return the columns of a key."""
     statement = _KEY.with_for_update() if lock else _KEY
     return connection.execute(statement, {"id_is": id}).mappings().first()
@@ -80,7 +80,7 @@ def touch_keys(connection: Connection, used: Mapping[str, float]) -> None:
     connection.execute(_USED, [{"id_is": id, "at": used[id]} for id in sorted(used)])
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
+def key_of(row: Mapping[Any, Any]) -> Key:
     """Return a row as a key."""
     return Key(
         id=row["id"],

@@ -88,7 +88,8 @@ def weakness(password: str, name: str = "") -> str | None:
     cores = (lowered, lowered.rstrip(_FRILLS), lowered.strip(_FRILLS))
     stems = {_letters_of(core) for core in cores}
     stems |= {_letters_of(core.translate(_LEET)) for core in cores}
-    if name and not stems.isdisjoint({name.casefold(), _letters_of(name.casefold())} - {""}):
+    own = name.casefold()
+    if own and (own in stems or len(lowered.replace(own, "")) < LENGTH_MIN // 2):
         return "The password is the user's name; use one that has nothing to do with it."
     if stems & _KNOWN or _counts(lowered):
         return "The password is one of those that are tried first; use a generated one."

@@ -179,15 +179,15 @@ def bounds_row(bounds: Bounds) -> dict[str, int | float | None]:
     """Return bounds as columns."""
     requests, tokens = bounds.requests, bounds.tokens
     return {
-        "requests_amount": requests and requests.amount,
-        "requests_period_s": requests and requests.period_s,
-        "tokens_amount": tokens and tokens.amount,
-        "tokens_period_s": tokens and tokens.period_s,
+        "requests_amount": requests.amount if requests else None,
+        "requests_period_s": requests.period_s if requests else None,
+        "tokens_amount": tokens.amount if tokens else None,
+        "tokens_period_s": tokens.period_s if tokens else None,
         "concurrent": bounds.concurrent,
     }
 
 
-def bounds_of(row: Mapping[str, Any], prefix: str = "") -> Bounds:
+def bounds_of(row: Mapping[Any, Any], prefix: str = "") -> Bounds:
     """Return the bounds in a row's columns."""
     if (
         row[f"{prefix}requests_amount"] is None
@@ -202,7 +202,7 @@ def bounds_of(row: Mapping[str, Any], prefix: str = "") -> Bounds:
     )
 
 
-def _rate(row: Mapping[str, Any], name: str) -> Rate | None:
+def _rate(row: Mapping[Any, Any], name: str) -> Rate | None:
     amount, period_s = row[f"{name}_amount"], row[f"{name}_period_s"]
     return None if amount is None or not period_s else Rate(amount=amount, period_s=period_s)
 

@@ -73,6 +73,7 @@ USERS: Final = Table(
     # Tokens that were issued before are void.
     Column("tokens_from", Double, nullable=False),
     *_bounds(),
+    CheckConstraint("role IN ('admin', 'operator', 'user', 'metrics-reader')", name="role"),
 )
 Index("uq_users_lower_name", func.lower(USERS.c.name), unique=True)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from forebay.accounts.people import Tenant, User, bounds_of
@@ -11,7 +11,7 @@ from forebay.accounts.schema import TENANTS, USERS
 from forebay.core.caller import Role
 from forebay.core.errors import Invalid
 
-_NAME: Final = bindparam("name_is")
+_NAME: Final[BindParameter[str]] = bindparam("name_is")
 _TENANT: Final = select(TENANTS).where(TENANTS.c.name == _NAME)
 _USER: Final = select(USERS).where(USERS.c.name == _NAME)
 _TENANT_PAGE: Final = (
@@ -112,7 +112,7 @@ def weak_users(connection: Connection, count: int) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
-def _tenant(row: Mapping[str, Any]) -> Tenant:
+def _tenant(row: Mapping[Any, Any]) -> Tenant:
     return Tenant(
         name=row["name"],
         bounds=bounds_of(row),
@@ -121,7 +121,7 @@ def _tenant(row: Mapping[str, Any]) -> Tenant:
     )
 
 
-def _user(row: Mapping[str, Any]) -> User:
+def _user(row: Mapping[Any, Any]) -> User:
     return User(
         name=row["name"],
         tenant=row["tenant"],

@@ -76,6 +76,7 @@ def _people() -> None:
         Column("weak", Boolean, nullable=False),
         Column("tokens_from", Double, nullable=False),
         *_bounds(),
+        sa.CheckConstraint("role IN ('admin', 'operator', 'user', 'metrics-reader')", name="role"),
     )
     op.create_index("uq_users_lower_name", "users", [sa.text("lower(name)")], unique=True)
 
