@@ -40,6 +40,7 @@ from forebay.core.record import EventLog, Holding
 from forebay.core.request import Request
 from forebay.serve.allowance import Cost, Reserved
 from forebay.serve.book_writer import BookWriter, Keeps, WriterBounds
+from forebay.telemetry.readings import BookReading
 
 _AWAY: Final = (
     "Your budget cannot be checked: the accounts database does not answer. Nothing was started;"
@@ -118,20 +119,6 @@ class Reservation(Reserved):
     """When it was begun, Unix seconds: the moment whose window it counts in."""
     shares: tuple[Share, ...] = ()
     settled: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookStats:
-    """What `/metrics` says of the books."""
-
-    reservations: int
-    """Requests that hold something of a budget."""
-    reserved_tokens: int
-    rows_pending: int
-    rows_lost: int
-    overruns: int
-    late: int
-    away: bool
 
 
 class Bookkeeper:
@@ -228,10 +215,10 @@ class Bookkeeper:
                 expires=each.expires,
             )
 
-    def stats(self) -> BookStats:
+    def stats(self) -> BookReading:
         """Return what is held and what is still to be written."""
         writer = self._writer
-        return BookStats(
+        return BookReading(
             reservations=len(self._held),
             reserved_tokens=sum(each.most.tokens for each in self._held.values()),
             rows_pending=writer.pending,

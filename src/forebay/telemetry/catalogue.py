@@ -8,6 +8,8 @@ its set becomes `unknown`, and a tenant, key, path or prompt is never a label.
 from typing import Final
 
 from forebay.core.record import GAP_BOUNDS_S
+from forebay.telemetry.access_catalogue import ACCESS_METRICS
+from forebay.telemetry.book_catalogue import BOOK_METRICS
 from forebay.telemetry.metric import Buckets, Kind, Label, Metric
 
 UNKNOWN: Final = "unknown"
@@ -383,6 +385,8 @@ CATALOGUE: Final = (
     *(STORE_DEGRADED, RETRIES, POISONED, PROMISES, IMBALANCE, HELD),
     *(MODEL_LOADED, MODEL_MEMORY, MODEL_LOAD_TIME, MODEL_ASKED, MODEL_LOAD_FAILURES),
     *(ROUTE_SHARE, SHADOWS_DROPPED, RATE_LIMITED, LIMITS_ALONE),
+    *ACCESS_METRICS,
+    *BOOK_METRICS,
     *(LOOP_LAG, LINES_DROPPED, BUILD),
 )
 """Everything at `/metrics` but `process_*`, which prometheus_client adds."""

@@ -86,6 +86,21 @@ class ModelReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BookReading:
+    """What budgets and the usage ledger say of themselves."""
+
+    reservations: int = 0
+    """Requests that hold something of a budget."""
+    reserved_tokens: int = 0
+    rows_pending: int = 0
+    rows_lost: int = 0
+    overruns: int = 0
+    late: int = 0
+    """Settlements whose reservation had expired; they were charged all the same."""
+    away: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerReading:
     """What the process as a whole says of itself at this moment."""
 
@@ -105,3 +120,8 @@ class ServerReading:
     rate_limited: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(level, unit) -> refusals: `RATE_LIMITS`."""
     limits_alone: bool = False
+    logins: Mapping[str, int] = field(default_factory=dict)
+    """Attempts by how they ended: `LOGIN_RESULTS`."""
+    tokens_refused: Mapping[str, int] = field(default_factory=dict)
+    """Tokens by what was wrong with them: `TOKEN_FAULTS`."""
+    books: BookReading = field(default_factory=BookReading)

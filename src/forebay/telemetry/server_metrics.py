@@ -4,8 +4,13 @@ from collections.abc import Iterator
 
 from prometheus_client.core import Metric as Family
 
-from forebay.telemetry import catalogue
-from forebay.telemetry.catalogue import CACHE_RESULTS, HELD_KINDS, RATE_LIMITS
+from forebay.telemetry import access_catalogue, book_catalogue, catalogue
+from forebay.telemetry.access_catalogue import LOGIN_RESULTS, TOKEN_FAULTS
+from forebay.telemetry.catalogue import (
+    CACHE_RESULTS,
+    HELD_KINDS,
+    RATE_LIMITS,
+)
 from forebay.telemetry.families import closed, counter, gauge
 from forebay.telemetry.readings import ServerReading
 
@@ -18,6 +23,9 @@ def of_server(reading: ServerReading) -> Iterator[Family]:
         (catalogue.IMBALANCE, reading.imbalance),
         (catalogue.STORE_DEGRADED, reading.store_degraded),
         (catalogue.LIMITS_ALONE, reading.limits_alone),
+        (book_catalogue.BUDGET_RESERVED, reading.books.reserved_tokens),
+        (book_catalogue.BOOKS_DEGRADED, reading.books.away),
+        (book_catalogue.USAGE_WAITING, reading.books.rows_pending),
     ):
         level = gauge(metric)
         level.add_metric([], value)
@@ -26,6 +34,8 @@ def of_server(reading: ServerReading) -> Iterator[Family]:
         (catalogue.LINES_DROPPED, reading.log_lines_dropped),
         (catalogue.FLIGHTS, reading.flights),
         (catalogue.SHADOWS_DROPPED, reading.shadows_dropped),
+        (book_catalogue.BUDGET_OVERRUNS, reading.books.overruns),
+        (book_catalogue.USAGE_LOST, reading.books.rows_lost),
     ):
         total = counter(metric)
         total.add_metric([], count)
@@ -38,7 +48,12 @@ def of_server(reading: ServerReading) -> Iterator[Family]:
     limited = counter(catalogue.RATE_LIMITED)
     for labels in RATE_LIMITS:
         limited.add_metric(labels, reading.rate_limited.get(labels, 0))
-    yield from (cache, held, limited)
+    logins, refused = counter(access_catalogue.LOGINS), counter(access_catalogue.TOKENS_REFUSED)
+    for result in LOGIN_RESULTS:
+        logins.add_metric([result], reading.logins.get(result, 0))
+    for reason, count in closed(reading.tokens_refused, TOKEN_FAULTS).items():
+        refused.add_metric([reason], count)
+    yield from (cache, held, limited, logins, refused)
 
 
 def _of_models(reading: ServerReading) -> Iterator[Family]:

@@ -1,7 +1,7 @@
 """What the process says of its models and its routes."""
 
 from forebay.telemetry.metrics import Metrics
-from forebay.telemetry.readings import ModelReading, ServerReading
+from forebay.telemetry.readings import BookReading, ModelReading, ServerReading
 from tests.support.records import a_completed
 from tests.unit.telemetry.test_metrics import FakeLane, page, value
 
@@ -35,6 +35,27 @@ def test_refusals_are_counted_by_whose_limit_it_was_and_of_what() -> None:
     assert value(metrics, "llm_rate_limited_total", level="address", unit="requests") == 2
     assert value(metrics, "llm_rate_limited_total", level="user", unit="concurrent") == 0
     assert value(metrics, "llm_limits_alone") == 1
+
+
+def test_the_books_say_what_is_held_and_what_is_not_written() -> None:
+    metrics = Metrics(["m"])
+    books = BookReading(reserved_tokens=55, rows_pending=3, rows_lost=2, overruns=1, away=True)
+    metrics.watch_server(lambda: ServerReading(books=books))
+    assert value(metrics, "llm_budget_tokens_held") == 55
+    assert value(metrics, "llm_usage_rows_waiting") == 3
+    assert value(metrics, "llm_usage_rows_lost_total") == 2
+    assert value(metrics, "llm_budget_overruns_total") == 1
+    assert value(metrics, "llm_books_degraded") == 1
+
+
+def test_logins_and_refused_tokens_are_counted_by_how_and_why() -> None:
+    metrics = Metrics(["m"])
+    assert value(metrics, "llm_logins_total", result="wrong") == 0
+    reading = ServerReading(logins={"wrong": 3}, tokens_refused={"expired": 2, "of tomorrow": 1})
+    metrics.watch_server(lambda: reading)
+    assert value(metrics, "llm_logins_total", result="wrong") == 3
+    assert value(metrics, "llm_tokens_refused_total", reason="expired") == 2
+    assert value(metrics, "llm_tokens_refused_total", reason="unknown") == 1
 
 
 def test_a_lane_that_is_closed_is_read_no_more_and_a_new_name_is_counted() -> None:
