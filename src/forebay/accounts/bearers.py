@@ -4,6 +4,7 @@ What a token says of its issuer is not verified yet; it decides only who verifie
 them takes its own keys, algorithms and issuer and nobody else's.
 """
 
+import threading
 from typing import Final, Protocol
 
 import msgspec
@@ -45,9 +46,20 @@ class Bearers:
         self._own = own
         self._external = external
         self._issuer = msgspec.json.Decoder(_Issuer)
+        # The whole mutable state: tokens that were not taken, by why.
+        self._counting = threading.Lock()
+        self.refused = dict.fromkeys(TokenFault, 0)
 
     def verify(self, token: str, now: float) -> Claims:
         """Return what a token says; raises InvalidToken or AccountsAway."""
+        try:
+            return self._verified(token, now)
+        except InvalidToken as refused:
+            with self._counting:
+                self.refused[refused.fault] += 1
+            raise
+
+    def _verified(self, token: str, now: float) -> Claims:
         external = self._external
         if external is None:
             return self._own.verify(token, now)

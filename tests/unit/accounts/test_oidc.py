@@ -489,5 +489,7 @@ def test_each_token_goes_to_its_own_issuer_and_to_no_other(issuer: Issuer) -> No
     for text in ("", "a.b.c", "x" * 10_000, f"{encoded({})}.{encoded([])}.{encoded(b'x')}"):
         with pytest.raises(InvalidToken):
             bearers.verify(text, NOW)
+    assert sum(bearers.refused.values()) == 7
+    assert bearers.refused[TokenFault.TOO_LONG] == 1
     with pytest.raises(InvalidToken):
         Bearers(ours).verify(issuer.sign(said()), NOW)
