@@ -273,8 +273,8 @@ class _Scope:
         looks = self._plan.tokens
         if not looks:
             return
-        sampling, prompt = self._request.sampling, self._request.prompt
-        certain = (sampling.tokens_max or 0) * sampling.choices
+        prompt = self._request.prompt
+        certain = 0 if self._request.sampling.tokens_max is None else self._completion_most
         if isinstance(prompt, TokenIds):
             certain += len(prompt.ids)
         most = self._prompt_most + self._completion_most

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from forebay.core.caller import NOBODY, Account, Bounds, Caller, Level, Rate
+from forebay.core.caller import NOBODY, UNBOUNDED, Account, Bounds, Caller, Level, Rate
 from forebay.core.clock import ManualClock
 from forebay.core.errors import Invalid
 from forebay.serve.limiter import MemoryLimiter
@@ -36,9 +36,11 @@ class World:
         return count
 
 
-def a_caller(user: str = "alice", key: str = "", tenant: str = "acme", **bounds: Bounds) -> Caller:
+def a_caller(
+    user: str = "alice", key: str = "", tenant: str = "acme", *, own: Bounds = UNBOUNDED
+) -> Caller:
     accounts = [
-        Account(level=level, id=name, bounds=bounds.get(level.value, Bounds()))
+        Account(level=level, id=name, bounds=own if level is Level.USER else UNBOUNDED)
         for level, name in ((Level.KEY, key), (Level.USER, user), (Level.TENANT, tenant))
         if name
     ]
@@ -73,9 +75,9 @@ async def test_each_level_has_a_default_of_its_own_and_all_must_let_pass() -> No
 
 async def test_an_account_with_bounds_of_its_own_is_held_to_those() -> None:
     world = World(requests="6/minute")
-    assert await world.passes(a_caller("alice", key_=per_minute(1))) == 6
-    assert await world.passes(a_caller("bob", user=per_minute(2))) == 2
-    assert await world.passes(a_caller("carol", user=per_minute(20))) == 20
+    assert await world.passes(a_caller("alice")) == 6
+    assert await world.passes(a_caller("bob", own=per_minute(2))) == 2
+    assert await world.passes(a_caller("carol", own=per_minute(20))) == 20
 
 
 async def test_a_refusal_names_the_limit_what_is_left_and_when_it_fits() -> None:
@@ -203,9 +205,7 @@ async def test_whoever_has_a_network_to_itself_is_one_client(
         await world.limits.enter_address(second, Probe.HEALTH)
 
 
-async def test_a_flood_of_addresses_takes_no_more_memory_and_keeps_out_nobody_who_is_known() -> (
-    None
-):
+async def test_a_flood_of_addresses_takes_no_more_memory_and_keeps_out_nobody_known() -> None:
     world = World(accounts_max=100)
     await world.limits.enter_address("10.0.0.1", Probe.HEALTH)
     for number in range(2_000):
@@ -227,7 +227,7 @@ async def test_probes_without_a_limit_are_not_counted() -> None:
 
 @pytest.mark.parametrize("name", RATES)
 def test_a_rate_that_cannot_be_read_is_named_with_what_is_taken(name: str) -> None:
-    ((key, text),) = misfits(LimitsConfig(**{name: "plenty"}))
+    ((key, text),) = misfits(replace(LimitsConfig(), **{name: "plenty"}))  # type: ignore[arg-type]
     assert key == f"limits.{name}"
     assert text.startswith(f"limits.{name}: expected a number per second, minute, hour or day")
     assert "plenty" not in text
