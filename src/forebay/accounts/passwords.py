@@ -108,7 +108,7 @@ def _letters_of(lowered: str) -> str:
 
 def _counts(lowered: str) -> bool:
     """Whether it is nothing but a row of a keyboard or of the digits, perhaps repeated."""
-    rows = ("01234567890", "09876543210", "qwertyuiop", "asdfghjkl", "abcdefghijklmnopqrstuvwxyz")
+    rows = ("0123456789", "9876543210", "qwertyuiop", "asdfghjkl", "abcdefghijklmnopqrstuvwxyz")
     return any(lowered in row * (LENGTH_MAX // 10 + 1) for row in rows)
 
 
