@@ -71,8 +71,13 @@ class Directory(Protocol):
     def password_of(self, name: str) -> str | None:
         """Return what is kept of a password; None: no such user, disabled, or without one."""
 
-    def keep_password(self, name: str, hashed: str, *, ends_tokens: bool = False) -> None:
-        """Keep a password; with `ends_tokens` it is a new one, and older tokens are void."""
+    def keep_password(
+        self, name: str, hashed: str, *, ends_tokens: bool = False, instead_of: str | None = None
+    ) -> None:
+        """Keep a password; with `ends_tokens` it is a new one, and older tokens are void.
+
+        With `instead_of` nothing is kept if another is kept by now.
+        """
 
 
 class Passwords(Protocol):
@@ -158,7 +163,7 @@ class Login:
         kept = await self._proven(Action.LOGIN, username, password, visit=visit)
         token = await self._asked(partial(self._parts.tokens.issue, username, self._wall()))
         if self._parts.passwords.outdated(kept):
-            await self._hash_again(username, password)
+            await self._hash_again(username, password, kept)
         self._parts.note(_event(Action.LOGIN, username, visit))
         return token
 
@@ -225,13 +230,14 @@ class Login:
             raise Overloaded(_AWAY, retry_after_s=_RETRY_S) from None
         return kept if fits else None
 
-    async def _hash_again(self, username: str, password: str) -> None:
+    async def _hash_again(self, username: str, password: str, kept: str) -> None:
         """Keep the password with the parameters of today, if there is room for that now."""
         parts = self._parts
         try:
             with parts.hashing.place(known=True) as place:
                 hashed = await place.run(partial(parts.passwords.hashed, password))
-            await self._asked(partial(parts.directory.keep_password, username, hashed))
+            keep = partial(parts.directory.keep_password, username, hashed, instead_of=kept)
+            await self._asked(keep)
         except Overloaded:
             return  # the next login tries again
 

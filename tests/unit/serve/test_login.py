@@ -74,8 +74,12 @@ class World:
         self.looked_up.append(name)
         return self.kept.get(name)
 
-    def keep_password(self, name: str, hashed: str, *, ends_tokens: bool = False) -> None:
+    def keep_password(
+        self, name: str, hashed: str, *, ends_tokens: bool = False, instead_of: str | None = None
+    ) -> None:
         self._ask()
+        assert instead_of in {None, self.kept[name]}
+        assert ends_tokens != (instead_of is not None)
         self.kept[name] = hashed
         self.ended += [name] if ends_tokens else []
 
