@@ -4,30 +4,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from forebay.core.clock import MONOTONIC
-from forebay.core.request import Request
+from forebay.core.record import Hook
+from forebay.entrance import Entrance
 from forebay.fleet import ServedModel, listed, opened, versioned
-from forebay.gateway.access import Access, is_loopback
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded
 from forebay.gateway.admin_models import Fleet
-from forebay.gateway.client_address import TrustedProxies
 from forebay.gateway.edge import Gateway
-from forebay.serve.allowance import Allowance
 from forebay.serve.keeping import KeepingConfig, keeping
 from forebay.serve.lanes import Lanes
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
-from forebay.serve.limiter import Limiter
-from forebay.serve.limits import Limits
-from forebay.serve.limits_redis import limiter as limiter_of
 from forebay.serve.pipeline import Pipeline
 from forebay.serve.replay import Replay
 from forebay.serve.residency import Residency
 from forebay.serve.routes import Routes
-from forebay.serve.screening import Screening
 from forebay.serve.shadow import Shadows
 from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
@@ -60,9 +53,7 @@ class Service:
     gateway: Gateway
     routes: Routes
     shadows: Shadows
-    limiter: Limiter
-    limits: Limits
-    screening: Screening
+    entrance: Entrance
     tenancy: "Tenancy | None"
     """What only the closed mode has."""
     rereading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -76,13 +67,11 @@ class Service:
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Keep what others ask at work for as long as the scope lasts."""
-        await self.limiter.open()
-        try:
-            async with self.tenancy.working() if self.tenancy else contextlib.nullcontext():
-                yield
-        finally:
-            self.screening.close()
-            await self.limiter.close()
+        async with (
+            self.entrance.working(),
+            self.tenancy.working() if self.tenancy else contextlib.nullcontext(),
+        ):
+            yield
 
     def reconfigure(self, settings: Settings) -> None:
         """Give each part what is live of its settings."""
@@ -90,9 +79,7 @@ class Service:
         self.replay.reconfigure(settings.replay, settings.cache)
         for lane in self.lanes:
             lane.admission.reconfigure(settings.admission)
-        self.gateway.access.reconfigure(settings.access)
-        self.limits.reconfigure(settings.limits)
-        self.screening.reconfigure(settings.guard)
+        self.entrance.reconfigure(settings)
         self.gateway.admin.config = _admin_config(settings.server)
         self.lifecycle.retry_after_s = settings.server.drain_retry_s
         self.log.reconfigure(settings.log)
@@ -119,8 +106,8 @@ class Service:
                 for model, share in route.reading().shares.items()
             },
             shadows_dropped=self.shadows.dropped,
-            rate_limited=self.limits.refusals,
-            limits_alone=self.limits.limiter.alone,
+            rate_limited=self.entrance.limits.refusals,
+            limits_alone=self.entrance.limits.limiter.alone,
         )
 
     def _models(self) -> dict[str, ModelReading]:
@@ -164,42 +151,17 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     lifecycle = Lifecycle(residency.well, retry_after_s=settings.server.drain_retry_s)
     ledger, replay = Ledger(MONOTONIC), _replay(settings, lanes, log)
     tenancy = _tenancy(settings, log)
-    limiter = limiter_of(settings.limits, settings.store, now=MONOTONIC, log=log.event)
-    limits = Limits(limiter, settings.limits, MONOTONIC, closed=tenancy is not None)
-    allowance = Allowance(
-        limits,
-        tenancy.bookkeeper if tenancy else None,
-        MONOTONIC,
-        most=partial(_most_tokens, lanes),
-    )
-    screening = Screening(settings.guard, log.event)
-    for holder in (residency.holdings, replay.holdings, allowance.holdings):
+    entrance = _entrance(settings, lanes, log, tenancy=tenancy)
+    for holder in (residency.holdings, replay.holdings, entrance.allowance.holdings):
         ledger.ask(holder)
-    if tenancy is not None:
-        ledger.ask(tenancy.bookkeeper.holdings)
     routes = Routes(settings.routes, MONOTONIC, log.event)
     versions = versioned(settings, residency, lanes=lanes, metrics=metrics, log=log)
     fleet = Fleet(lanes=lanes, residency=residency, versions=versions, routes=routes, now=MONOTONIC)
     admin = Admin(ledger, MONOTONIC, fleet=fleet, config=_admin_config(settings.server))
     shadows = Shadows(routes, lanes, ledger, now=MONOTONIC)
     hooks = (metrics, log, ledger, routes, shadows) if routes else (metrics, log, ledger)
-    pipeline = Pipeline(
-        lifecycle=lifecycle,
-        replay=replay,
-        lanes=lanes,
-        hooks=hooks,
-        now=MONOTONIC,
-        allowance=allowance,
-        screening=screening,
-    )
+    pipeline = _pipeline(lifecycle, replay, lanes, hooks=hooks, entrance=entrance)
     shadows.pipeline = pipeline
-    access = Access(
-        settings.access,
-        local=is_loopback(settings.server.host),
-        credentials=tenancy.credentials if tenancy else None,
-        limits=limits,
-        proxies=TrustedProxies.parse(settings.server.trusted_proxies),
-    )
     gateway = Gateway(
         pipeline=pipeline,
         lanes=lanes,
@@ -213,8 +175,8 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         config=settings.gateway,
         cache=settings.cache,
         routes=routes,
-        access=access,
-        extra=tenancy.endpoints(access.address) if tenancy else {},
+        access=entrance.access,
+        extra={} if tenancy is None else tenancy.join(entrance.access, ledger),
     )
     service = Service(
         live=live,
@@ -230,14 +192,43 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         gateway=gateway,
         routes=routes,
         shadows=shadows,
-        limiter=limiter,
-        limits=limits,
-        screening=screening,
+        entrance=entrance,
         tenancy=tenancy,
     )
     admin.reload = service.reload
     metrics.watch_server(service.read)
     return service
+
+
+def _entrance(
+    settings: Settings, lanes: Lanes, log: RequestLog, *, tenancy: "Tenancy | None"
+) -> Entrance:
+    return Entrance(
+        settings,
+        lanes,
+        log.event,
+        credentials=tenancy.credentials if tenancy else None,
+        budgets=tenancy.bookkeeper if tenancy else None,
+    )
+
+
+def _pipeline(
+    lifecycle: Lifecycle,
+    replay: Replay,
+    lanes: Lanes,
+    *,
+    hooks: tuple[Hook, ...],
+    entrance: Entrance,
+) -> Pipeline:
+    return Pipeline(
+        lifecycle=lifecycle,
+        replay=replay,
+        lanes=lanes,
+        hooks=hooks,
+        now=MONOTONIC,
+        allowance=entrance.allowance,
+        screening=entrance.screening,
+    )
 
 
 def _tenancy(settings: Settings, log: RequestLog) -> "Tenancy | None":
@@ -250,12 +241,6 @@ def _tenancy(settings: Settings, log: RequestLog) -> "Tenancy | None":
         return tenancy.opened(settings, log.event)
     except tenancy.TenancyRefused as refusal:
         raise StartRefused(str(refusal)) from refusal
-
-
-def _most_tokens(lanes: Lanes, request: Request) -> int:
-    """Return how many tokens a choice may get that names no number: what the context leaves."""
-    lane = lanes.get(request.model)
-    return 0 if lane is None else lane.engine.info.context_tokens_max
 
 
 def _replay(settings: Settings, lanes: Lanes, log: RequestLog) -> Replay:

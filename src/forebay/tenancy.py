@@ -29,6 +29,7 @@ from forebay.core.caller import Caller, Right
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import Invalid
 from forebay.core.record import EventLog
+from forebay.gateway.access import Access
 from forebay.gateway.admin_accounts import AccountsAdmin
 from forebay.gateway.auth import Auth
 from forebay.gateway.exchange import Exchange
@@ -39,6 +40,7 @@ from forebay.serve.bookkeeping import Bookkeeper
 from forebay.serve.clerks import Clerks
 from forebay.serve.credentials import Credentials, FinderAway
 from forebay.serve.hashing import Hashing
+from forebay.serve.ledger import Ledger
 from forebay.serve.login import Login, LoginParts
 from forebay.settings import Settings
 
@@ -71,17 +73,19 @@ class Tenancy:
     first_password: str | None
     """Of the user `admin`, who was made at this start: to be shown once."""
 
-    def endpoints(self, address_of: AddressOf) -> Mapping[str, Endpoint]:
-        """Return the routes that only the closed mode has."""
+    def join(self, access: Access, ledger: Ledger) -> Mapping[str, Endpoint]:
+        """Join the server: be told who does what, and of what is held; return the routes."""
+        access.note = self.auditor.note
+        ledger.ask(self.bookkeeper.holdings)
         admin = AccountsAdmin(
             self.directory,
             Audit(self.database),
             self.clerks,
             changed=self.credentials.forget,
-            note=_Notes(self.auditor, address_of),
+            note=_Notes(self.auditor, access.address),
         )
         usage = Endpoint(serve=self.usage.page, methods=("GET",), right=Right.USAGE)
-        auth = Auth(self.login, address_of=address_of)
+        auth = Auth(self.login, address_of=access.address)
         return {**admin.endpoints(), **auth.endpoints(), USAGE_PATH: usage}
 
     @contextlib.asynccontextmanager

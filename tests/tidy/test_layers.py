@@ -27,6 +27,7 @@ LEVELS: Final = {
     "settings": 7,
     "fleet": 8,
     "tenancy": 8,
+    "entrance": 8,
     "doctor": 8,
     "app": 9,
     "process": 10,

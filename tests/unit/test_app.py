@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from forebay import app, fleet, process
+from forebay.core.caller import Level, Rate
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError, Invalid, ServingError
 from forebay.fleet import ServedModel
@@ -66,13 +67,14 @@ def test_a_port_that_is_taken_refuses_the_start_with_the_fix() -> None:
 
 
 LIVE: dict[str, Callable[[app.Service], object]] = {
-    "access": lambda service: service.gateway.access.config,
+    "access": lambda service: service.entrance.access.config,
     "admission": lambda service: next(iter(service.lanes)).admission._queue._config,
     "cache": lambda service: service.gateway.cache,
     "gateway": lambda service: service.gateway.config,
+    "guard": lambda service: service.entrance.screening._config,
     "replay": lambda service: service.replay._config,
 }
-"""Where the configuration of a section lies that has live settings, beside these two."""
+"""Where the configuration of a section lies that has live settings, beside these three."""
 
 
 async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Pa
         live = {
             each.key.partition(".")[0] for each in settings_of(FIXED_SECTIONS) if each.knob.live
         }
-        assert live == {*LIVE, "log", "server"}
+        assert live == {*LIVE, "limits", "log", "server"}
         changed = replace(
             settings,
             server=replace(settings.server, drain_retry_s=9.0),
@@ -95,12 +97,16 @@ async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Pa
             access=replace(settings.access, cached_s=9.0),
             admission=replace(settings.admission, waiting_max=7),
             cache=replace(settings.cache, enabled=False),
+            guard=replace(settings.guard, mode="flag"),
+            limits=replace(settings.limits, requests="7/minute"),
             gateway=replace(settings.gateway, n_max=1),
             replay=replace(settings.replay, linger_s=1.0),
         )
         service.reconfigure(changed)
         for section, read in LIVE.items():
             assert read(service) == getattr(changed, section), section
+        rate = service.entrance.limits._defaults.requests[Level.USER]
+        assert rate == Rate(amount=7, period_s=60.0)
         assert service.lifecycle.retry_after_s == 9.0
         assert service.log._requests is False
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from forebay import __version__
-from forebay.cli import accounts, measuring, serving, supply
+from forebay.cli import accounts, measuring, serving, supply, usage
 
 app = typer.Typer(
     name="forebay",
@@ -23,6 +23,7 @@ app.add_typer(serving.commands)
 app.add_typer(supply.commands)
 app.add_typer(measuring.commands)
 app.add_typer(accounts.commands)
+app.add_typer(usage.commands)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value

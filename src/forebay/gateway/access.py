@@ -11,17 +11,21 @@ import hashlib
 import ipaddress
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from forebay.accounts.audit_event import Action, AuditEvent
 from forebay.core.caller import NOBODY, Caller, Right
-from forebay.core.errors import Forbidden, ServingError, Unauthenticated
+from forebay.core.errors import Forbidden, Outcome, ServingError, Unauthenticated
 from forebay.gateway.client_address import TrustedProxies, client_address
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.routing import Endpoint
 from forebay.serve.allowance import unlimited
 from forebay.serve.credentials import AccessConfig, Credentials
 from forebay.serve.limits import Limits, Probe
+
+Note = Callable[[AuditEvent], None]
+"""Takes one line of the audit log; never blocks, never raises."""
 
 _PASSED_ON: Final = frozenset(
     {
@@ -50,6 +54,7 @@ _BLANKS: Final = b" \t"
 _GUESTS: Final = frozenset({Right.INFER, Right.READ, Right.USAGE, Right.METRICS})
 _COUNTED: Final = frozenset({Right.INFER, Right.READ, Right.USAGE})
 """Rights whose use is counted; operators may always act."""
+_DENIALS: Final = (Outcome.UNAUTHENTICATED, Outcome.FORBIDDEN)
 _NO_PROXIES: Final = TrustedProxies()
 _STRANGERS_MAX: Final = 1_000
 CREDENTIAL_BYTES_MAX: Final = 8_192
@@ -85,6 +90,8 @@ class Access:
         self._credentials = credentials
         self._limits = limits or unlimited().limits
         self._proxies = proxies
+        self.note: Note | None = None
+        """Writes the audit log, where there is one; set before anybody is let in."""
         self._header = config.api_key_header.lower().encode("ascii")
         name = config.api_key_header
         self._missing = f"Send an API key: 'Authorization: Bearer <key>' or '{name}: <key>'."
@@ -147,6 +154,28 @@ class Access:
     def address(self, exchange: Exchange) -> str:
         """Return the address that a request came from."""
         return client_address(exchange.client, exchange.headers, self._proxies)
+
+    def did(self, exchange: Exchange, action: Action) -> None:
+        """Write down what a caller has done."""
+        self._write(exchange, action, Outcome.OK)
+
+    def failed(self, exchange: Exchange, error: ServingError) -> None:
+        """Write down that a caller was denied something, if that is what happened."""
+        if error.outcome in _DENIALS:
+            self._write(exchange, Action.DENIED, error.outcome)
+
+    def _write(self, exchange: Exchange, action: Action, outcome: Outcome) -> None:
+        if self.note is not None:
+            self.note(
+                AuditEvent(
+                    action=action,
+                    actor=exchange.caller.user,
+                    target=f"{exchange.method} {exchange.path}",
+                    outcome=outcome,
+                    address=self.address(exchange),
+                    request_id=exchange.id,
+                )
+            )
 
     def credential(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return what a caller shows; empty: nothing.  Raises Unauthenticated."""

@@ -7,10 +7,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from forebay.accounts.audit_event import Action
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid
 from forebay.core.record import Holding
-from forebay.gateway.admin_models import FLEET_PATHS, Fleet
+from forebay.gateway.admin_models import FLEET_ACTIONS, FLEET_PATHS, Fleet
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.ops import Reply
 from forebay.serve.ledger import Held, Ledger
@@ -23,6 +24,8 @@ ADMIN_PATHS: Final[Mapping[str, str]] = {
     **FLEET_PATHS,
 }
 """Path -> its method."""
+ADMIN_ACTIONS: Final[Mapping[str, Action]] = {RELOAD_PATH: Action.SETTINGS_READ, **FLEET_ACTIONS}
+"""Path -> what the audit log calls it; those that only tell are not in it."""
 
 _HELD_MAX: Final = 200
 

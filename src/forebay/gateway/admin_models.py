@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from forebay.accounts.audit_event import Action
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, UnknownModel
 from forebay.gateway.exchange import Exchange
@@ -33,6 +34,14 @@ FLEET_PATHS: Final[Mapping[str, str]] = {
     RESTART_PATH: "POST",
 }
 """Path -> its method."""
+FLEET_ACTIONS: Final[Mapping[str, Action]] = {
+    LOAD_PATH: Action.MODEL_CHANGED,
+    UNLOAD_PATH: Action.MODEL_CHANGED,
+    ADD_PATH: Action.MODEL_CHANGED,
+    REMOVE_PATH: Action.MODEL_CHANGED,
+    RESTART_PATH: Action.ROUTE_CHANGED,
+}
+"""Path -> what the audit log calls it."""
 
 
 class ModelOrder(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from forebay.core.record import EventLog, Hook, RequestRecord, Timeline
 from forebay.core.request import Route
 from forebay.gateway import problems
 from forebay.gateway.access import Access
-from forebay.gateway.admin import ADMIN_PATHS, Admin
+from forebay.gateway.admin import ADMIN_ACTIONS, ADMIN_PATHS, Admin
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.cors import PREFLIGHT, Cors
 from forebay.gateway.documents import documents
@@ -142,7 +142,12 @@ class Gateway:
             "/v1/capabilities": page(openai.capabilities, Right.READ),
         }
         orders = {
-            path: Endpoint(serve=self.admin.serve, methods=(method,), right=Right.OPERATE)
+            path: Endpoint(
+                serve=self.admin.serve,
+                methods=(method,),
+                right=Right.OPERATE,
+                action=ADMIN_ACTIONS.get(path),
+            )
             for path, method in ADMIN_PATHS.items()
         }
         reopen = Endpoint(
@@ -179,6 +184,8 @@ class Gateway:
             await self.access.admit(exchange, endpoint)
             endpoint.check(exchange.method)
             await endpoint.serve(exchange)
+            if endpoint.action is not None:
+                self.access.did(exchange, endpoint.action)
         except ServingError as error:
             await self._fail(exchange, error, endpoint)
         except asyncio.CancelledError:
@@ -203,6 +210,7 @@ class Gateway:
         """Tell the client, in the way that is left, and write the record that is missing."""
         if not exchange.piped:
             self._record(exchange, error, endpoint.label)
+        self.access.failed(exchange, error)
         if isinstance(error, OverRate):
             exchange.standings += (error.standing,)
         if isinstance(error, ClientGone):

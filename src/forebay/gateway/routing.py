@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from forebay.accounts.audit_event import Action
 from forebay.core.caller import Right
 from forebay.core.errors import Invalid
 from forebay.core.request import Route
@@ -33,6 +34,8 @@ class Endpoint:
     known: bool = False
     """Whoever shows a credential may ask it, whatever its rights."""
     label: Route = Route.PROBE
+    action: Action | None = None
+    """What the audit log calls it, once it was done."""
     probe: Probe | None = None
     """What it is to whoever shows no credential, and may ask it only so often."""
     opens: bool = False
