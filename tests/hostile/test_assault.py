@@ -19,12 +19,12 @@ SHARE: Final = 10_000
 def test_a_share_of_the_hostile_requests_is_answered_clearly_and_hurts_nobody(
     tmp_path: Path,
 ) -> None:
-    wanted = Assault(requests=SHARE, seed=int(os.environ.get("SIM_SEED", hostile.SEED)))
+    seed = int(os.environ.get("SIM_SEED", hostile.SEED))
+    wanted = Assault(requests=SHARE, seed=seed, closed=True)
     stage = Stage(
         engine="scripted", quick=True, folder=tmp_path, models=tmp_path, say=lambda *_, **__: None
     )
-    with stage.serving(*hostile.SETTINGS, engine="scripted") as server:
-        outcome = hostile.assault(stage, server, wanted)
+    outcome = hostile.assault(stage, wanted)
     gates = list(outcome.gates(wanted))
     told = "\n".join(f"{gate.what}: {gate.measured}" for gate in gates if not gate.passed)
     assert not told, told + "\n" + json.dumps(outcome.figures(wanted), indent=1)

@@ -20,12 +20,13 @@ import uvloop
 from forebay.bench.client import Target
 from forebay.drill import nginx
 from forebay.drill.findings import DrillFailed, Findings, Gate, Skipped, at_least, at_most, exactly
+from forebay.drill.hostile_accounts import a_key
 from forebay.drill.hostile_cases import Cases
 from forebay.drill.hostile_schema import Bodies
 from forebay.drill.hostile_sender import Fault, Sender
 from forebay.drill.hostile_smuggling import MARK
 from forebay.drill.rest import Rest, until_rest
-from forebay.drill.server import Server
+from forebay.drill.server import Server, serving
 from forebay.drill.stage import Drill, Stage
 
 REQUESTS: Final = 100_000
@@ -40,6 +41,11 @@ _PROXIED: Final = 0.2
 _CONNECTIONS: Final = 32
 _PROXIED_CONNECTIONS: Final = 8
 _REST_S_MAX: Final = 30.0
+_CLOSED: Final = (
+    "access.mode=closed",
+    # So that requests come as far as they can.
+    *("limits.requests=100000000/minute", "limits.health=", "limits.probes="),
+)
 _POLL_S: Final = 0.1
 _SECOND: Final = re.compile(rb'"GET /%b(\d+) ' % MARK.encode())
 _SERVED: Final = re.compile(rb'"%b(\d+)"' % MARK.encode())
@@ -57,6 +63,8 @@ class Assault:
     warm: int = WARM
     """Sent before these, and held to the same but for memory."""
     seed: int = SEED
+    closed: bool = False
+    """The server asks for credentials."""
     proxied: bool = True
     """A part of them through nginx, if there is one."""
 
@@ -89,10 +97,11 @@ class Outcome:
 
     def gates(self, wanted: Assault) -> Iterator[Gate]:
         """Yield what must hold."""
+        mode = "closed" if wanted.closed else "open"
         wrong = self.direct.wrong + self.through.wrong
         sent = self.direct.count + self.through.count
         failures = sum(count for what, count in wrong.items() if "undeliberate" in what)
-        yield at_least("hostile requests", sent, wanted.total)
+        yield at_least(f"hostile requests, {mode} mode", sent, wanted.total)
         yield exactly("answers 5xx that are not deliberate", failures, 0)
         yield exactly("other faults of answers", wrong.total() - failures, 0)
         yield exactly("second requests served out of first ones", self.smuggled, 0)
@@ -121,22 +130,41 @@ class Outcome:
 
 
 def run(stage: Stage) -> Findings:
-    """Send them all to one server."""
-    wanted = Assault(requests=REQUESTS // 10 if stage.quick else REQUESTS)
-    with stage.serving(*SETTINGS, engine="scripted") as server:
-        outcome = assault(stage, server, wanted)
-    return Findings(gates=tuple(outcome.gates(wanted)), figures=outcome.figures(wanted))
+    """Send them all to a server in closed mode, and a fifth to one in open mode."""
+    requests = REQUESTS // 10 if stage.quick else REQUESTS
+    gates: list[Gate] = []
+    figures: dict[str, Any] = {}
+    for wanted in (
+        Assault(requests=requests, closed=True),
+        Assault(requests=requests // 5, closed=False),
+    ):
+        outcome = assault(stage, wanted)
+        gates += outcome.gates(wanted)
+        figures["closed" if wanted.closed else "open"] = outcome.figures(wanted)
+    return Findings(gates=tuple(gates), figures=figures)
 
 
-def assault(stage: Stage, server: Server, wanted: Assault) -> Outcome:
-    """Send hostile requests to a server and return what became of them."""
-    cases = Cases(wanted.seed, Bodies(_document(server)))
+def assault(stage: Stage, wanted: Assault) -> Outcome:
+    """Start a server, send it hostile requests, and return what became of them."""
+    wish = stage.wish(*SETTINGS, engine="scripted")
+    if wanted.closed:
+        key = a_key(wish.folder / wish.name / "forebay")
+        settings = (*wish.settings, *_CLOSED)
+        wish = dataclasses.replace(wish, settings=settings, key=key)
+    stage.say("starting a server")
+    with serving(wish) as server:
+        return _assaulted(stage, server, wanted)
+
+
+def _assaulted(stage: Stage, server: Server, wanted: Assault) -> Outcome:
+    credential = (("Authorization", f"Bearer {server.key}"),) if server.key else ()
+    cases = Cases(wanted.seed, Bodies(_document(server)), credential=credential)
     workers, began = set(server.workers()), time.monotonic()
     with contextlib.ExitStack() as stack:
         proxy = _proxy(stage, stack, server) if wanted.proxied else None
         direct, through = (
-            Sender(server.target),
-            Sender(proxy or server.target, proxied=proxy is not None),
+            Sender(server.target, closed=wanted.closed),
+            Sender(proxy or server.target, proxied=proxy is not None, closed=wanted.closed),
         )
         warm_bytes = uvloop.run(_send(stage, server, wanted, cases, (direct, through)))
         took_s = time.monotonic() - began

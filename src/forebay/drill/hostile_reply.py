@@ -23,6 +23,9 @@ _LEAKS: Final = re.compile(
 _PROXY: Final = b"<center>nginx"
 _PROXYS_OWN: Final = range(400, 506)
 _NO_HTTP: Final = 400
+_OURS: Final = 500
+_THEIRS: Final = (501, 505)
+"""Of this class, and yet the client's doing: a coding, or a version, that nobody speaks here."""
 _MESSAGE_MAX: Final = 1_000
 
 
@@ -150,7 +153,7 @@ def _wrong(case: Case, reply: Reply) -> Iterator[str]:
         yield f"an error {reply.status} of no shape of ours"
         return
     kind, code = shape
-    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR and code not in _DELIBERATE:
+    if reply.status >= _OURS and reply.status not in _THEIRS and code not in _DELIBERATE:
         yield f"an undeliberate {reply.status} ({code})"
     # What is no HTTP at all is refused by the parser, which knows no paths.
     if case.path is None or (case.kind is Kind.CREDENTIAL and reply.status == _NO_HTTP):

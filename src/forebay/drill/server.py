@@ -33,10 +33,12 @@ class Server:
     process: "subprocess.Popen[bytes]"
     target: Target
     log: Path
+    key: str = ""
+    """An API key for what is asked of it, in closed mode."""
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a GET; (0, "") where nobody answers."""
-        return page(self.target, path)
+        return page(self.target, path, self.key)
 
     def ready(self) -> bool:
         """Return whether it takes traffic."""
@@ -129,11 +131,12 @@ class Server:
         return self.log.read_text(encoding="utf-8", errors="replace")[-1_000:]
 
 
-def page(target: Target, path: str) -> tuple[int, str]:
+def page(target: Target, path: str, key: str = "") -> tuple[int, str]:
     """Return status and body of a GET; (0, "") where nobody answers."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     connection = http.client.HTTPConnection(target.host, target.port, timeout=_ANSWER_S_MAX)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     except (OSError, http.client.HTTPException):
@@ -156,6 +159,8 @@ class Serving:
     name: str = "server"
     ready: bool = True
     """Wait until it is."""
+    key: str = ""
+    """An API key that it knows, in closed mode."""
 
 
 @contextlib.contextmanager
@@ -184,4 +189,6 @@ def started(wish: Serving) -> Server:
         process = subprocess.Popen(  # noqa: S603 - the words are ours
             command, stdout=sink, stderr=sink, env=environment
         )
-    return Server(process=process, target=Target(host="127.0.0.1", port=port), log=log)
+    return Server(
+        process=process, target=Target(host="127.0.0.1", port=port), log=log, key=wish.key
+    )
