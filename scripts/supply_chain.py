@@ -1,7 +1,7 @@
 """What we stand on: a CycloneDX list of it (`sbom`), and what is known to be wrong with it.
 
-`make sbom` and `make audit` call this with `sbom` and `audit`; both read requirements/*.txt, in which every package has an
-exact version and its hashes.
+`make sbom` and `make audit` call this with `sbom` and `audit`; both read
+requirements/*.txt, in which every package has an exact version and its hashes.
 """
 
 import json
