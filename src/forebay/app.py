@@ -26,7 +26,7 @@ from forebay.settings import LiveSettings, ServerConfig, Settings
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
 from forebay.telemetry.metrics import Metrics
-from forebay.telemetry.readings import ModelReading, ServerReading
+from forebay.telemetry.readings import BookReading, ModelReading, ServerReading
 
 if TYPE_CHECKING:
     from forebay.tenancy import Tenancy
@@ -86,7 +86,7 @@ class Service:
 
     def read(self) -> ServerReading:
         """Return what the process says of itself at this moment."""
-        counts = self.replay.counts
+        counts, closed = self.replay.counts, self.tenancy
         return ServerReading(
             loop_lag_s=self.loop_lag.take(),
             log_lines_dropped=self.log.dropped,
@@ -108,6 +108,10 @@ class Service:
             shadows_dropped=self.shadows.dropped,
             rate_limited=self.entrance.limits.refusals,
             limits_alone=self.entrance.limits.limiter.alone,
+            guarded=self.entrance.screening.counts,
+            logins={str(k): n for k, n in closed.login.results.items()} if closed else {},
+            tokens_refused={str(k): n for k, n in closed.bearers.refused.items()} if closed else {},
+            books=closed.bookkeeper.stats() if closed else BookReading(),
         )
 
     def _models(self) -> dict[str, ModelReading]:

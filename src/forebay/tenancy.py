@@ -16,10 +16,13 @@ from forebay.accounts.audit import Audit
 from forebay.accounts.audit_event import Action, AuditEvent, Detail
 from forebay.accounts.bearers import Bearers
 from forebay.accounts.budgets import Books
+from forebay.accounts.callers import External
 from forebay.accounts.config import AccountsAway, AnotherSchema
 from forebay.accounts.database import Database
 from forebay.accounts.denylist import Denylist
 from forebay.accounts.directory import Directory
+from forebay.accounts.jwks import Jwks
+from forebay.accounts.oidc import Oidc
 from forebay.accounts.passwords import Passwords
 from forebay.accounts.prices import prices_of
 from forebay.accounts.signing_keys import SigningKeys
@@ -67,6 +70,7 @@ class Tenancy:
     credentials: Credentials
     auditor: Auditor
     bookkeeper: Bookkeeper
+    bearers: Bearers
     usage: Usage
     login: Login
     hashing: Hashing
@@ -137,8 +141,9 @@ def opened(settings: Settings, log: EventLog) -> Tenancy:
     denylist = Denylist(database)
     tokens = Tokens(SigningKeys(database, settings.tokens), denylist, settings.tokens)
     clerks = Clerks(threads=_CLERKS, asked_max=settings.access.lookups_max)
+    bearers = Bearers(tokens, _external(settings, log))
     credentials = Credentials(
-        _Finder(directory, Bearers(tokens)),
+        _Finder(directory, bearers),
         settings.access,
         clerks=clerks,
         now=MONOTONIC,
@@ -166,11 +171,21 @@ def opened(settings: Settings, log: EventLog) -> Tenancy:
         bookkeeper=Bookkeeper(
             books, prices_of(settings.prices), config=settings.budgets, now=MONOTONIC, log=log
         ),
+        bearers=bearers,
         usage=Usage(UsageLedger(database), books, clerks, currency=settings.budgets.currency),
         login=Login(parts, settings.login, now=MONOTONIC, wall=time.time),
         hashing=hashing,
         first_password=None if settings.access.admin_password else password,
     )
+
+
+def _external(settings: Settings, log: EventLog) -> Oidc | None:
+    """Return who verifies tokens of another issuer; its keys are being fetched."""
+    if not settings.oidc.issuer:
+        return None
+    jwks = Jwks(settings.oidc, log=log)
+    jwks.fetch()
+    return Oidc(jwks, settings.oidc)
 
 
 @contextlib.contextmanager
@@ -232,6 +247,12 @@ class _Finder:
 
     def _bearer(self, given: str) -> Caller | None:
         claims = self.bearers.verify(given, time.time())
+        if claims.role is not None:
+            external = External(
+                name=claims.user, tenant=claims.tenant, role=claims.role, issued=claims.issued
+            )
+            found = self.directory.caller_of_external(external)
+            return found and replace(found, token_id=claims.token_id, expires=claims.expires)
         caller = self.directory.caller_of_user(claims.user, claims.issued)
         if caller is None:
             return None

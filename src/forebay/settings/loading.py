@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from forebay.accounts import config as accounts
-from forebay.accounts import prices
+from forebay.accounts import prices, token_rules
 from forebay.core.knob import knobs
 from forebay.engine import registry
 from forebay.gateway import terms
@@ -255,7 +255,8 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
     except ValueError as error:
         key = "admission.tenant_weights"
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=f"admission.{error}")
-    for key, wrong in limits.misfits(settings.limits):
+    wrong_tokens = token_rules.misfits(settings.tokens, settings.oidc)
+    for key, wrong in (*limits.misfits(settings.limits), *wrong_tokens):
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=wrong)
     # Of a single model only the source is known here, not its name.
     known = own_names(settings.models) or set(settings.prices)
