@@ -75,7 +75,7 @@ class Connection(HttpToolsProtocol):
     """A head has begun and not ended."""
     _served: RequestResponseCycle | None = None
     """The request that is being answered, or the last that was; `cycle` is the newest."""
-    _place: str | None = None
+    place: str | None = None
     """Whose connection it is counted as; None: it is not."""
     _refusal: ServingError | None = None
     """Why nothing more is read; told once what came before is answered."""
@@ -112,9 +112,9 @@ class Connection(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
         self._leave()
-        if self._place is not None:
-            self._terms.crowd.leave(self._place)
-            self._place = None
+        if self.place is not None:
+            self._terms.crowd.leave(self.place)
+            self.place = None
 
     def eof_received(self) -> None:
         """Tell a client that closes its sending side why there is no answer; free everything.
@@ -365,8 +365,8 @@ class Connection(HttpToolsProtocol):
         config = self._terms.config
         cork = Cork(transport, self.loop, unsent_s_max=config.send_s_max)
         super().connection_made(cast("asyncio.Transport", cork))
-        self._place = self._place or self._terms.crowd.enter(self.client)
-        if self._place is None:
+        self.place = self.place or self._terms.crowd.enter(self.client)
+        if self.place is None:
             error = "There are too many connections, to this server or from your address."
             self._refuse(Overloaded(error, retry_after_s=_CROWDED_S))
             return
