@@ -43,7 +43,7 @@ from forebay.engines.llamacpp_config import (
 from forebay.engines.llamacpp_sequence import Generation, Marks
 from forebay.engines.llamacpp_server import Call, Calls, Sizes, open_server
 from forebay.engines.machine import read_machine
-from forebay.engines.sampling_bounds import check_prompt, check_sampling
+from forebay.engines.sampling_bounds import check_request
 from forebay.engines.step_measuring import by_token, measure
 
 _WAIT_S: Final = 0.005
@@ -137,8 +137,7 @@ class LlamaCppStepEngine:
     ) -> None:
         """Queue a sequence, or raise Refused."""
         assert id not in self._sequences, "the worker numbers its sequences"
-        check_prompt([*prompt_token_ids, *made], sampling, self._info)
-        check_sampling(sampling, self._info.supports)
+        check_request([*prompt_token_ids, *made], sampling, self._info)
         assert sampling.tokens_max is not None, "set by the worker"
         sequence = Generation(
             id=id,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from forebay.core.knob import knob
-from forebay.core.request import FinishReason, Sampling, TokenId
+from forebay.core.request import Sampling, TokenId
 from forebay.engine.manifest import ArtefactError, Form, Manifest, load_verified
 from forebay.engine.protocol import (
     EVERY_ENGINE,
@@ -30,7 +30,7 @@ from forebay.engines.onnx_decoder import OnnxDecoder
 from forebay.engines.onnx_folder import OnnxModel, read_model
 from forebay.engines.onnx_rows import KvRows
 from forebay.engines.onnx_sampling import Chosen, best, choose
-from forebay.engines.sampling_bounds import check_prompt, check_sampling
+from forebay.engines.sampling_bounds import check_request
 from forebay.engines.step_measuring import measure
 
 _LIBRARY_BYTES: Final = 350 << 20
@@ -139,20 +139,8 @@ class OnnxStepEngine:
         made: Sequence[TokenId] = (),
     ) -> None:
         """Queue a sequence, or raise Refused; what is made already is read like a prompt."""
-        token_ids = [*prompt_token_ids, *made]
-        check_prompt(token_ids, sampling, self._info)
-        check_sampling(sampling, self._info.supports)
-        assert sampling.tokens_max is not None, "set by the worker"
-        self._batch.add(
-            Growing(
-                id=id,
-                tokens=token_ids,
-                prompt_tokens=len(prompt_token_ids),
-                end_least=len(token_ids) + sampling.tokens_min,
-                end_most=len(token_ids) + sampling.tokens_max,
-                sampling=sampling,
-            )
-        )
+        check_request([*prompt_token_ids, *made], sampling, self._info)
+        self._batch.add(Growing.begun(id, prompt_token_ids, sampling, made=made))
 
     def abort(self, id: SequenceId) -> None:
         """Forget a sequence, and take its memory back."""
@@ -210,23 +198,10 @@ class OnnxStepEngine:
         """Add a token to a sequence, and say so."""
         if greedy is None:
             return StepOutput(id=sequence.id, token_ids=(), failure=_NOT_FINITE)
-        sampling = sequence.sampling
-        early = len(sequence.tokens) < sequence.end_least and not sampling.ignore_eos
-        banned = sorted(self._ends) if early else ()
-        chosen = choose(logits, greedy, sampling, made=sequence.made, banned=banned)
+        banned = sequence.banned(self._ends)
+        chosen = choose(logits, greedy, sequence.sampling, made=sequence.made, banned=banned)
         self._tokens_made += 1
-        sequence.tokens.append(chosen.token_id)
-        if chosen.token_id in self._ends and not sampling.ignore_eos:
-            return StepOutput(
-                id=sequence.id, token_ids=(), finish_reason=FinishReason.STOP, tokens_hidden=1
-            )
-        ended = len(sequence.tokens) >= sequence.end_most
-        return StepOutput(
-            id=sequence.id,
-            token_ids=(chosen.token_id,),
-            finish_reason=FinishReason.LENGTH if ended else None,
-            logprobs=() if chosen.logprob is None else (chosen.logprob,),
-        )
+        return sequence.grow(chosen.token_id, chosen.logprob, ends=self._ends)
 
 
 def _check_alike(model: OnnxModel, manifest: Manifest) -> None:

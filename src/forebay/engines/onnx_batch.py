@@ -11,32 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from forebay.core.request import Sampling, TokenId
+from forebay.core.request import TokenId
 from forebay.engine.protocol import SequenceId
+from forebay.engines.growing_sequence import GrowingSequence
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Growing:
+class Growing(GrowingSequence):
     """One sequence.  Mutable state: its tokens, how many were read, when it was let in."""
 
-    id: SequenceId
-    tokens: list[TokenId]
-    """Prompt and answer."""
-    prompt_tokens: int
-    """Where the answer begins in `tokens`; what another engine made is part of the answer."""
-    end_least: int
-    """Length before which it does not end by itself."""
-    end_most: int
-    """Length at which it ends."""
-    sampling: Sampling
     read: int = 0
     """Tokens whose keys and values are in its row."""
     admission: int = 0
-
-    @property
-    def made(self) -> Sequence[TokenId]:
-        """Return the answer so far."""
-        return self.tokens[self.prompt_tokens :]
 
 
 @dataclass(frozen=True, slots=True)

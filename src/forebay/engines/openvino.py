@@ -29,7 +29,7 @@ from forebay.engine.text import ModelTokenizer
 from forebay.engines.kv_memory import KvConfig, KvPlan, KvShape, plan_kv
 from forebay.engines.machine import read_machine
 from forebay.engines.openvino_generation import generation_config
-from forebay.engines.sampling_bounds import check_prompt, check_sampling
+from forebay.engines.sampling_bounds import check_request
 from forebay.engines.step_measuring import measure
 
 _LIBRARY_BYTES: Final = 400 << 20
@@ -148,8 +148,7 @@ class OpenVinoStepEngine:
 
         assert id not in self._sequences, "the worker numbers its sequences"
         token_ids = [*prompt_token_ids, *made]
-        check_prompt(token_ids, sampling, self._info)
-        check_sampling(sampling, self._info.supports)
+        check_request(token_ids, sampling, self._info)
         generation = generation_config(sampling, self._ends)
         # The library loses everything when an id comes twice, so the ids are our own.
         self._library_id += 1

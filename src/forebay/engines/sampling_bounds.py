@@ -14,8 +14,22 @@ from forebay.engine.protocol import EngineInfo, Feature, Refused
 TEMPERATURE_MIN: Final = 1e-4
 """Below it, sampling is greedy to any precision, and dividing by it may overflow."""
 
+_TEMPERATURE_MAX: Final = 100.0
+"""By choice; an engine whose library takes less says so."""
 _SEED_MAX: Final = 2**63 - 1
 _PENALTY_MAX: Final = 2.0
+
+
+def check_request(
+    prompt: Sequence[TokenId],
+    sampling: Sampling,
+    info: EngineInfo,
+    *,
+    temperature_max: float = _TEMPERATURE_MAX,
+) -> None:
+    """Refuse what an engine of these facts cannot honour; what was made already is its prompt."""
+    check_prompt(prompt, sampling, info)
+    check_sampling(sampling, info.supports, temperature_max=temperature_max)
 
 
 def check_prompt(prompt: Sequence[TokenId], sampling: Sampling, info: EngineInfo) -> None:
@@ -41,7 +55,7 @@ def check_prompt(prompt: Sequence[TokenId], sampling: Sampling, info: EngineInfo
 
 
 def check_sampling(
-    sampling: Sampling, supports: frozenset[Feature], *, temperature_max: float = 100.0
+    sampling: Sampling, supports: frozenset[Feature], *, temperature_max: float = _TEMPERATURE_MAX
 ) -> None:
     """Refuse values that have no meaning, and what is not among the features."""
     presence = _PENALTY_MAX if Feature.PRESENCE_PENALTY in supports else 0.0

@@ -19,7 +19,6 @@ from forebay.engine.protocol import (
     EVERY_ENGINE,
     EngineInfo,
     Feature,
-    Refused,
     SequenceId,
     StepOutput,
     StepStats,
@@ -27,7 +26,7 @@ from forebay.engine.protocol import (
 )
 from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
-from forebay.engines.sampling_bounds import check_prompt, check_sampling
+from forebay.engines.sampling_bounds import check_request
 from forebay.engines.step_measuring import measure
 from forebay.engines.transformers_adapters import AdapterLimits, Adapters
 from forebay.engines.transformers_batch import Batch, Growing
@@ -114,28 +113,10 @@ class TransformersStepEngine:
         made: Sequence[TokenId] = (),
     ) -> None:
         """Queue a sequence, or raise Refused; what is made already is read like a prompt."""
-        token_ids = [*prompt_token_ids, *made]
-        check_prompt(token_ids, sampling, self._info)
-        check_sampling(sampling, self._info.supports)
-        assert sampling.tokens_max is not None, "set by the worker"
-        inner = ""
-        if sampling.adapter:
-            taken = self._adapters.take(sampling.adapter)
-            if taken is None:
-                known = ", ".join(self._adapters.names()) or "none"
-                raise Refused(f"There is no such adapter here. Loaded: {known}.", param="model")
-            inner = taken
-        self._batch.add(
-            Growing(
-                id=id,
-                tokens=token_ids,
-                prompt_tokens=len(prompt_token_ids),
-                end_least=len(token_ids) + sampling.tokens_min,
-                end_most=len(token_ids) + sampling.tokens_max,
-                sampling=sampling,
-                adapter=inner,
-            )
-        )
+        check_request([*prompt_token_ids, *made], sampling, self._info)
+        sequence = Growing.begun(id, prompt_token_ids, sampling, made=made)
+        sequence.adapter = self._adapters.take(sampling.adapter) or ""
+        self._batch.add(sequence)
 
     def abort(self, id: SequenceId) -> None:
         """Forget a sequence, and take its memory back."""
@@ -212,11 +193,8 @@ class TransformersStepEngine:
             give_back(0)
 
     def _wish(self, sequence: Growing) -> Wish:
-        sampling = sequence.sampling
-        early = len(sequence.tokens) < sequence.end_least and not sampling.ignore_eos
-        return Wish(
-            sampling=sampling, made=sequence.made, banned=sorted(self._ends) if early else ()
-        )
+        banned = sequence.banned(self._ends)
+        return Wish(sampling=sequence.sampling, made=sequence.made, banned=banned)
 
     def _output(self, sequence: Growing, token: TokenId | None, odds: float) -> StepOutput:
         """Add a token to a sequence, and say so."""
@@ -224,18 +202,8 @@ class TransformersStepEngine:
             self._store.wipe(sequence.row)
             return StepOutput(id=sequence.id, token_ids=(), failure=_NOT_FINITE)
         self._tokens_made += 1
-        sequence.tokens.append(token)
-        if token in self._ends and not sequence.sampling.ignore_eos:
-            return StepOutput(
-                id=sequence.id, token_ids=(), finish_reason=FinishReason.STOP, tokens_hidden=1
-            )
-        ended = len(sequence.tokens) >= sequence.end_most
-        return StepOutput(
-            id=sequence.id,
-            token_ids=(token,),
-            finish_reason=FinishReason.LENGTH if ended else None,
-            logprobs=(odds,) if sequence.sampling.logprobs else (),
-        )
+        wished = sequence.sampling.logprobs
+        return sequence.grow(token, odds if wished else None, ends=self._ends)
 
     def _drop(self, ids: Sequence[SequenceId]) -> None:
         self._model.pooling.forget(ids)

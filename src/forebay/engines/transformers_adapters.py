@@ -10,13 +10,13 @@ import itertools
 import json
 import re
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from forebay.engine.protocol import CannotLoad
+from forebay.engines.named_adapters import NamedAdapters
 
 _CONFIG: Final = "adapter_config.json"
 _WEIGHTS: Final = "adapter_model.safetensors"
@@ -48,41 +48,19 @@ class AdapterLimits:
     file_bytes_max: int
 
 
-class Adapters:
-    """The adapters over one model."""
+class Adapters(NamedAdapters[str]):
+    """The adapters over one model, each by a name within the model that is never used twice."""
 
     def __init__(self, model: Any, limits: AdapterLimits) -> None:  # noqa: ANN401 - the library's
         """Begin with none."""
+        super().__init__(engine="transformers", count_max=limits.count_max)
         self._model = model
         self._limits = limits
+        # All mutable state, beside the names'.
         self._numbers = itertools.count(1)
-        # The whole mutable state.
-        self._inner: dict[str, str] = {}
-        """Name -> the adapter's name within the model, which is never used twice."""
-        self._users: Counter[str] = Counter()
-        """Inner name -> sequences that use it; one that was unloaded stays until there are none."""
         self._hooked: set[Any] = set()
         self._tokens: Sequence[str] | None = None
         """The adapter of each token of the present pass; None: nobody has one."""
-
-    def names(self) -> list[str]:
-        """Return the names that a request may ask for, sorted."""
-        return sorted(self._inner)
-
-    def take(self, name: str) -> str | None:
-        """Return the inner name for a sequence that will use it; None: there is no such adapter."""
-        inner = self._inner.get(name)
-        if inner is not None:
-            self._users[inner] += 1
-        return inner
-
-    def give_back(self, inner: str) -> None:
-        """Note that a sequence uses an adapter no more."""
-        self._users[inner] -= 1
-        if not self._users[inner]:
-            del self._users[inner]
-            if inner not in self._inner.values():
-                self._delete(inner)
 
     def choose(self, tokens: Sequence[str]) -> None:
         """Say which adapter each token of the next pass has, by inner name; empty: none."""
@@ -90,24 +68,13 @@ class Adapters:
 
     def load(self, name: str, folder: Path) -> None:
         """Lay an adapter over the model; the one that had its name before is asked no more."""
-        if name not in self._inner and len(self._inner) >= self._limits.count_max:
-            raise CannotLoad(
-                f"{len(self._inner)} adapters are loaded, which is transformers.adapters_max. "
-                "Unload one first."
-            )
+        self._require_room(name)
         config = _read_config(folder)
         tensors = _read_tensors(folder, self._limits.file_bytes_max)
         ranks = _compare(folder, tensors, self._model)
         inner = f"adapter{next(self._numbers)}"
         self._inject(inner, config=config, ranks=ranks, tensors=tensors)
-        self.unload(name)
-        self._inner[name] = inner
-
-    def unload(self, name: str) -> None:
-        """Forget an adapter; an unknown name is no error."""
-        inner = self._inner.pop(name, None)
-        if inner is not None and not self._users[inner]:
-            self._delete(inner)
+        self._give(name, inner)
 
     def _inject(
         self,
@@ -152,11 +119,11 @@ class Adapters:
             return None
         return args, kwargs | {"adapter_names": self._tokens}
 
-    def _delete(self, inner: str) -> None:
+    def _drop(self, adapter: str) -> None:
         from peft.tuners.tuners_utils import delete_adapter  # noqa: PLC0415 - heavy
 
-        delete_adapter(self._model, inner, "lora_")
-        getattr(self._model, "peft_config", {}).pop(inner, None)
+        delete_adapter(self._model, adapter, "lora_")
+        getattr(self._model, "peft_config", {}).pop(adapter, None)
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:

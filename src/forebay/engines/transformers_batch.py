@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from forebay.core.request import Sampling, TokenId
 from forebay.engine.protocol import SequenceId
+from forebay.engines.growing_sequence import GrowingSequence
 from forebay.engines.transformers_kv import Row
 
 _EXPECTED_TOKENS_MAX: Final = 256
@@ -22,27 +22,12 @@ _CHUNK_TOKENS_MIN: Final = 16
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Growing:
+class Growing(GrowingSequence):
     """One sequence.  Mutable state: its tokens, and the row of those that were read."""
 
-    id: SequenceId
-    tokens: list[TokenId]
-    """Prompt and answer."""
-    prompt_tokens: int
-    """Where the answer begins in `tokens`; what another engine made is part of the answer."""
-    end_least: int
-    """Length before which it does not end by itself."""
-    end_most: int
-    """Length at which it ends."""
-    sampling: Sampling
     adapter: str = ""
     """The adapter by the name that it has within the model; empty: none."""
     row: Row = field(default_factory=Row)
-
-    @property
-    def made(self) -> Sequence[TokenId]:
-        """Return the answer so far."""
-        return self.tokens[self.prompt_tokens :]
 
     @property
     def unread(self) -> int:

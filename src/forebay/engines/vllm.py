@@ -20,7 +20,6 @@ from forebay.engine.protocol import (
     EVERY_ENGINE,
     EngineInfo,
     Feature,
-    Refused,
     SequenceId,
     StepOutput,
     StepStats,
@@ -28,7 +27,7 @@ from forebay.engine.protocol import (
 )
 from forebay.engine.registry import EngineKind
 from forebay.engine.text import ModelTokenizer
-from forebay.engines.sampling_bounds import check_prompt, check_sampling
+from forebay.engines.sampling_bounds import check_request
 from forebay.engines.step_measuring import measure
 from forebay.engines.vllm_adapters import Adapters
 from forebay.engines.vllm_config import VllmConfig
@@ -52,8 +51,8 @@ class _Running:
     """What is to be known of a sequence that has not ended."""
 
     sampling: Sampling
-    adapter: int
-    """The library's number; 0: none."""
+    adapter: Any
+    """The library's own; None: none."""
 
 
 class VllmStepEngine:
@@ -116,21 +115,19 @@ class VllmStepEngine:
         """Queue a sequence, or raise Refused; what is made already is read like a prompt."""
         assert id not in self._sequences, "the worker numbers its sequences"
         token_ids = [*prompt_token_ids, *made]
-        check_prompt(token_ids, sampling, self._info)
-        check_sampling(sampling, self._info.supports, temperature_max=TEMPERATURE_MAX)
+        check_request(token_ids, sampling, self._info, temperature_max=TEMPERATURE_MAX)
         params = sampling_params(sampling, ends=self._ends, made=len(made))
-        adapter = self._adapter(sampling.adapter)
-        number = 0 if adapter is None else adapter.lora_int_id
+        adapter = self._adapters.take(sampling.adapter)
         from vllm.inputs import tokens_input  # noqa: PLC0415 - heavy
 
         try:
             prompt = tokens_input(token_ids)
             self._engine.add_request(str(id), prompt, params, lora_request=adapter)
         except refusals() as error:
-            if number:
-                self._adapters.give_back(number)
+            if adapter is not None:
+                self._adapters.give_back(adapter)
             raise refusal(error) from error
-        self._sequences[id] = _Running(sampling, number)
+        self._sequences[id] = _Running(sampling, adapter)
 
     def abort(self, id: SequenceId) -> None:
         """Forget a sequence; the library takes its memory back at once."""
@@ -171,16 +168,6 @@ class VllmStepEngine:
         del self._engine, self._scheduler, self._adapters
         close(engine)
 
-    def _adapter(self, name: str) -> Any:  # noqa: ANN401 - the library's
-        """Return the adapter of that name, used once more; None for the plain model."""
-        if not name:
-            return None
-        found = self._adapters.take(name)
-        if found is None:
-            known = ", ".join(self._adapters.names()) or "none"
-            raise Refused(f"There is no such adapter here. Loaded: {known}.", param="model")
-        return found
-
     def _hear(self, told: Any) -> StepOutput:  # noqa: ANN401 - the library's
         """Return what a step made of a sequence, and forget what has ended."""
         output = read_output(told, self._sequences[SequenceId(int(told.request_id))].sampling)
@@ -192,9 +179,9 @@ class VllmStepEngine:
         return output
 
     def _forget(self, id: SequenceId) -> None:
-        number = self._sequences.pop(id).adapter
-        if number:
-            self._adapters.give_back(number)
+        adapter = self._sequences.pop(id).adapter
+        if adapter is not None:
+            self._adapters.give_back(adapter)
 
 
 def _make(config: VllmConfig, folder: Path | None) -> VllmStepEngine:
