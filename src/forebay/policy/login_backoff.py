@@ -36,7 +36,7 @@ _DOUBLINGS_MAX: Final = 32
 class BackoffConfig:
     """How many failures are free, and how long the waits get."""
 
-    pair_failures_free: int = knob(
+    pair_failures_max: int = knob(
         5,
         "Failed logins to one account from one address that cost no wait.",
         minimum=1,
@@ -48,7 +48,7 @@ class BackoffConfig:
         minimum=0.0,
         maximum=86_400.0,
     )
-    address_failures_free: int = knob(
+    address_failures_max: int = knob(
         20,
         "Failed logins from one address (IPv6: its /64), to any account, that cost no wait.",
         minimum=1,
@@ -60,7 +60,7 @@ class BackoffConfig:
         minimum=0.0,
         maximum=86_400.0,
     )
-    account_failures_free: int = knob(
+    account_failures_max: int = knob(
         50,
         "Failed logins to one account, from any address, that cost no wait.",
         minimum=1,
@@ -112,9 +112,9 @@ class LoginBackoff:
     def __init__(self, config: BackoffConfig) -> None:
         """Hold everybody to `config`."""
         self._config = config
-        self._pairs = _Failures(config, config.pair_failures_free, config.pair_wait_s_max)
-        self._addresses = _Failures(config, config.address_failures_free, config.address_wait_s_max)
-        self._accounts = _Failures(config, config.account_failures_free, config.account_wait_s_max)
+        self._pairs = _Failures(config, config.pair_failures_max, config.pair_wait_s_max)
+        self._addresses = _Failures(config, config.address_failures_max, config.address_wait_s_max)
+        self._accounts = _Failures(config, config.account_failures_max, config.account_wait_s_max)
         self._known: OrderedDict[Hashable, float] = OrderedDict()
 
     def begin(self, account: str, address: str, now: float) -> Attempt:

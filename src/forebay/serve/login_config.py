@@ -16,13 +16,6 @@ class LoginConfig(BackoffConfig):
         minimum=1,
         maximum=64,
     )
-    hashing_nice: int = knob(
-        5,
-        "By how much they give way to the other threads of this machine (Linux); at 19 a login "
-        "takes seconds while all cores are busy.",
-        minimum=0,
-        maximum=19,
-    )
     hashing_waiting_max: int = knob(
         16,
         "Most passwords that wait to be checked; more are refused with 503.",

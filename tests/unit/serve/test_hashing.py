@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forebay.core.clock import ManualClock
+from forebay.core.clock import MONOTONIC, ManualClock
 from forebay.core.errors import Overloaded
 from forebay.serve.hashing import Hashing
 from forebay.serve.login_config import LoginConfig
@@ -124,13 +124,13 @@ async def test_work_that_raises_frees_its_place_and_tells_who_asked(bench: Bench
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has threads that give way")
 async def test_its_threads_give_way_and_no_other_does() -> None:
-    bench = Bench(hashing_nice=7)
+    hashing = Hashing(LoginConfig(), MONOTONIC, nice=7)
 
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     before = niceness()
-    with bench.hashing.place(known=False) as place:
+    with hashing.place(known=False) as place:
         assert await place.run(niceness) == max(7, before)
     assert niceness() == before
-    bench.hashing.close()
+    hashing.close()
