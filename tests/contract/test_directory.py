@@ -1,5 +1,6 @@
 """Who there is: one suite, over SQLite and over a real PostgreSQL."""
 
+import contextlib
 import math
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -500,6 +501,20 @@ def test_processes_that_make_keys_at_once_keep_to_the_bound(
         maker.join()
     assert [maker.exitcode for maker in makers] == [0, 0]
     assert len(directory.keys("alice", count=100)) == 30
+
+
+def test_threads_that_make_keys_at_once_keep_to_the_bound(database: Database) -> None:
+    directory = a_directory(database, keys_max=3)
+    directory.create_user("alice")
+
+    def try_one(_: int) -> bool:
+        with contextlib.suppress(Invalid):
+            return bool(key_of(directory))
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(try_one, range(16))) == 3
+    assert len(directory.keys("alice")) == 3
 
 
 def test_a_key_is_found_by_one_statement(directory: Directory, database: Database) -> None:
