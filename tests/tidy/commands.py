@@ -10,12 +10,21 @@ _README: Final = "tests/e2e/test_readme.py::test_make_serve_and_the_curl_example
 
 _DRILLS: Final = "tests/unit/cli/test_measuring.py::test_the_documented_commands_are_understood"
 
+_BUDGETS: Final = "tests/unit/cli/test_usage.py::test_the_documented_commands_are_understood"
+
 RUN_BY: Final[dict[str, str]] = {
     "make serve": _README,
     "make test": ".ci/run",
     "forebay drill --list": _DRILLS,
     "forebay drill worker vanish --quick": _DRILLS,
     "forebay drill --json drills.json": _DRILLS,
+    "forebay budgets set user:ada 500_000 --per day": _BUDGETS,
+    "forebay budgets set tenant:acme 25.50 --money": _BUDGETS,
+    "forebay budgets list": _BUDGETS,
+    "forebay usage --csv --by day,model": _BUDGETS,
+    "forebay budgets remove user:ada --per day": (
+        "tests/unit/cli/test_usage.py::test_the_documented_removal_is_understood"
+    ),
     "make image": ".github/workflows/test.yml",
     "docker run --rm --name forebay --network host --read-only --tmpfs /tmp --cap-drop ALL "
     "--security-opt no-new-privileges --memory 2g --volume forebay-models:/var/cache/forebay "

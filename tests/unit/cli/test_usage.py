@@ -16,6 +16,7 @@ from forebay.accounts.spending import Settlement
 from forebay.cli.usage import commands
 from forebay.settings.sources import PREFIX
 from tests.support.books import NOON, a_database, a_usage
+from tests.tidy.source import read
 
 Typed = Callable[..., tuple[int, str]]
 
@@ -147,3 +148,24 @@ def test_a_database_that_is_away_is_said(typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "accounts.sqlite").mkdir()
     status, told = typed("usage")
     assert (status, "cannot be asked. Check accounts.url" in " ".join(told.split())) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "forebay budgets set user:ada 500_000 --per day",
+        "forebay budgets set tenant:acme 25.50 --money",
+        "forebay budgets list",
+        "forebay usage --csv --by day,model",
+    ],
+)
+def test_the_documented_commands_are_understood(typed: Typed, command: str) -> None:
+    assert command in read("docs/budgets.md")
+    assert typed(*command.split()[1:])[0] == 0
+
+
+def test_the_documented_removal_is_understood(typed: Typed) -> None:
+    typed("budgets", "set", "user:ada", "500_000", "--per", "day")
+    command = "forebay budgets remove user:ada --per day"
+    assert command in read("docs/budgets.md")
+    assert typed(*command.split()[1:])[0] == 0
