@@ -23,7 +23,6 @@ or method); pages and probes that answer are not counted. 429 means *you* are ov
 means *we* are over ours. Where the table says "after Retry-After", the answer carries `Retry-After`
 (seconds) and `retry-after-ms`; every error carries `x-should-retry: true` or `false`.
 
-`refused`, `rate_limited` and `over_budget` are reserved: this version never answers them.
 `unauthenticated` and `forbidden` are answered under `/admin` only.
 
 Under `/v1` the body has OpenAI's shape, `{"error": {"message", "type", "param", "code"}}`;

@@ -23,6 +23,8 @@ from forebay.gateway import (
     responses_answers,
     schemas,
 )
+from forebay.gateway.accounts_documents import ORDERS, READS, query
+from forebay.gateway.accounts_documents import SCHEMAS as ACCOUNTS_SCHEMAS
 from forebay.gateway.embeddings_parameters import EMBEDDINGS
 from forebay.gateway.embeddings_schemas import Embedding, EmbeddingList, EmbeddingsCall
 from forebay.gateway.exchange import Receive, Scope, Send
@@ -50,6 +52,7 @@ _SCHEMAS: Final = (
     answers.Model,
     answers.ModelList,
     *NATIVE_SCHEMAS,
+    *ACCOUNTS_SCHEMAS,
     ops.Probe,
     ops.Health,
     admin.LedgerPage,
@@ -71,7 +74,7 @@ _TABLES: Final = {
     "EmbeddingsCall": EMBEDDINGS,
     **{call.__name__: table for call, table in NATIVE.values()},
 }
-_ERRORS: Final = (400, 404, 405, 408, 409, 410, 413, 415, 422, 500, 503, 504)
+_ERRORS: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 500, 503, 504)
 
 Json = dict[str, Any]
 
@@ -153,11 +156,17 @@ def openapi(models: Iterable[str] = ()) -> Json:
                 "post": _admin("Read the settings again; apply what is live.", "ReloadPage", 400)
             },
             **{path: _ordered(*order) for path, order in _ORDERS.items()},
+            **{path: _account(path) for path in {**READS, **ORDERS}},
         },
         "components": {
             "schemas": components,
-            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
         },
+        # Nothing where the mode is open; else an API key in either header, or a token.
+        "security": [{}, {"bearer": []}, {"key": []}],
     }
 
 
@@ -305,11 +314,33 @@ def _read(summary: str, schema: str | None = None, failing: int | None = None) -
 
 
 def _admin(summary: str, schema: str, *failing: int) -> Json:
-    """Describe a route for the operator: open on the server's machine, else by token."""
+    """Describe a route for the operator: on the server's machine, or by a role."""
     responses: Json = {"200": {"description": "The answer.", "content": _content(schema)}}
     for status in (*failing, 401, 403):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": _PROBLEM}
-    return {"summary": summary, "responses": responses, "security": [{}, {"admin": []}]}
+    return {"summary": summary, "responses": responses}
+
+
+def _account(path: str) -> Json:
+    """Describe a route that only the closed mode has."""
+    described: Json = {}
+    if path in READS:
+        summary, answer, fields = READS[path]
+        responses = (
+            _admin(summary, answer, 400)["responses"] if answer else _read(summary)["responses"]
+        )
+        described["get"] = {
+            "summary": summary,
+            "parameters": [query(name) for name in fields],
+            "responses": responses,
+        }
+    if path in ORDERS:
+        summary, answer, body = ORDERS[path]
+        order = _admin(summary, answer, 400, 404, 409, 429, 503)
+        if body:
+            order["requestBody"] = {"content": _content(body), "required": True}
+        described["post"] = order
+    return described
 
 
 _ORDERS: Final = {

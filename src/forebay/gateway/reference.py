@@ -50,10 +50,24 @@ LoRA adapter on offer as `model:version`, beside what runs; withdraw one |
 | `/admin/routes`, `/admin/routes/restart` | GET, POST | Where each route leads and how its \
 candidate does; `{"route"}`: begin its rollout again |
 
-`/admin` answers only the server's own machine: the server listens on loopback, `Host` names it so,
-and no header says that a proxy passed the request on or that a web page sent it. To open it to
-others set `server.admin_token`; from then on every request to `/admin` needs
-`Authorization: Bearer <token>`.
+With `access.mode=closed` ([accounts](accounts.md)) there are also:
+
+| Path | Method | What |
+| --- | --- | --- |
+| `/auth/login`, `/auth/logout` | POST | `{"username", "password"}` for a token; end it |
+| `/auth/me`, `/auth/password` | GET, POST | Who am I; `{"current", "new"}`: another password |
+| `/v1/usage` | GET | What was used, and what is left of [budgets](budgets.md); also as CSV |
+| `/admin/users`, `/admin/users/update` | GET, POST | List users, make one, change one |
+| `/admin/tenants`, `/admin/tenants/update` | GET, POST | List tenants, change one's limits |
+| `/admin/keys`, `/admin/keys/revoke`, `/admin/keys/rotate` | GET, POST | List API keys, make \
+one, end one, replace one |
+| `/admin/audit` | GET | Who did what |
+
+In open mode `/admin` answers only the server's own machine: the server listens on loopback, `Host`
+names it so, and no header says that a proxy passed the request on or that a web page sent it. In
+closed mode every route but the probes and `/auth/login` asks for a credential, as
+`Authorization: Bearer <key or token>` or `X-API-Key: <key>`; [which right each asks
+for](route-access.md).
 
 Bodies are JSON in UTF-8. `X-Request-ID` (1 to 128 of `A-Z a-z 0-9 . _ -`) is taken, given back and
 logged; without one, an id is made. An [error](errors.md) names the field at fault,
