@@ -23,7 +23,7 @@ or method); pages and probes that answer are not counted. 429 means *you* are ov
 means *we* are over ours. Where the table says "after Retry-After", the answer carries `Retry-After`
 (seconds) and `retry-after-ms`; every error carries `x-should-retry: true` or `false`.
 
-`unauthenticated` and `forbidden` are answered under `/admin` only.
+In open mode `forbidden` is answered under `/admin` only, and nothing is `unauthenticated`.
 
 Under `/v1` the body has OpenAI's shape, `{"error": {"message", "type", "param", "code"}}`;
 elsewhere it is an RFC 9457 problem. Once a stream has begun, its status line cannot change: the

@@ -22,13 +22,14 @@ from forebay.core.clock import MONOTONIC
 from forebay.core.errors import ServingError
 from forebay.engine.registry import find
 from forebay.fleet import ServedModel
-from forebay.gateway.admin import InvalidSettings
+from forebay.gateway.admin import InvalidSettings, Reloaded
 from forebay.gateway.client_address import TrustedProxies
 from forebay.gateway.connection import Connection
 from forebay.gateway.cors import Cors
 from forebay.gateway.crowd import Crowd, CrowdConfig
 from forebay.gateway.heads import Hosts
 from forebay.gateway.terms import Terms
+from forebay.gateway.tls import Certificate, CertificateRefused, Door, TlsConfig
 from forebay.serve.lifecycle import State
 from forebay.serve.signals import Signals
 from forebay.serve.tuning import leave_generators_alone, settle_garbage
@@ -58,12 +59,15 @@ def run(
     with bind(
         server.host, server.port, backlog=server.backlog_max, unsent_s_max=unsent_s_max
     ) as listener:
+        certificate = _certificate(server)
         server = replace(server, port=listener.getsockname()[1])  # 0 took a free one
         live.begin(replace(settings, server=server))
         service = build(live, models)
         with service.log:
             try:
-                return uvloop.run(_live(service, listener, signals, announce=announce))
+                return uvloop.run(
+                    _live(service, listener, signals, announce=announce, certificate=certificate)
+                )
             finally:
                 signals.ended()
 
@@ -103,25 +107,29 @@ async def _live(
     signals: Signals,
     *,
     announce: Callable[[Service], None],
+    certificate: Certificate | None,
 ) -> int:
     signals.listen(asyncio.get_running_loop())
     leave_generators_alone()
-    server = _Server(_uvicorn_config(service))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    rereading = asyncio.create_task(_reread(service, signals))
-    service.loop_lag.start(asyncio.get_running_loop())
-    try:
-        await service.replay.start()
-        await _serve_until_asked(service, signals, announce)
-        await _drain(service, signals)
-    finally:
-        rereading.cancel()
-        await service.shadows.stop()
-        await service.residency.stop()
-        await service.replay.stop()
-        service.loop_lag.stop()
-        server.should_exit = True
-        await serving
+    if certificate is not None:
+        service.gateway.admin.reload = functools.partial(_renew, service, certificate)
+    server = _Server(_uvicorn_config(service, certificate))
+    async with service.working():
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        rereading = asyncio.create_task(_reread(service, signals))
+        service.loop_lag.start(asyncio.get_running_loop())
+        try:
+            await service.replay.start()
+            await _serve_until_asked(service, signals, announce)
+            await _drain(service, signals)
+        finally:
+            rereading.cancel()
+            await service.shadows.stop()
+            await service.residency.stop()
+            await service.replay.stop()
+            service.loop_lag.stop()
+            server.should_exit = True
+            await serving
     return 0
 
 
@@ -131,7 +139,22 @@ async def _reread(service: Service, signals: Signals) -> None:
         await signals.reread.wait()
         signals.reread.clear()
         with contextlib.suppress(InvalidSettings):  # it stands in the log
-            await service.reload()
+            await service.gateway.admin.reload()
+
+
+async def _renew(service: Service, certificate: Certificate) -> Reloaded:
+    """Read the settings and the certificate again; one that cannot be used changes nothing."""
+    done, key = await service.reload(), "server.tls_certificate"
+    try:
+        another = await asyncio.to_thread(certificate.renew)
+    except CertificateRefused as error:
+        service.log.event("settings.refused", level="error", setting=key, reason=str(error))
+        return replace(done, refused={**done.refused, key: str(error)})
+    if not another:
+        return done
+    value = f"valid until {certificate.expires:%Y-%m-%d}"
+    service.log.event("settings.applied", setting=key, value=value)
+    return replace(done, applied={**done.applied, key: value})
 
 
 async def _serve_until_asked(
@@ -187,11 +210,32 @@ async def _drain(service: Service, signals: Signals) -> None:
     log.event("server.stopped", drained_s=drained_s, ended_early=ended_early)
 
 
-def _uvicorn_config(service: Service) -> uvicorn.Config:
+def _certificate(server: ServerConfig) -> Certificate | None:
+    """Return what TLS is spoken with, or None: it is not; raises StartRefused with the fix."""
+    if bool(server.tls_certificate) != bool(server.tls_key):
+        raise StartRefused("TLS needs both: set server.tls_certificate and server.tls_key.")
+    if not server.tls_certificate:
+        return None
+    config = TlsConfig(
+        certificate=server.tls_certificate,
+        key=server.tls_key,
+        handshake_s_max=server.tls_handshake_s_max,
+    )
+    try:
+        return Certificate(config)
+    except CertificateRefused as error:
+        raise StartRefused(str(error)) from error
+
+
+def _uvicorn_config(service: Service, certificate: Certificate | None) -> uvicorn.Config:
     server, terms = service.settings.server, _terms(service)
+    if certificate is None:
+        opened: Callable[..., asyncio.Protocol] = functools.partial(Connection, terms=terms)
+    else:
+        opened = functools.partial(Door, terms=terms, certificate=certificate)
     return uvicorn.Config(
         service.gateway,
-        http=functools.partial(Connection, terms=terms),  # type: ignore[arg-type]  # it makes one
+        http=opened,  # type: ignore[arg-type]  # it makes one
         ws="none",
         lifespan="off",
         interface="asgi3",
