@@ -10,9 +10,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 START_S_MAX = 60.0
@@ -88,15 +89,23 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str, ready: bool = True) -> Iterator[Server]:
-    """Run `forebay serve` with these arguments; its log goes to a file in `folder`."""
+def serving(
+    folder: Path,
+    *arguments: str,
+    ready: bool = True,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
+    """Run `forebay serve` with these arguments; its log goes to a file in `folder`.
+
+    `environment` comes on top of this process's own, less what is Forebay's in that.
+    """
     port, log = free_port(), folder / "server.log"
     command = [sys.executable, "-m", "forebay", "serve", "--port", str(port), *arguments]
     command += ["--set", "log.format=json"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FOREBAY_")}
-    environment["XDG_STATE_HOME"] = str(folder)
+    own = {k: v for k, v in os.environ.items() if not k.startswith("FOREBAY_")}
+    own |= {"XDG_STATE_HOME": str(folder), **environment}
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=own)
     server = Server(process=process, port=port, log=log)
     try:
         if ready:

@@ -22,7 +22,7 @@ llm_none_seconds_bucket{le="+Inf",model="m"} 0.0
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setattr(servers, "page", lambda _target, _path: (200, PAGE))
+    monkeypatch.setattr(servers, "page", lambda *_: (200, PAGE))
     nobody: object = None
     return Server(process=nobody, target=Target(host="h", port=1), log=Path("x"))  # type: ignore[arg-type] # no process is needed
 
