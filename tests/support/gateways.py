@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from forebay.core.caller import Caller
@@ -25,6 +26,7 @@ from forebay.gateway.access import Access
 from forebay.gateway.admin import Admin, AdminConfig
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.edge import Gateway
+from forebay.gateway.routing import Endpoint
 from forebay.serve.admission import AdmissionConfig
 from forebay.serve.clerks import Clerks
 from forebay.serve.credentials import AccessConfig, Credentials
@@ -166,6 +168,7 @@ def a_stage(
     local: bool = False,
     credentials: Credentials | None = None,
     limits: Limits | None = None,
+    extra: Mapping[str, Endpoint] = MappingProxyType({}),
 ) -> Stage:
     """Set up a gateway that serves `model` by `acts`."""
     engine = ActingEngine(said("Hello", " world") if acts is None else acts, supports)
@@ -191,6 +194,7 @@ def a_stage(
         now=now,
         config=config or GatewayConfig(),
         access=Access(local=local, credentials=credentials, limits=limits),
+        extra=extra,
     )
     return Stage(
         gateway=gateway,
