@@ -125,8 +125,9 @@ def named_in(assignments: Iterable[Assignment]) -> tuple[dict[str, type], list[A
 
 def _listed(each: Assignment) -> Assignment:
     value = each.value
-    # A number may stand where percentages do; elsewhere it is a name that YAML has misread.
-    numbers = (str, int, float) if each.key.endswith(".steps") else (str,)
+    # A number may stand where percentages and prices do; elsewhere YAML has misread a name.
+    number = each.key.endswith(".steps") or each.key.startswith(f"{PRICES}.")
+    numbers = (str, int, float) if number else (str,)
     if isinstance(value, list) and all(type(part) in numbers for part in value):
         return replace(each, value=", ".join(map(str, value)))
     return replace(each, value=str(value)) if type(value) in numbers else each
