@@ -52,7 +52,7 @@ _LIMITED: Final = LimitsConfig(
     tokens=_PLENTY,
     tokens_per_key=_PLENTY,
     tokens_per_tenant=_PLENTY,
-    concurrent=100,
+    concurrent_max=100,
 )
 _CALLER: Final = Caller(
     tenant="acme",

@@ -75,7 +75,7 @@ class TestShelteredLimiter(LimiterContract):
 def sheltered(
     server: RedisServer, said: Said | None = None, *, replicas: int = 1, **facts: Any
 ) -> ShelteredLimiter:
-    config = LimitsConfig(replicas=replicas)
+    config = LimitsConfig(replicas_max=replicas)
     near = MemoryLimiter(config, MONOTONIC)
     said = said or Said()
     return ShelteredLimiter(far_limiter(server, said, **facts), near, config, log=said)

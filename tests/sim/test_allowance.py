@@ -22,7 +22,10 @@ from tests.support.requests import a_request
 from tests.support.seeds import seeds
 
 CONFIG = LimitsConfig(
-    tokens="3000/second", tokens_per_key="2000/second", concurrent=6, concurrent_per_tenant=10
+    tokens="3000/second",
+    tokens_per_key="2000/second",
+    concurrent_max=6,
+    concurrent_per_tenant_max=10,
 )
 REQUESTS = 120
 

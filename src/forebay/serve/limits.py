@@ -105,9 +105,9 @@ def _read(config: LimitsConfig, *, closed: bool) -> _Defaults:
         Level.TENANT: parse_rate(config.tokens_per_tenant),
     }
     concurrent = {
-        Level.KEY: config.concurrent_per_key or None,
-        Level.USER: config.concurrent or None,
-        Level.TENANT: config.concurrent_per_tenant or None,
+        Level.KEY: config.concurrent_per_key_max or None,
+        Level.USER: config.concurrent_max or None,
+        Level.TENANT: config.concurrent_per_tenant_max or None,
     }
     return _Defaults(
         requests=requests,

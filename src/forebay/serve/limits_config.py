@@ -28,13 +28,13 @@ class LimitsConfig:
     )
     tokens_per_key: str = knob("", "Tokens of each API key; empty: no limit.", live=True)
     tokens_per_tenant: str = knob("", "Tokens of each tenant; empty: no limit.", live=True)
-    concurrent: int = knob(
+    concurrent_max: int = knob(
         0, "Requests at once of each user; 0: no limit.", minimum=0, maximum=100_000, live=True
     )
-    concurrent_per_key: int = knob(
+    concurrent_per_key_max: int = knob(
         0, "Requests at once of each API key; 0: no limit.", minimum=0, maximum=100_000, live=True
     )
-    concurrent_per_tenant: int = knob(
+    concurrent_per_tenant_max: int = knob(
         0, "Requests at once of each tenant; 0: no limit.", minimum=0, maximum=100_000, live=True
     )
     health: str = knob(
@@ -57,9 +57,9 @@ class LimitsConfig:
         maximum=10_000_000,
         live=True,
     )
-    replicas: int = knob(
+    replicas_max: int = knob(
         1,
-        "Servers that share limits through store.url; while Redis is away each allows its part.",
+        "Most servers that share limits through store.url; while Redis is away each allows its part.",
         minimum=1,
         maximum=1_000,
         live=True,

@@ -217,10 +217,10 @@ class ShelteredLimiter:
     def __init__(
         self, far: RedisLimiter, near: MemoryLimiter, config: LimitsConfig, *, log: EventLog
     ) -> None:
-        """Be one of `config.replicas`; `log` hears of each absence, once."""
+        """Be one of `config.replicas_max`; `log` hears of each absence, once."""
         self._far = far
         self._near = near
-        self._replicas = config.replicas
+        self._replicas = config.replicas_max
         self._log = log
         # The whole mutable state: whether the newest answer was our own, and how many were.
         self._alone = False
@@ -262,7 +262,7 @@ class ShelteredLimiter:
 
     def reconfigure(self, config: LimitsConfig) -> None:
         """Go by `config` from now on."""
-        self._replicas = config.replicas
+        self._replicas = config.replicas_max
         self._far.reconfigure(config)
         self._near.reconfigure(config)
 

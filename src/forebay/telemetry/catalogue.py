@@ -10,6 +10,7 @@ from typing import Final
 from forebay.core.record import GAP_BOUNDS_S
 from forebay.telemetry.access_catalogue import ACCESS_METRICS
 from forebay.telemetry.book_catalogue import BOOK_METRICS
+from forebay.telemetry.guard_catalogue import GUARD_METRICS
 from forebay.telemetry.metric import Buckets, Kind, Label, Metric
 
 UNKNOWN: Final = "unknown"
@@ -367,11 +368,11 @@ RATE_LIMITED: Final = Metric(
     name="llm_rate_limited_total",
     kind=Kind.COUNTER,
     help="Refusals because a caller was over a limit of its own, by whose and of what.",
-    action="Rising: GET /v1/usage says who asks; raise the limit or talk to the caller.",
+    action="Rising: the log of requests says who asks; raise the limit, or talk to the caller.",
     labels=(Label.LEVEL, Label.UNIT),
 )
-LIMITS_ALONE: Final = Metric(
-    name="llm_limits_alone",
+LIMITS_DEGRADED: Final = Metric(
+    name="llm_limits_degraded",
     kind=Kind.GAUGE,
     help="1 while this server allows its part of every rate, because Redis is away.",
     action="At 1: see llm_store_degraded; limits hold for this server, not for all together.",
@@ -384,9 +385,10 @@ CATALOGUE: Final = (
     *(FORECAST_ERROR, CANCEL_PROPAGATION, WASTED_TOKENS, ANSWERS, FLIGHTS, CACHE_REQUESTS),
     *(STORE_DEGRADED, RETRIES, POISONED, PROMISES, IMBALANCE, HELD),
     *(MODEL_LOADED, MODEL_MEMORY, MODEL_LOAD_TIME, MODEL_ASKED, MODEL_LOAD_FAILURES),
-    *(ROUTE_SHARE, SHADOWS_DROPPED, RATE_LIMITED, LIMITS_ALONE),
+    *(ROUTE_SHARE, SHADOWS_DROPPED, RATE_LIMITED, LIMITS_DEGRADED),
     *ACCESS_METRICS,
     *BOOK_METRICS,
+    *GUARD_METRICS,
     *(LOOP_LAG, LINES_DROPPED, BUILD),
 )
 """Everything at `/metrics` but `process_*`, which prometheus_client adds."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import Metric as Family
 
-from forebay.telemetry import access_catalogue, book_catalogue, catalogue
+from forebay.telemetry import access_catalogue, book_catalogue, catalogue, guard_catalogue
 from forebay.telemetry.access_catalogue import LOGIN_RESULTS, TOKEN_FAULTS
 from forebay.telemetry.catalogue import (
     CACHE_RESULTS,
@@ -22,7 +22,7 @@ def of_server(reading: ServerReading) -> Iterator[Family]:
         (catalogue.LOOP_LAG, reading.loop_lag_s),
         (catalogue.IMBALANCE, reading.imbalance),
         (catalogue.STORE_DEGRADED, reading.store_degraded),
-        (catalogue.LIMITS_ALONE, reading.limits_alone),
+        (catalogue.LIMITS_DEGRADED, reading.limits_alone),
         (book_catalogue.BUDGET_RESERVED, reading.books.reserved_tokens),
         (book_catalogue.BOOKS_DEGRADED, reading.books.away),
         (book_catalogue.USAGE_WAITING, reading.books.rows_pending),
@@ -53,7 +53,17 @@ def of_server(reading: ServerReading) -> Iterator[Family]:
         logins.add_metric([result], reading.logins.get(result, 0))
     for reason, count in closed(reading.tokens_refused, TOKEN_FAULTS).items():
         refused.add_metric([reason], count)
-    yield from (cache, held, limited, logins, refused)
+    yield from (cache, held, limited, logins, refused, _of_guard(reading))
+
+
+def _of_guard(reading: ServerReading) -> Family:
+    guarded = counter(guard_catalogue.GUARD)
+    for action in guard_catalogue.GUARD_ACTIONS:
+        for reason in guard_catalogue.GUARD_REASONS:
+            count = reading.guarded.get((action, reason), 0)
+            if count or (action, reason) == ("passed", "clean"):
+                guarded.add_metric([action, reason], count)
+    return guarded
 
 
 def _of_models(reading: ServerReading) -> Iterator[Family]:

@@ -211,7 +211,7 @@ async def test_a_vector_makes_no_tokens() -> None:
         assert await world.left() == 900
 
 
-CONCURRENT = LimitsConfig(concurrent=2, concurrent_per_tenant=3)
+CONCURRENT = LimitsConfig(concurrent_max=2, concurrent_per_tenant_max=3)
 
 
 async def test_only_so_many_may_be_made_at_once_of_each_account() -> None:
@@ -246,7 +246,7 @@ async def test_an_accounts_own_bounds_go_before_those_of_its_level() -> None:
 
 
 async def test_what_is_held_is_told_with_its_owner_and_an_end() -> None:
-    world = World(LimitsConfig(tokens="1000/minute", concurrent=2))
+    world = World(LimitsConfig(tokens="1000/minute", concurrent_max=2))
     async with world.allowance.of(asked(id=RequestId("r-7"), tenant="acme")):
         permit, tokens = world.allowance.holdings()
     assert (permit.kind, permit.owner, permit.tenant, permit.amount) == ("permit", "r-7", "acme", 1)

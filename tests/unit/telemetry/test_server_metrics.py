@@ -1,5 +1,7 @@
 """What the process says of its models and its routes."""
 
+from forebay.serve import screening
+from forebay.telemetry import guard_catalogue
 from forebay.telemetry.metrics import Metrics
 from forebay.telemetry.readings import BookReading, ModelReading, ServerReading
 from tests.support.records import a_completed
@@ -34,7 +36,7 @@ def test_refusals_are_counted_by_whose_limit_it_was_and_of_what() -> None:
     assert value(metrics, "llm_rate_limited_total", level="key", unit="tokens") == 3
     assert value(metrics, "llm_rate_limited_total", level="address", unit="requests") == 2
     assert value(metrics, "llm_rate_limited_total", level="user", unit="concurrent") == 0
-    assert value(metrics, "llm_limits_alone") == 1
+    assert value(metrics, "llm_limits_degraded") == 1
 
 
 def test_the_books_say_what_is_held_and_what_is_not_written() -> None:
@@ -75,3 +77,17 @@ def test_names_without_end_are_counted_together_beyond_a_bound() -> None:
         metrics.know(f"m:v{number}")
     metrics(a_completed(model="m:v1999"))
     assert value(metrics, "llm_answers_total", model="unknown", source="engine") == 1
+
+
+def test_what_the_guard_did_is_counted_by_action_and_reason() -> None:
+    metrics = Metrics(["m"])
+    assert value(metrics, "llm_guard_total", action="passed", reason="clean") == 0
+    guarded = {("flagged", "override"): 3, ("passed", "clean"): 9}
+    metrics.watch_server(lambda: ServerReading(guarded=guarded))
+    assert value(metrics, "llm_guard_total", action="flagged", reason="override") == 3
+    assert value(metrics, "llm_guard_total", action="passed", reason="clean") == 9
+
+
+def test_the_guards_labels_are_those_that_it_counts_by() -> None:
+    assert guard_catalogue.GUARD_ACTIONS == screening.ACTIONS
+    assert set(guard_catalogue.GUARD_REASONS) == set(screening.REASONS)
