@@ -51,15 +51,15 @@ class LimitsConfig:
     )
     accounts_max: int = knob(
         100_000,
-        "Accounts and addresses that are counted apart by this server, 200 bytes each; while that "
-        "many are over nothing, newcomers share what one may ask.",
+        "Accounts, and as many addresses, that this server counts apart, 200 bytes each; while so "
+        "many owe something, newcomers share what one may ask.",
         minimum=100,
         maximum=10_000_000,
         live=True,
     )
     replicas_max: int = knob(
         1,
-        "Most servers that share limits through store.url; while Redis is away each allows its part.",
+        "Most servers that share limits in Redis; while it is away each allows its part.",
         minimum=1,
         maximum=1_000,
         live=True,

@@ -99,6 +99,11 @@ class RedisLimiter:
         self._asking: set[asyncio.Task[Taken]] = set()
 
     @property
+    def alone(self) -> bool:
+        """Never: where it cannot ask it raises."""
+        return False
+
+    @property
     def owed(self) -> int:
         """Accounts that something is to be given back to."""
         return len(self._owed) + len(self._offered)
