@@ -50,7 +50,9 @@ MODULE_WORDS: Final = frozenset(
     | {"utils"}
 )
 # Names that others chose: module.name -> why.
-GIVEN: Final[dict[str, str]] = {}
+GIVEN: Final[dict[str, str]] = {
+    "forebay.gateway.config.cors_origins": "the Fetch standard's word for whose page it is",
+}
 
 
 def words_of(name: str) -> list[str]:

@@ -74,9 +74,9 @@ class Cors:
         """Whether any origin is let in."""
         return bool(self._origins)
 
-    def headers(self, origin: bytes) -> tuple[Header, ...]:
-        """Return what an answer says to this origin."""
-        return self._origins.get(origin, (_VARY,))
+    def headers(self, page: bytes) -> tuple[Header, ...]:
+        """Return what an answer says to a page of this origin."""
+        return self._origins.get(page, (_VARY,))
 
     def preflight(
         self, headers: Mapping[bytes, bytes], methods: Iterable[str]

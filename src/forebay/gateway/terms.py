@@ -40,12 +40,12 @@ class Terms:
         return self._opening
 
 
-def misfits(*, hosts: str, trusted_proxies: str, cors_origins: str) -> Iterator[tuple[str, str]]:
+def misfits(*, hosts: str, trusted_proxies: str, cors: str) -> Iterator[tuple[str, str]]:
     """Yield the key of each of these settings that cannot be read, and why."""
     for key, text, parse in (
         ("server.hosts", hosts, Hosts.parse),
         ("server.trusted_proxies", trusted_proxies, TrustedProxies.parse),
-        ("gateway.cors_origins", cors_origins, Cors.parse),
+        ("gateway.cors_origins", cors, Cors.parse),
     ):
         try:
             parse(text)

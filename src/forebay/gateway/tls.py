@@ -112,8 +112,7 @@ def _bytes(path: Path, setting: str) -> bytes:
 
 def _checked(pem: bytes, now: datetime) -> tuple[bytes, datetime]:
     """Return the certificate and its end; raises CertificateRefused if it is not valid now."""
-    # Loaded here: a server without TLS has no use for it.
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509  # noqa: PLC0415 - a server without TLS has no use for it
 
     try:
         leaf = x509.load_pem_x509_certificates(pem)[0]
