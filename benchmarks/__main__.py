@@ -9,6 +9,7 @@ from benchmarks import (
     engines_report,
     machine,
     overhead,
+    tenancy,
     timing_leak,
     upstream,
 )
@@ -17,7 +18,7 @@ from benchmarks import (
 def main() -> None:
     """Run what was asked for; without an argument, everything."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    known = ("overhead", "throughput", "upstream", "engines", "timing")
+    known = ("overhead", "throughput", "upstream", "engines", "timing", "tenancy")
     parser.add_argument("which", nargs="?", choices=known)
     parser.add_argument("--trials", type=int, default=5, help="interleaved repetitions")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each overhead measurement")
@@ -45,6 +46,9 @@ def main() -> None:
     if chosen.which == "timing":
         measured = timing_leak.run()
         _show("timing", measured, timing_leak.report(measured))
+    if chosen.which in (None, "tenancy"):
+        measured = tenancy.run(tenancy.Plan(trials=chosen.trials, seconds=chosen.seconds))
+        _show("tenancy", measured, tenancy.report(measured))
     if chosen.which == "engines":  # not without being asked: it wants the memory of all of them
         pythons = dict(word.partition("=")[::2] for word in chosen.python)
         only = frozenset(filter(None, chosen.only.split(",")))
