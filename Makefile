@@ -62,8 +62,8 @@ bench: setup-tests ## measure against the bare engine and write benchmarks/resul
 drill: setup-tests ## break servers on purpose and measure what is promised; ARGS="worker --quick"
 	@exec $(BIN)/forebay drill --json benchmarks/results/$(shell date +%F)-drills.json $(ARGS)
 
-docs: setup-tests ## regenerate the generated pages: cli, configuration, errors, http-api, metrics
-	@exec $(BIN)/python scripts/generate_docs.py
+docs: setup-tests ## regenerate the generated pages of docs
+	@exec $(BIN)/python -m scripts.generate_docs
 
 sbom: setup-tests ## list every locked package as CycloneDX JSON, in build/sbom
 	@exec $(BIN)/python scripts/supply_chain.py sbom
