@@ -1,6 +1,5 @@
 import multiprocessing
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,6 @@ BEYOND_THE_END = (
     "INSERT INTO audit SELECT 6, at, action, actor, target, outcome, address, request_id, "
     "details, 'x', digest FROM audit WHERE id = 5"
 )
-
-
-@pytest.fixture
-def database(accounts_url: str) -> Iterator[Database]:
-    with a_database(accounts_url, timeout_s=20.0) as database:
-        yield database
 
 
 def event(actor: str = "alice", **facts: Any) -> AuditEvent:

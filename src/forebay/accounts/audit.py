@@ -10,6 +10,7 @@ several gateways write one chain and never two.
 """
 
 import hashlib
+import hmac
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,11 +120,10 @@ class Audit:
         for row in self._rows(last):
             id += 1
             kept = (keep or {}).get(id, row["digest"])
-            sealed = row["id"] == id and row["previous"] == digest
-            if not sealed or not row["digest"] == kept == _digest(digest, row):
+            if row["id"] != id or not _follows(digest, row) or not _same(row["digest"], kept):
                 return Verdict(rows=last, digest=head, broken_at=id)
             digest = row["digest"]
-        whole = id == last and digest == head and (highest or 0) <= last
+        whole = id == last and _same(digest, head) and (highest or 0) <= last
         missing = [kept for kept in keep or {} if kept > last]
         broken_at = min([id + 1, *missing]) if not whole or missing else None
         return Verdict(rows=last, digest=head, broken_at=broken_at)
@@ -162,6 +162,15 @@ def _digest(previous: str, row: Mapping[Any, Any]) -> str:
     sealed = {name: row[name] for name in _SEALED}
     text = json.dumps(sealed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()
+
+
+def _follows(previous: str, row: RowMapping) -> bool:
+    """Whether a row is sealed over the one before it."""
+    return _same(row["previous"], previous) and _same(row["digest"], _digest(previous, row))
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def _read(row: RowMapping) -> AuditRow:
