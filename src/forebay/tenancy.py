@@ -34,6 +34,7 @@ from forebay.core.errors import Invalid
 from forebay.core.record import EventLog
 from forebay.gateway.access import Access
 from forebay.gateway.admin_accounts import AccountsAdmin
+from forebay.gateway.admin_budgets import BudgetsAdmin
 from forebay.gateway.auth import Auth
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.routing import Endpoint
@@ -81,16 +82,25 @@ class Tenancy:
         """Join the server: be told who does what, and of what is held; return the routes."""
         access.note = self.auditor.note
         ledger.ask(self.bookkeeper.holdings)
+        note = _Notes(self.auditor, access.address)
         admin = AccountsAdmin(
             self.directory,
             Audit(self.database),
             self.clerks,
             changed=self.credentials.forget,
-            note=_Notes(self.auditor, access.address),
+            note=note,
+        )
+        budgets = BudgetsAdmin(
+            Books(self.database), self.clerks, changed=self.credentials.forget, note=note
         )
         usage = Endpoint(serve=self.usage.page, methods=("GET",), right=Right.USAGE)
         auth = Auth(self.login, address_of=access.address)
-        return {**admin.endpoints(), **auth.endpoints(), USAGE_PATH: usage}
+        return {
+            **admin.endpoints(),
+            **budgets.endpoints(),
+            **auth.endpoints(),
+            USAGE_PATH: usage,
+        }
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:

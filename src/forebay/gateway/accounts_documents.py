@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from forebay.gateway import accounts_pages, admin_accounts, auth
+from forebay.gateway import accounts_pages, admin_accounts, admin_budgets, auth
 from forebay.gateway.usage import USAGE_PATH
 
 Json = dict[str, Any]
@@ -24,6 +24,8 @@ SCHEMAS: Final = (
     accounts_pages.KeyOrder,
     accounts_pages.KeyName,
     accounts_pages.KeyRotation,
+    admin_budgets.BudgetOrder,
+    admin_budgets.BudgetKey,
 )
 _PAGE: Final = ("after", "count")
 
@@ -37,6 +39,7 @@ READS: Final = {
     admin_accounts.USERS_PATH: ("Users, by name.", "Page", _PAGE),
     admin_accounts.TENANTS_PATH: ("Tenants, by name.", "Page", _PAGE),
     admin_accounts.KEYS_PATH: ("API keys, by id.", "Page", (*_PAGE, "user")),
+    admin_budgets.BUDGETS_PATH: ("Budgets, and what is left of them.", "", ()),
     admin_accounts.AUDIT_PATH: (
         "Who did what, the latest first.",
         "AuditPage",
@@ -54,6 +57,8 @@ ORDERS: Final = {
     admin_accounts.UPDATE_TENANT_PATH: ("Change a tenant.", "TenantItem", "TenantUpdate"),
     admin_accounts.KEYS_PATH: ("Make an API key; it is shown this once.", "KeyItem", "KeyOrder"),
     admin_accounts.REVOKE_PATH: ("End an API key for good.", "KeyItem", "KeyName"),
+    admin_budgets.BUDGETS_PATH: ("Set a budget, or change one.", "", "BudgetOrder"),
+    admin_budgets.REMOVE_PATH: ("Remove a budget.", "", "BudgetKey"),
     admin_accounts.ROTATE_PATH: (
         "Give an API key a new text; the old one opens the same for a while.",
         "KeyItem",

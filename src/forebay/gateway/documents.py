@@ -315,7 +315,8 @@ def _read(summary: str, schema: str | None = None, failing: int | None = None) -
 
 def _admin(summary: str, schema: str, *failing: int) -> Json:
     """Describe a route for the operator: on the server's machine, or by a role."""
-    responses: Json = {"200": {"description": "The answer.", "content": _content(schema)}}
+    content = _content(schema) if schema else {}
+    responses: Json = {"200": {"description": "The answer.", "content": content}}
     for status in (*failing, 401, 403):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": _PROBLEM}
     return {"summary": summary, "responses": responses}

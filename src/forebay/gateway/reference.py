@@ -61,6 +61,7 @@ With `access.mode=closed` ([accounts](accounts.md)) there are also:
 | `/admin/tenants`, `/admin/tenants/update` | GET, POST | List tenants, change one's limits |
 | `/admin/keys`, `/admin/keys/revoke`, `/admin/keys/rotate` | GET, POST | List API keys, make \
 one, end one, replace one |
+| `/admin/budgets`, `/admin/budgets/remove` | GET, POST | List budgets, set one, remove one |
 | `/admin/audit` | GET | Who did what |
 
 In open mode `/admin` answers only the server's own machine: the server listens on loopback, `Host`

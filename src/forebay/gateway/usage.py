@@ -154,12 +154,12 @@ class Usage:
             "currency": self._currency,
             "data": rows,
             "has_more": page.more,
-            "budgets": [_budget_item(each) for each in budgets],
+            "budgets": [budget_item(each) for each in budgets],
         }
         return msgspec.json.encode(answer)
 
 
-def _budget_item(budget: Budget) -> dict[str, object]:
+def budget_item(budget: Budget) -> dict[str, object]:
     """Write a budget; money is decimal text, exactly."""
 
     def shown(amount: int) -> object:

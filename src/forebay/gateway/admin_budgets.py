@@ -1,0 +1,148 @@
+"""What the administrator asks and orders of budgets."""
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from forebay.accounts.audit_event import Action
+from forebay.accounts.config import AccountsAway
+from forebay.accounts.prices import parse_money
+from forebay.accounts.spending import AMOUNT_MAX, BudgetName, Charged, Period, Unit
+from forebay.core.caller import Level, Right
+from forebay.core.errors import Invalid, Overloaded
+from forebay.gateway.admin_accounts import AWAY, Notes
+from forebay.gateway.exchange import Exchange
+from forebay.gateway.problems import JSON
+from forebay.gateway.querying import query_of
+from forebay.gateway.reading import Reader
+from forebay.gateway.routing import Endpoint
+from forebay.gateway.usage import budget_item
+from forebay.serve.clerks import Clerks
+
+if TYPE_CHECKING:
+    from forebay.accounts.budgets import Books
+
+Answer = TypeVar("Answer")
+
+BUDGETS_PATH: Final = "/admin/budgets"
+REMOVE_PATH: Final = "/admin/budgets/remove"
+_NAME_CHARACTERS_MAX: Final = 128
+_DIGITS_MAX: Final = 18
+_RETRY_S: Final = 1.0
+
+
+class Counted(enum.StrEnum):
+    """What a budget is counted in."""
+
+    TOKENS = "tokens"
+    MONEY = "money"
+
+
+class BudgetKey(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which budget is meant: an account has at most one of each unit and period."""
+
+    level: Level
+    account: str
+    """A key's id, a user's name, a tenant's name."""
+    unit: Counted = Counted.TOKENS
+    period: Period = Period.MONTH
+
+
+class BudgetOrder(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A budget to be set: `500000` tokens, or `25.50` of the currency."""
+
+    level: Level
+    account: str
+    limit: str
+    unit: Counted = Counted.TOKENS
+    period: Period = Period.MONTH
+
+
+_ORDER: Final = Reader(BudgetOrder)
+_KEY: Final = Reader(BudgetKey)
+
+
+class BudgetsAdmin:
+    """Serves `/admin/budgets`."""
+
+    def __init__(
+        self, books: "Books", clerks: Clerks, *, changed: Callable[[], None], note: Notes
+    ) -> None:
+        """Ask `books` by `clerks`; `changed` is told after each change, and `note` of each."""
+        self._books = books
+        self._clerks = clerks
+        self._changed = changed
+        self._note = note
+
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Return the routes, by path."""
+        both = ("GET", "POST")
+        return {
+            BUDGETS_PATH: Endpoint(serve=self._budgets, methods=both, right=Right.ADMIN),
+            REMOVE_PATH: Endpoint(serve=self._remove, methods=("POST",), right=Right.ADMIN),
+        }
+
+    async def _budgets(self, exchange: Exchange) -> None:
+        if exchange.method == "POST":
+            await self._set(exchange)
+            return
+        query_of(exchange.query, ())
+        found = await self._ask(self._books.find)
+        await _answer(exchange, {"budgets": [budget_item(budget) for budget in found]})
+
+    async def _set(self, exchange: Exchange) -> None:
+        order = _ORDER.read(await exchange.body())
+        name, limit = _name(order), _amount(order)
+        budget = await self._ask(lambda: self._books.set_limit(name, limit))
+        self._changed()
+        self._write(exchange, Action.BUDGET_SET, name, limit=order.limit)
+        await _answer(exchange, budget_item(budget))
+
+    async def _remove(self, exchange: Exchange) -> None:
+        name = _name(_KEY.read(await exchange.body()))
+        if not await self._ask(lambda: self._books.remove(name)):
+            raise Invalid("There is no such budget; GET /admin/budgets lists them.", status=404)
+        self._changed()
+        self._write(exchange, Action.BUDGET_REMOVED, name)
+        await _answer(exchange, {"done": "the budget is removed"})
+
+    def _write(self, exchange: Exchange, action: Action, name: BudgetName, **details: str) -> None:
+        target = f"{name.of.level}:{name.of.account}"
+        self._note(exchange, action, target, unit=name.unit, period=name.period, **details)
+
+    async def _ask(self, work: Callable[[], Answer]) -> Answer:
+        try:
+            return await self._clerks.ask(work)
+        except AccountsAway:
+            raise Overloaded(AWAY, retry_after_s=_RETRY_S) from None
+
+
+def _name(order: BudgetKey | BudgetOrder) -> BudgetName:
+    account = order.account
+    if not 0 < len(account) <= _NAME_CHARACTERS_MAX or not account.isprintable():
+        message = f"account: expected 1 to {_NAME_CHARACTERS_MAX} printable characters."
+        raise Invalid(message, param="account")
+    unit = Unit.NANOS if order.unit is Counted.MONEY else Unit.TOKENS
+    of = Charged(level=order.level, account=account)
+    return BudgetName(of=of, unit=unit, period=order.period)
+
+
+def _amount(order: BudgetOrder) -> int:
+    text = order.limit.strip()
+    if order.unit is Counted.MONEY:
+        try:
+            return parse_money(text)
+        except ValueError as error:
+            raise Invalid(f"limit: {error}.", param="limit") from None
+    whole = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+    if not whole or int(text) > AMOUNT_MAX:
+        message = 'limit: expected a whole number of tokens; for money, send "unit": "money".'
+        raise Invalid(message, param="limit")
+    return int(text)
+
+
+async def _answer(exchange: Exchange, page: object) -> None:
+    await exchange.answer(200, msgspec.json.encode(page), JSON)
