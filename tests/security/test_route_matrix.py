@@ -4,7 +4,7 @@ The class is an allow-list by path text: what nobody thought of is open.  Here a
 first, and the right that it declares is asked for; what declares none has to be named below.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,8 @@ class Closed:
 
 
 @pytest.fixture
-def closed(tmp_path: Path) -> Iterator[Closed]:
+async def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Closed]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with closed_service(tmp_path) as service:
         assert service.tenancy is not None
         engine = ActingEngine(said("Hello"), frozenset(Feature))
@@ -58,7 +59,9 @@ def closed(tmp_path: Path) -> Iterator[Closed]:
         service.lanes.add(lane)
         service.lifecycle.move(State.READY)
         keys, rights = credentials(service.tenancy.directory)
+        await service.replay.start()
         yield Closed(gateway=service.gateway, engine=engine, keys=keys, rights=rights)
+        await service.replay.stop()
 
 
 def credentials(directory: Directory) -> tuple[dict[str, str], dict[str, frozenset[Right]]]:
