@@ -201,6 +201,13 @@ def test_a_charge_beyond_the_rate_is_owed_for_no_longer_than_a_period() -> None:
     assert only(table, 0.0, an_ask()).retry_s == pytest.approx(12.0, abs=3e-6)
 
 
+def test_a_charge_counts_from_now_on_and_not_from_when_the_account_was_last_seen() -> None:
+    table = a_table()
+    only(table, 0.0, an_ask(cost=1))
+    table.give_back(50.0, "a", (FIVE, -2))
+    assert only(table, 50.0, an_ask(cost=0)).remaining == 3
+
+
 def test_a_rate_that_was_made_more_generous_helps_at_once() -> None:
     table, daily = a_table(), Rate(amount=5, period_s=86_400.0)
     only(table, 0.0, an_ask(cost=5, rate=daily))

@@ -29,6 +29,7 @@ def test_each_message_adds_its_marks() -> None:
 
 
 TOOL = Tool(name="weather", description="tells the weather", parameters='{"type":"object"}')
+BARE = Tool(name="weather", description="tells the weather")
 CALL = ToolCall(id="call-1", name="weather", arguments='{"city":"Ulm"}')
 
 
@@ -36,6 +37,7 @@ CALL = ToolCall(id="call-1", name="weather", arguments='{"city":"Ulm"}')
     ("less", "more"),
     [
         (Tooling(), Tooling(tools=(TOOL,))),
+        (Tooling(tools=(BARE,)), Tooling(tools=(TOOL,))),
         (Tooling(tools=(TOOL,)), Tooling(tools=(TOOL, TOOL))),
         (Tooling(), Tooling(turns=(ToolTurn(index=0, calls=(CALL,)),))),
         (Tooling(), Tooling(turns=(ToolTurn(index=0, answers="call-1", name="weather"),))),

@@ -129,6 +129,19 @@ async def test_a_caller_is_told_how_its_tokens_stand_without_taking_any() -> Non
     assert (await world.limits.enter(a_caller())).tightest(Unit.CONCURRENT) is None
 
 
+async def test_a_call_of_several_requests_takes_no_tokens_either() -> None:
+    world = World(tokens="1000/minute")
+    told = (await world.limits.enter(a_caller(), cost=7)).tightest(Unit.TOKENS)
+    assert told is not None
+    assert told[1] == 1_000
+
+
+async def test_where_accounts_are_asked_for_who_has_none_is_charged_to_none() -> None:
+    world = World(requests="1/minute", tokens="1/minute")
+    assert await world.limits.enter(NOBODY) is UNLIMITED
+    assert world.limits.accounts_of(NOBODY) == ()
+
+
 async def test_settings_that_are_read_again_hold_from_the_next_request_on() -> None:
     world = World(requests="2/minute")
     caller = a_caller()
