@@ -65,7 +65,6 @@ _RETRY_S: Final = 1.0
 _COUNT: Final = 100
 _COUNT_MAX: Final = 1_000
 _ROWS_MAX: Final = 10**12
-_NO_STORE: Final = ((b"cache-control", b"no-store"),)
 _USER: Final = Reader(UserOrder)
 _USER_UPDATE: Final = Reader(UserUpdate)
 _TENANT_UPDATE: Final = Reader(TenantUpdate)
@@ -222,4 +221,4 @@ def _fields(order: msgspec.Struct) -> dict[str, str]:
 
 
 async def _answer(exchange: Exchange, page: msgspec.Struct) -> None:
-    await exchange.answer(200, msgspec.json.encode(page), JSON, headers=_NO_STORE)
+    await exchange.answer(200, msgspec.json.encode(page), JSON)

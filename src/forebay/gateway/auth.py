@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from forebay.core.caller import Right
 from forebay.core.errors import Invalid
-from forebay.gateway.exchange import Exchange, Header
+from forebay.gateway.exchange import Exchange
 from forebay.gateway.problems import JSON
 from forebay.gateway.routing import Endpoint
 from forebay.serve.login import Login, Visit
@@ -23,7 +23,6 @@ PASSWORD_PATH: Final = "/auth/password"
 ME_PATH: Final = "/auth/me"
 BODY_BYTES_MAX: Final = 4_096
 """Both texts at their longest, each character escaped, take 3 kB."""
-_NO_STORE: Final[tuple[Header, ...]] = ((b"cache-control", b"no-store"),)
 
 T = TypeVar("T", bound=Struct)
 
@@ -144,4 +143,4 @@ async def _body(exchange: Exchange, decoder: "msgspec.json.Decoder[T]") -> T:
 
 
 async def _answer(exchange: Exchange, page: Struct) -> None:
-    await exchange.answer(200, msgspec.json.encode(page), JSON, headers=_NO_STORE)
+    await exchange.answer(200, msgspec.json.encode(page), JSON)

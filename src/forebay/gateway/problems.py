@@ -67,7 +67,7 @@ def headers(error: ServingError) -> list[Header]:
     if wait_s is None:
         more = [(b"allow", error.allowed.encode())] if isinstance(error, WrongMethod) else []
         if error.outcome is Outcome.UNAUTHENTICATED:
-            more += [(b"www-authenticate", b"Bearer"), (b"cache-control", b"no-store")]
+            more.append((b"www-authenticate", b"Bearer"))
         return [(b"x-should-retry", b"false"), *more]
     advice = [
         (b"retry-after", b"%d" % math.ceil(wait_s)),

@@ -43,7 +43,6 @@ _ROWS: Final = 1_000
 _PAGES_MAX: Final = 1_000_000
 _NAME_CHARACTERS_MAX: Final = 256
 _AWAY: Final = "The accounts cannot be asked at the moment. Try again after Retry-After."
-_HEADERS: Final[tuple[Header, ...]] = ((b"cache-control", b"no-store"),)
 _DOWNLOAD: Final[Header] = (b"content-disposition", b'attachment; filename="usage.csv"')
 
 
@@ -96,7 +95,7 @@ class Usage:
             body = await self._clerks.ask(partial(self._answer, wish))
         except AccountsAway:
             raise Overloaded(_AWAY, retry_after_s=1.0) from None
-        headers = (*_HEADERS, _DOWNLOAD) if wish.csv else _HEADERS
+        headers = (_DOWNLOAD,) if wish.csv else ()
         await exchange.answer(200, body, CSV if wish.csv else JSON, headers=headers)
 
     def _wish(self, exchange: Exchange) -> _Wish:
