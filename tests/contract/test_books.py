@@ -182,6 +182,19 @@ def test_what_is_settled_after_its_reservation_expired_is_charged_all_the_same(
     assert sums(database) == Sums(spent=80, reserved=0, held=0, used=80, rows=1)
 
 
+def test_what_is_settled_as_it_expires_is_given_back_once(
+    books: Books, database: Database, wall: Wall
+) -> None:
+    books.set_limit(named(), 100)
+    reply = granted(reserve(books, an_ask("slow", 60, lasts_s=60)))
+    reserve(books, an_ask("other", 40))
+    wall.at += 60
+    late = Settlement(id="slow", shares=reply.shares, usage=a_usage("slow", 50))
+    (answer,) = books.write([an_ask("next", 11)], [late]).replies
+    assert refused(answer).remaining == 10
+    assert sums(database) == Sums(spent=50, reserved=40, held=40, used=50, rows=1)
+
+
 def test_a_new_day_begins_with_nothing_spent(books: Books, database: Database, wall: Wall) -> None:
     books.set_limit(named(), 100)
     settle(books, "a", reserve(books, an_ask("a", 100)), 100)
