@@ -228,6 +228,26 @@ def test_the_first_start_makes_an_admin_once(directory: Directory) -> None:
     assert directory.first_admin() is None
 
 
+def test_an_admin_is_made_though_there_are_other_users(directory: Directory) -> None:
+    directory.create_user("ann")
+    assert directory.first_admin() is not None
+    assert directory.user("admin").role is Role.ADMIN
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_no_admin_is_made_where_there_was_one(directory: Directory, *, disabled: bool) -> None:
+    directory.create_user("ann", role=Role.ADMIN)
+    directory.change_user("ann", UserChange(disabled=disabled))
+    assert directory.first_admin() is None
+    assert [user.name for user in directory.users()] == ["ann"]
+
+
+def test_somebody_elses_name_is_not_taken_for_the_admin(directory: Directory) -> None:
+    directory.create_user("admin", role=Role.USER)
+    assert directory.first_admin() is None
+    assert directory.user("admin").role is Role.USER
+
+
 def test_a_first_admin_with_a_known_password_is_refused(
     database: Database, directory: Directory
 ) -> None:

@@ -202,12 +202,12 @@ class Directory:
             return users.weak_users(connection, PAGE_MAX)
 
     def first_admin(self, password: str | None = None) -> str | None:
-        """Make the user `admin` if there is no user at all; return its password, to be shown once.
+        """Make the user `admin` if no user is an admin; return its password, to be shown once.
 
-        None: there are users already, or another gateway was first.
+        None: there is an admin, another gateway was first, or `admin` is somebody else's name.
         """
         with self._database.reading() as connection:
-            if users.count_users(connection):
+            if users.has_admin(connection):
                 return None
         password = password or generated_password()
         try:

@@ -90,6 +90,12 @@ def count_users(connection: Connection) -> int:
     return int(found)
 
 
+def has_admin(connection: Connection) -> bool:
+    """Whether any user, disabled or not, is an admin."""
+    statement = select(USERS.c.name).where(USERS.c.role == Role.ADMIN.value).limit(1)
+    return connection.execute(statement).first() is not None
+
+
 def password_of(connection: Connection, name: str) -> str | None:
     """Return what is kept of a user's password; None: no such user, or it may not log in."""
     statement = (
