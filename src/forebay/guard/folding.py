@@ -41,7 +41,7 @@ _SELECTOR_BEYOND: Final = 0xE0100
 # Own table, by looking: letters of other scripts whose shape is that of a Latin one, after
 # lower-casing (a Cyrillic capital keeps its shape there or is listed under its small form).
 _LOOKALIKES: Final = (
-    ("абвгеёжзіїјкмнорѕтуүхһцԁԛԝѵьӏ", "abbreex3iijkmhopstyyxhudqwvbl"),
+    ("абвгеёжзіїјкмнорсѕтуүхһцԁԛԝѵьӏ", "abbreex3iijkmhopcstyyxhudqwvbl"),
     ("αβγεζηικμνορστυχωϲϳ", "abyeznikuvopotuxwcj"),
     ("ագհյոսցօքԁ", "ughjnuqofd"),
     ("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz"),

@@ -28,6 +28,8 @@ _DISGUISED_STRENGTH: Final = 0.6
 """An instruction that was found under a disguise: that somebody hid it counts too."""
 _HIDDEN_STRENGTH: Final = 0.7
 """Any text in invisible characters: there is no honest use."""
+_SQUEEZED_STRENGTH: Final = 0.85
+"""A phrase that shows only without spaces: as strong as the rule that it would match."""
 _TURNED_STRENGTH: Final = 0.3
 """Text that is shown in another order than it is read; two scripts in a line may need it."""
 _PLAIN_FAMILIES: Final = frozenset({Family.OVERRIDE, Family.EXTRACTION})
@@ -94,7 +96,7 @@ class Screen:
                 break
             self._read(reading, found)
         if _squeezed(folded.words, found):
-            found.disguised = max(found.disguised, _HIDDEN_STRENGTH)
+            found.disguised = max(found.disguised, _SQUEEZED_STRENGTH)
         return found.verdict(windows)
 
     def _read(self, reading: Reading, found: "_Found") -> None:

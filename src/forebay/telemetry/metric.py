@@ -15,6 +15,7 @@ class Kind(enum.StrEnum):
 class Label(enum.StrEnum):
     """The names of labels; each has a closed set of values."""
 
+    ACTION = "action"
     ROUTE = "route"
     KIND = "kind"
     LEVEL = "level"

@@ -125,3 +125,5 @@ class ServerReading:
     tokens_refused: Mapping[str, int] = field(default_factory=dict)
     """Tokens by what was wrong with them: `TOKEN_FAULTS`."""
     books: BookReading = field(default_factory=BookReading)
+    guarded: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(action, reason) -> prompts and answers: `GUARD_ACTIONS`, `GUARD_REASONS`."""
