@@ -85,8 +85,8 @@ def picture(figures: Mapping[str, Any]) -> str:
     wide, high, left, top, most = 480, 320, 60, 20, 0.2
     colours = {"rules": "#b07d2b", "classifier": "#4c78a8", "both": "#2a7f3f"}
     parts = [
-        f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + wide + 30} {top + high + 60}"
- font-family="sans-serif" font-size="13">""",
+        f"""<svg xmlns="http://www.w3.org/2000/svg"
+ viewBox="0 0 {left + wide + 30} {top + high + 60}" font-family="sans-serif" font-size="13">""",
         "<title>Recall of the input guard over its false-positive rate</title>",
         '<rect width="100%" height="100%" fill="white"/>',
     ]
