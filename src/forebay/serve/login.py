@@ -204,17 +204,21 @@ class Login:
             self.results[LoginResult.BACKED_OFF] += 1
             raise RateLimited(_WAIT, retry_after_s=attempt.wait_s)
         # Whoever leaves meanwhile has failed: or else leaving early would make guessing free.
-        kept = await self._checked(attempt, username, password)
-        if kept is None:
+        kept, fits = await self._checked(attempt, username, password)
+        if kept is None or not fits:
             self.results[LoginResult.WRONG] += 1
-            self._parts.note(_event(action, username, visit, outcome=Outcome.UNAUTHENTICATED))
+            # What is nobody's name may be a password that was typed in the wrong place.
+            named = "" if kept is None else username
+            self._parts.note(_event(action, named, visit, outcome=Outcome.UNAUTHENTICATED))
             raise Unauthenticated(_WRONG)
         self._backoff.succeeded(attempt, self._now())
         self.results[LoginResult.OK] += 1
         return kept
 
-    async def _checked(self, attempt: Attempt, username: str, password: str) -> str | None:
-        """Look up and hash, whoever it is; None: wrong."""
+    async def _checked(
+        self, attempt: Attempt, username: str, password: str
+    ) -> tuple[str | None, bool]:
+        """Look up and hash, whoever it is; return what is kept, and whether it fits."""
         parts = self._parts
         try:
             with parts.hashing.place(known=attempt.known) as place:
@@ -228,7 +232,7 @@ class Login:
             self._backoff.withdrawn(attempt)
             self.results[LoginResult.AWAY] += 1
             raise Overloaded(_AWAY, retry_after_s=_RETRY_S) from None
-        return kept if fits else None
+        return kept, fits
 
     async def _hash_again(self, username: str, password: str, kept: str) -> None:
         """Keep the password with the parameters of today, if there is room for that now."""

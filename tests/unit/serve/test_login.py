@@ -266,6 +266,13 @@ async def test_logins_and_failures_are_written_down_without_passwords(world: Wor
     assert "wrong-secret" not in repr(world.noted)
 
 
+async def test_a_password_in_the_place_of_the_name_is_not_written_down(world: World) -> None:
+    await world.fails(PASSWORD, PASSWORD)
+    assert [(event.actor, event.target) for event in world.noted] == [("", "")]
+    await world.fails("alice", "wrong")
+    assert world.noted[-1].actor == "alice"
+
+
 async def test_a_flood_writes_nothing_down_that_was_not_checked(world: World) -> None:
     for _ in range(200):
         await world.fails("alice", "wrong")
