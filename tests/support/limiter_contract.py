@@ -144,3 +144,16 @@ class LimiterContract:
         limiter.give_back(taken, (-300,))
         await until_left(limiter, 0)
         assert (await only(limiter, an_ask())).retry_s <= 720.001
+
+    async def test_4_whoever_is_charged_far_beyond_its_rate_waits_as_long_as_it_is_told(
+        self, limiter: Limiter
+    ) -> None:
+        """And not for all that it owes."""
+        taken = await limiter.take((an_ask(rate=FAST),))
+        limiter.give_back(taken, (-300,))
+        async with asyncio.timeout(_SETTLED_S_MAX):
+            while await remaining(limiter, rate=FAST):
+                await asyncio.sleep(0.001)
+        refused = await only(limiter, an_ask(rate=FAST))
+        await asyncio.sleep(refused.retry_s)
+        assert (await only(limiter, an_ask(rate=FAST))).passed

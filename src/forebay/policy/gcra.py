@@ -10,8 +10,8 @@ by a timer.  A refusal knows to the microsecond when the same ask passes, unless
 
 Units that were taken and not used are given back: the moment moves back, never before now, so an
 account never has more than `amount` to take at once.  What is used beyond what was taken moves it
-on; an ask looks at no more than one period of debt, so a rate that was made more generous helps
-at once, and nobody waits for longer than a period and what he asks for.
+on.  Whoever asks is forgiven what he owes beyond one period, so a rate that was made more generous
+helps at once, and nobody waits for longer than a period.
 
 Moments are whole femtoseconds: sums of a third of a second come out even, and 10^12 per second
 is the fastest rate that can be written.
@@ -148,7 +148,11 @@ class Gcra:
             moment_fs = moments_fs.get(name)
             if moment_fs is None:
                 name, moment_fs = self._newcomer(ask, now_fs)
-            verdict = weigh(ask, moment_fs - now_fs, name)
+            owed_fs = moment_fs - now_fs
+            if owed_fs > ask.period_fs:
+                owed_fs = ask.period_fs
+                self._rows(name)[name] = now_fs + owed_fs
+            verdict = weigh(ask, owed_fs, name)
             passed = passed and verdict.passed
             verdicts.append(verdict)
         if not passed:

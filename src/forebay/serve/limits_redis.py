@@ -48,7 +48,11 @@ local owed, after, costs, passed = {{}}, {{}}, {{}}, 1
 for i, name in ipairs(KEYS) do
   local period, amount = tonumber(numbers()), tonumber(numbers())
   local moment = tonumber(redis.call('GET', name) or 0)
-  local owes = math.min(math.max(moment - now, 0), period)
+  local owes = math.max(moment - now, 0)
+  if owes > period then
+    owes = period
+    set(name, now + owes)
+  end
   costs[i] = tonumber(numbers())
   owed[i] = string.format('%.3f', owes)
   after[i] = owes + costs[i] * period / amount

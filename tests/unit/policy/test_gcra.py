@@ -198,7 +198,9 @@ def test_a_charge_beyond_the_rate_is_owed_for_no_longer_than_a_period() -> None:
     table.give_back(0.0, "a", (FIVE, -2))
     assert only(table, 0.0, an_ask(cost=0)).remaining == 2
     table.give_back(0.0, "a", (FIVE, -1_000))
-    assert only(table, 0.0, an_ask()).retry_s == pytest.approx(12.0, abs=3e-6)
+    refused = only(table, 0.0, an_ask())
+    assert refused.retry_s == pytest.approx(12.0, abs=3e-6)
+    assert only(table, refused.retry_s, an_ask()).passed
 
 
 def test_a_charge_counts_from_now_on_and_not_from_when_the_account_was_last_seen() -> None:
@@ -212,6 +214,7 @@ def test_a_rate_that_was_made_more_generous_helps_at_once() -> None:
     table, daily = a_table(), Rate(amount=5, period_s=86_400.0)
     only(table, 0.0, an_ask(cost=5, rate=daily))
     assert only(table, 0.0, an_ask()).retry_s == pytest.approx(12.0, abs=3e-6)
+    assert only(table, 12.1, an_ask()).passed
 
 
 def test_whoever_owes_nothing_makes_room_before_anybody_else_is_kept_out() -> None:
