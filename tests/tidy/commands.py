@@ -12,6 +12,10 @@ _DRILLS: Final = "tests/unit/cli/test_measuring.py::test_the_documented_commands
 
 _BUDGETS: Final = "tests/unit/cli/test_usage.py::test_the_documented_commands_are_understood"
 
+_ACCOUNTS: Final = (
+    "tests/e2e/test_accounts_page.py::test_the_pages_commands_lead_from_nothing_to_an_answer"
+)
+
 RUN_BY: Final[dict[str, str]] = {
     "make serve": _README,
     "make test": ".ci/run",
@@ -25,6 +29,14 @@ RUN_BY: Final[dict[str, str]] = {
     "forebay budgets remove user:ada --per day": (
         "tests/unit/cli/test_usage.py::test_the_documented_removal_is_understood"
     ),
+    "forebay serve --set access.mode=closed": _ACCOUNTS,
+    "forebay users create ann --tenant acme": _ACCOUNTS,
+    "forebay keys create --user ann --scope infer --scope read --expires 90d": _ACCOUNTS,
+    "forebay keys list": _ACCOUNTS,
+    "export FOREBAY_KEY=fb_live_...": _ACCOUNTS,
+    'curl -s http://127.0.0.1:8000/v1/models -H "authorization: Bearer $FOREBAY_KEY"': _ACCOUNTS,
+    "forebay audit": _ACCOUNTS,
+    "forebay audit --verify": _ACCOUNTS,
     "make image": ".github/workflows/test.yml",
     "docker run --rm --name forebay --network host --read-only --tmpfs /tmp --cap-drop ALL "
     "--security-opt no-new-privileges --memory 2g --volume forebay-models:/var/cache/forebay "
