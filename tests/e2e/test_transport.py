@@ -145,8 +145,8 @@ async def test_a_connection_too_many_is_told_so_and_closed(tmp_path: Path) -> No
 def test_tls_is_served_and_its_certificate_renewed_by_a_signal(tmp_path: Path) -> None:
     authority = Authority()
     issued = authority.issue(tmp_path, "server")
-    files = ("--set", f"server.tls_certificate={issued.certificate}")
-    files += ("--set", f"server.tls_key={issued.key}")
+    files = ["--set", f"server.tls_certificate={issued.certificate}"]
+    files += ["--set", f"server.tls_key={issued.key}"]
     with serving(tmp_path, "--engine", "scripted", *files, ready=False) as server:
         first = shown(server, authority)
         assert first == issued.serial
@@ -164,7 +164,9 @@ def test_tls_is_served_and_its_certificate_renewed_by_a_signal(tmp_path: Path) -
         authority.issue(tmp_path, "server", days=(-3.0, -1.0))
         server.process.send_signal(signal.SIGHUP)
         for _ in range(100):
-            refused = [line for line in server.log_lines() if line.get("message") == "settings.refused"]
+            refused = [
+                line for line in server.log_lines() if line.get("message") == "settings.refused"
+            ]
             if refused:
                 break
             shown(server, authority)
@@ -190,8 +192,8 @@ def shown(server: Server, authority: Authority) -> int:
 
 def test_a_certificate_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
     issued = Authority().issue(tmp_path, "server", days=(-3.0, -1.0))
-    files = ("--set", f"server.tls_certificate={issued.certificate}")
-    files += ("--set", f"server.tls_key={issued.key}")
+    files = ["--set", f"server.tls_certificate={issued.certificate}"]
+    files += ["--set", f"server.tls_key={issued.key}"]
     with serving(tmp_path, "--engine", "scripted", *files, ready=False) as server:
         assert server.process.wait(timeout=30) != 0
         assert "server.tls_certificate expired on" in server.log.read_text()

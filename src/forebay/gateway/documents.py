@@ -31,6 +31,7 @@ from forebay.gateway.exchange import Receive, Scope, Send
 from forebay.gateway.native_documents import API_KEY, CALLS, PAGES
 from forebay.gateway.native_documents import SCHEMAS as NATIVE_SCHEMAS
 from forebay.gateway.native_parameters import NATIVE
+from forebay.gateway.page_headers import secured
 from forebay.gateway.responses_parameters import RESPONSES
 from forebay.gateway.responses_schemas import ResponsesCall
 from forebay.serve.lanes import Lanes
@@ -88,7 +89,7 @@ class Documents:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one of the pages."""
-        await self.app(scope, receive, send)
+        await self.app(scope, receive, secured(send))
 
 
 def documents(lanes: Lanes) -> Documents:
