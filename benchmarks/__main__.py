@@ -7,6 +7,8 @@ from benchmarks import (
     engine_throughput,
     engines,
     engines_report,
+    login_flood,
+    login_timing,
     machine,
     overhead,
     tenancy,
@@ -18,7 +20,7 @@ from benchmarks import (
 def main() -> None:
     """Run what was asked for; without an argument, everything."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    known = ("overhead", "throughput", "upstream", "engines", "timing", "tenancy")
+    known = ("overhead", "throughput", "upstream", "engines", "timing", "tenancy", "login")
     parser.add_argument("which", nargs="?", choices=known)
     parser.add_argument("--trials", type=int, default=5, help="interleaved repetitions")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each overhead measurement")
@@ -45,7 +47,11 @@ def main() -> None:
         _show("throughput", measured, engine_throughput.report(measured))
     if chosen.which == "timing":
         measured = timing_leak.run()
+        measured["comparisons"] += login_timing.run()["comparisons"]
         _show("timing", measured, timing_leak.report(measured))
+    if chosen.which == "login":
+        measured = login_flood.run(login_flood.Plan(trials=chosen.trials, seconds=chosen.seconds))
+        _show("login", measured, login_flood.report(measured))
     if chosen.which in (None, "tenancy"):
         measured = tenancy.run(tenancy.Plan(trials=chosen.trials, seconds=chosen.seconds))
         _show("tenancy", measured, tenancy.report(measured))
