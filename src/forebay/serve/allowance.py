@@ -259,8 +259,9 @@ class _Scope:
             if taken.get(permit.name, 0) >= permit.most:
                 self._allowance.limits.refused(permit.level, Unit.CONCURRENT)
                 raise OverRate(
-                    f"This {permit.level} may have {permit.most} requests at once, and has as"
-                    " many; 0 are left until one of them ends.",
+                    f"This {permit.level} may have {permit.most}"
+                    f" request{'' if permit.most == 1 else 's'} at once, and has as many;"
+                    " 0 are left until one of them ends.",
                     retry_after_s=None,
                     standing=UNLIMITED,
                 )

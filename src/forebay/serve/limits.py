@@ -287,7 +287,8 @@ _PARAMS: Final = {"tokens": "max_tokens"}
 
 def _amount(rate: Rate, unit: str) -> str:
     """Write a rate for people: `100 requests per minute`."""
-    return shown_rate(rate).replace("/", f" {unit} per ", 1)
+    named = unit.removesuffix("s") if rate.amount == 1 else unit
+    return shown_rate(rate).replace("/", f" {named} per ", 1)
 
 
 def _seconds(seconds: float) -> str:

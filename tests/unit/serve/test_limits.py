@@ -129,6 +129,13 @@ async def test_a_caller_is_told_how_its_tokens_stand_without_taking_any() -> Non
     assert (await world.limits.enter(a_caller())).tightest(Unit.CONCURRENT) is None
 
 
+async def test_one_is_one_request_and_not_one_requests() -> None:
+    world = World(requests="1/minute")
+    await world.enter(a_caller())
+    with pytest.raises(OverRate, match="This user may make 1 request per minute; 0 are left"):
+        await world.enter(a_caller())
+
+
 async def test_a_call_of_several_requests_takes_no_tokens_either() -> None:
     world = World(tokens="1000/minute")
     told = (await world.limits.enter(a_caller(), cost=7)).tightest(Unit.TOKENS)
