@@ -1,14 +1,11 @@
-"""Keys, tokens and a database for tests of both."""
+"""Keys and tokens, and ways to forge them, for tests."""
 
 import base64
 import hmac
 import json
-from pathlib import Path
 from typing import Any
 
-from forebay.accounts.config import AccountsAway, AccountsConfig, default_url
-from forebay.accounts.database import Database
-from forebay.accounts.schema import METADATA
+from forebay.accounts.config import AccountsAway
 from forebay.accounts.tokens import SigningKey
 
 NOW = 1_800_000_000.0
@@ -66,14 +63,6 @@ def forged(head: object, said: object, secret: bytes = KEY.secret, digest: str =
     """Sign anything with a secret."""
     text = f"{encoded(head)}.{encoded(said)}"
     return f"{text}.{encoded(hmac.digest(secret, text.encode(), digest))}"
-
-
-def sqlite(folder: Path) -> Database:
-    """Return a fresh database, with its tables."""
-    database = Database(AccountsConfig(url=default_url(folder), timeout_s=5.0))
-    with database.writing() as connection:
-        METADATA.create_all(connection)
-    return database
 
 
 def _changed(what: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Logged out tokens: at once here, at the next look elsewhere, and nothing kept for ever."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -9,14 +8,14 @@ from sqlalchemy import func, select
 from forebay.accounts.database import Database
 from forebay.accounts.denylist import Denylist
 from forebay.accounts.schema import REVOKED_TOKENS
-from tests.support.tokens import NOW, sqlite
+from tests.support.accounts import a_database
+from tests.support.tokens import NOW
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = sqlite(tmp_path)
-    yield database
-    database.close()
+def database(accounts_url: str) -> Iterator[Database]:
+    with a_database(accounts_url) as database:
+        yield database
 
 
 def rows(database: Database) -> int:

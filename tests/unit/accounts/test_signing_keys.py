@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select
@@ -15,17 +14,17 @@ from forebay.accounts.signing_keys import SigningKeys
 from forebay.accounts.token_config import TokensConfig
 from forebay.accounts.tokens import InvalidToken, SigningKey, TokenFault, Tokens
 from forebay.core.clock import ManualClock
-from tests.support.tokens import NOW, RevokedSet, sqlite
+from tests.support.accounts import a_database
+from tests.support.tokens import NOW, RevokedSet
 
 DAY_S = 86_400.0
 CONFIG = TokensConfig(rotation_s=DAY_S, ttl_s=3_600.0)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = sqlite(tmp_path)
-    yield database
-    database.close()
+def database(accounts_url: str) -> Iterator[Database]:
+    with a_database(accounts_url) as database:
+        yield database
 
 
 class Gateway:
@@ -236,6 +235,29 @@ def test_many_threads_at_the_start_make_one_key(database: Database) -> None:
         thread.join()
     assert len({key.kid for key in found}) == 1
     assert len(kids(database)) == 1
+
+
+def test_gateways_that_start_at_the_same_moment_take_each_others_tokens(
+    database: Database,
+) -> None:
+    gateways = [Gateway(database) for _ in range(4)]
+    barrier, found = threading.Barrier(len(gateways)), dict[int, str]()
+
+    def start(number: int) -> None:
+        barrier.wait(5.0)
+        found[number] = gateways[number].issue()
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(len(gateways))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for gateway in gateways:
+        gateway.wait(1.0)
+        assert all(gateway.takes(token) for token in found.values())
+    for gateway in gateways:
+        gateway.wait(180.0)
+    assert len({gateway.signer() for gateway in gateways}) == 1
 
 
 def test_replacing_all_keys_ends_every_token(database: Database) -> None:
