@@ -1,15 +1,9 @@
-"""`forebay users`, `forebay keys` and `forebay audit`: on the accounts database itself.
+"""`forebay users`, `forebay keys` and `forebay audit`: on the accounts database itself."""
 
-The server need not run.  One that does sees a change at the latest after `access.cached_s`.
-"""
-
-import contextlib
-import getpass
-import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -17,14 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail, loaded
+from forebay.accounts.audit_event import Action
+from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail
+from forebay.cli.opening import opened
 from forebay.core.caller import Right, Role
-from forebay.core.errors import Invalid
 
 if TYPE_CHECKING:
-    from forebay.accounts.audit_event import Action, Detail
-    from forebay.accounts.database import Database
-    from forebay.accounts.directory import Directory
     from forebay.gateway.accounts_pages import BoundsItem
 
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,6})\s*([smhdw])")
@@ -71,12 +63,12 @@ def create_user(  # noqa: PLR0913 - a command's options are its parameters
     from forebay.gateway.accounts_pages import bounds_of, user_item  # noqa: PLC0415 - see main
 
     given = _asked_password() if password else None
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         bounds = bounds_of(_limits(requests, tokens, concurrent))
         user = book.directory.create_user(
             name, role=role, tenant=tenant, password=given, bounds=bounds
         )
-        book.note(book.action.USER_CREATED, user.name, role=user.role, tenant=user.tenant)
+        book.note(Action.USER_CREATED, user.name, role=user.role, tenant=user.tenant)
         _print(user_item(user), f"Made the {user.role} {name} of {user.tenant}.", as_json=as_json)
 
 
@@ -87,7 +79,7 @@ def list_users(
     """List users."""
     from forebay.gateway.accounts_pages import user_item  # noqa: PLC0415 - see main
 
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         items = [user_item(user) for user in book.directory.users(count=_ROWS)]
     if as_json:
         _print_json(items)
@@ -107,9 +99,9 @@ def set_password(
     from forebay.accounts.people import UserChange  # noqa: PLC0415 - see main
 
     password = _asked_password()
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         book.directory.change_user(name, UserChange(password=password))
-        book.note(book.action.PASSWORD_CHANGED, name)
+        book.note(Action.PASSWORD_CHANGED, name)
     typer.echo(f"{name} has a new password, and is logged out everywhere.")
 
 
@@ -134,9 +126,9 @@ def _set_disabled(
 ) -> None:
     from forebay.accounts.people import UserChange  # noqa: PLC0415 - see main
 
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         book.directory.change_user(name, UserChange(disabled=disabled))
-        book.note(book.action.USER_CHANGED, name, disabled=disabled)
+        book.note(Action.USER_CHANGED, name, disabled=disabled)
     typer.echo(f"{name} is {'disabled' if disabled else 'enabled'}.")
 
 
@@ -182,10 +174,10 @@ def create_key(  # noqa: PLR0913 - a command's options are its parameters
         expires_in_s=_seconds(expires, "--expires"),
         limits=_limits(requests, tokens, concurrent),
     )
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         key, text = book.directory.create_key(new_key(order))
         scopes = " ".join(sorted(key.scopes))
-        book.note(book.action.KEY_CREATED, key.id, user=key.user, scopes=scopes)
+        book.note(Action.KEY_CREATED, key.id, user=key.user, scopes=scopes)
     shown = f"{text}\n\nThis is the key {key.id} of {user}, shown this once. It may: {scopes}."
     _print(key_item(key, text), shown, as_json=as_json)
 
@@ -203,7 +195,7 @@ def list_keys(
     """List keys."""
     from forebay.gateway.accounts_pages import key_item  # noqa: PLC0415 - see main
 
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         items = [key_item(key) for key in book.directory.keys(user, count=_ROWS)]
     if as_json:
         _print_json(items)
@@ -226,9 +218,9 @@ def list_keys(
 @keys.command("revoke")
 def revoke_key(id: KeyId, *, config: ConfigFile = None, assignments: Assignments = None) -> None:
     """End a key for good."""
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         key = book.directory.revoke_key(id)
-        book.note(book.action.KEY_REVOKED, id, user=key.user)
+        book.note(Action.KEY_REVOKED, id, user=key.user)
     typer.echo(f"The key {id} of {key.user} opens nothing any more.")
 
 
@@ -247,9 +239,9 @@ def rotate_key(
     from forebay.gateway.accounts_pages import key_item  # noqa: PLC0415 - see main
 
     overlap_s = _seconds(overlap, "--overlap") or 0.0
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         key, text = book.directory.rotate_key(id, overlap_s)
-        book.note(book.action.KEY_ROTATED, id, user=key.user, overlap_s=overlap_s)
+        book.note(Action.KEY_ROTATED, id, user=key.user, overlap_s=overlap_s)
     shown = f"{text}\n\nThis is the key {id} of {key.user} from now on, shown this once."
     _print(key_item(key, text), f"{shown} The old one ends in {overlap}.", as_json=as_json)
 
@@ -269,7 +261,7 @@ def audit(
     from forebay.accounts.audit import Audit  # noqa: PLC0415 - see main
     from forebay.gateway.accounts_pages import audit_item  # noqa: PLC0415 - see main
 
-    with _open(config, assignments) as book:
+    with opened(config, assignments) as book:
         log = Audit(book.database)
         if verify:
             verdict = log.verify()
@@ -286,57 +278,6 @@ def audit(
         for each in items
     ]
     _table(("when", "what", "who", "whom", "outcome", "from"), rows)
-
-
-class _Book:
-    """The accounts, as a command uses them."""
-
-    def __init__(self, database: "Database", directory: "Directory") -> None:
-        from forebay.accounts.audit_event import Action  # noqa: PLC0415 - see main
-
-        self.database = database
-        self.directory = directory
-        self.action = Action
-
-    def note(self, action: "Action", target: str, **details: "Detail") -> None:
-        """Write a line of the audit log; the actor is whoever runs the command."""
-        from forebay.accounts.audit import Audit  # noqa: PLC0415 - see main
-        from forebay.accounts.audit_event import AuditEvent  # noqa: PLC0415 - see main
-
-        event = AuditEvent(action=action, actor=f"cli:{_whoami()}", target=target, details=details)
-        Audit(self.database).add([(time.time(), event)])
-
-
-@contextlib.contextmanager
-def _open(config: ConfigFile, assignments: Assignments) -> Iterator[_Book]:
-    """Open the accounts, making their tables if need be; say what went wrong."""
-    settings = loaded(config, assignments).settings
-    from forebay.accounts.config import AccountsAway, AnotherSchema  # noqa: PLC0415 - see main
-    from forebay.accounts.database import Database  # noqa: PLC0415 - see main
-    from forebay.accounts.directory import Directory  # noqa: PLC0415 - see main
-
-    database = Database(settings.accounts_config)
-    directory = Directory(
-        database, settings.accounts_config, now=time.time, dev=settings.access.dev
-    )
-    try:
-        database.migrate()
-        yield _Book(database, directory)
-    except AccountsAway:
-        fail("The accounts database cannot be asked. Check accounts.url, and that its server runs.")
-    except AnotherSchema as error:
-        fail(str(error))
-    except Invalid as error:
-        fail(error.message, status=USAGE)
-    finally:
-        database.close()
-
-
-def _whoami() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name
-        return str(os.getuid())
 
 
 def _asked_password() -> str:

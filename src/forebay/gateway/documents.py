@@ -159,13 +159,7 @@ def openapi(models: Iterable[str] = ()) -> Json:
             **{path: _ordered(*order) for path, order in _ORDERS.items()},
             **{path: _account(path) for path in {**READS, **ORDERS}},
         },
-        "components": {
-            "schemas": components,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            },
-        },
+        "components": {"schemas": components, "securitySchemes": _CREDENTIALS},
         # Nothing where the mode is open; else an API key in either header, or a token.
         "security": [{}, {"bearer": []}, {"key": []}],
     }
@@ -175,6 +169,10 @@ _ABOUT: Final = (
     "An LLM serving system with OpenAI's API. Every parameter is honoured, refused with a 400"
     " that names it, or named in the `x-forebay-warning` header."
 )
+_CREDENTIALS: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 _STRING: Final = {"schema": {"type": "string"}}
 _CALLS: Final[dict[str, Json]] = {
     "chat": {

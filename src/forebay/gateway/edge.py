@@ -96,6 +96,29 @@ class Gateway:
             shedding=shedding,
             config=self.config,
         )
+        reopen = Endpoint(
+            serve=openai.reopen,
+            methods=("GET",),
+            right=Right.INFER,
+            label=Route.STREAMS,
+            opens=True,
+        )
+        exact = {
+            "/v1/chat/completions": posted(openai.chat, Route.CHAT_COMPLETIONS),
+            "/v1/completions": posted(openai.text, Route.COMPLETIONS),
+            "/v1/models": page(openai.models, Right.READ),
+            "/v1/capabilities": page(openai.capabilities, Right.READ),
+            **self._other_calls(requests, shedding),
+            **self._pages(),
+            **self._orders(),
+            **self._documents,
+            **self.extra,
+        }
+        below = {MODELS_PATH: page(openai.model, Right.READ), STREAMS_PATH: reopen}
+        self.table = Table(exact=exact, below=below)
+
+    def _other_calls(self, requests: Requests, shedding: Shedding) -> dict[str, Endpoint]:
+        """Return the routes by which tokens and vectors are made, but OpenAI's oldest."""
         native = Native(
             pipeline=self.pipeline,
             requests=requests,
@@ -117,11 +140,7 @@ class Gateway:
             now=self.now,
             charge=self.access.charge,
         )
-        ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
-        pages = NativePages(self.lifecycle, self.lanes)
-        exact = {
-            "/v1/chat/completions": posted(openai.chat, Route.CHAT_COMPLETIONS),
-            "/v1/completions": posted(openai.text, Route.COMPLETIONS),
+        return {
             "/v1/responses": posted(responses.respond, Route.RESPONSES),
             # Of these the body says how many requests they are: they are opened by who reads it.
             "/v1/embeddings": posted(embeddings.embed, Route.EMBEDDINGS, opens=False),
@@ -129,6 +148,13 @@ class Gateway:
             "/generate_batch": posted(native.generate_batch, Route.GENERATE_BATCH, opens=False),
             "/generate_stream": posted(native.generate_stream, Route.GENERATE_STREAM),
             "/infer": posted(native.infer, Route.INFER),
+        }
+
+    def _pages(self) -> dict[str, Endpoint]:
+        """Return what operators and orchestrators ask."""
+        ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
+        pages = NativePages(self.lifecycle, self.lanes)
+        return {
             "/livez": page(ops.live, None, Probe.PROBES),
             "/readyz": page(ops.ready, None, Probe.PROBES),
             "/startupz": page(ops.started, None, Probe.PROBES),
@@ -138,10 +164,11 @@ class Gateway:
             "/models": page(pages.models, Right.READ),
             "/model/info": page(pages.info, Right.READ),
             "/status": page(pages.status, Right.READ),
-            "/v1/models": page(openai.models, Right.READ),
-            "/v1/capabilities": page(openai.capabilities, Right.READ),
         }
-        orders = {
+
+    def _orders(self) -> dict[str, Endpoint]:
+        """Return what the operator orders."""
+        return {
             path: Endpoint(
                 serve=self.admin.serve,
                 methods=(method,),
@@ -150,15 +177,6 @@ class Gateway:
             )
             for path, method in ADMIN_PATHS.items()
         }
-        reopen = Endpoint(
-            serve=openai.reopen,
-            methods=("GET",),
-            right=Right.INFER,
-            label=Route.STREAMS,
-            opens=True,
-        )
-        below = {MODELS_PATH: page(openai.model, Right.READ), STREAMS_PATH: reopen}
-        self.table = Table(exact={**exact, **orders, **self._documents, **self.extra}, below=below)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI call."""
