@@ -1,7 +1,7 @@
 """Row 11, superlinear parsing: eight times the bytes cost at most 8^1.2 times the time.
 
-vLLM CVE-2025-48887 (tool parser) and -46560 were of this class.  The guard's rules, templates
-and patterns of schemas have tests of their own; docs/security.md names them.
+Parsers of tool calls in other servers were of this class.  Templates and patterns of schemas have
+tests of their own; docs/security.md names them.
 """
 
 import asyncio

@@ -65,7 +65,7 @@ async def test_a_tenant_cannot_name_itself(stage: Stage) -> None:
 
 
 def test_names_of_kept_answers_do_not_collide_by_how_their_parts_are_joined() -> None:
-    """CVE-2025-25183 was a weak hash; parts that run into each other are the same in effect."""
+    """Parts that run into each other are, in effect, a weak hash."""
     found = {
         naming.owner_of(RequestId(completion), tenant)
         for completion, tenant in (
