@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from forebay.engine.manifest import ArtefactError
+from forebay.engines.folder_json import read_json
 
 GENAI_CONFIG: Final = "genai_config.json"
 
-_CONFIG_BYTES_MAX: Final = 1 << 20
 _LAYERS_MAX: Final = 1_024
 
 
@@ -77,11 +77,9 @@ def read_model(folder: Path) -> OnnxModel:
     """Read `genai_config.json`; raise ArtefactError where it describes nothing that runs here."""
     path = folder / GENAI_CONFIG
     try:
-        if path.stat().st_size > _CONFIG_BYTES_MAX:
-            raise ArtefactError(f"{path} is larger than any real one. {_FIX}")
-        model = msgspec.json.decode(path.read_bytes(), type=_Document).model
-    except (OSError, msgspec.DecodeError) as error:
-        raise ArtefactError(f"{path} cannot be read ({error}). {_FIX}") from error
+        model = read_json(path, _Document).model
+    except ValueError as error:
+        raise ArtefactError(f"{error} {_FIX}") from error
     decoder = model.decoder
     sizes = (decoder.num_hidden_layers, decoder.num_key_value_heads, decoder.head_size)
     if min(*sizes, model.context_length, model.vocab_size) < 1 or sizes[0] > _LAYERS_MAX:

@@ -7,7 +7,6 @@ first and fail after, or take what fits by name alone.
 """
 
 import itertools
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from forebay.engine.protocol import CannotLoad
+from forebay.engines.folder_json import read_json
 from forebay.engines.named_adapters import NamedAdapters
 
 _CONFIG: Final = "adapter_config.json"
 _WEIGHTS: Final = "adapter_model.safetensors"
 _PICKLE: Final = "adapter_model.bin"
-_CONFIG_BYTES_MAX: Final = 1 << 20
 _RANK_MAX: Final = 1_024
 _NONE: Final = "__base__"
 """PEFT's word for no adapter."""
@@ -129,14 +128,11 @@ class Adapters(NamedAdapters[str]):
 def _read_config(folder: Path) -> Mapping[str, Any]:
     """Read `adapter_config.json`, and refuse what is not a plain LoRA."""
     path = folder / _CONFIG
-    if not path.is_file() or path.stat().st_size > _CONFIG_BYTES_MAX:
-        raise CannotLoad(f"{folder} holds no adapter: {_CONFIG} is not there, or too long.")
     try:
-        config = json.loads(path.read_bytes())
+        config: Mapping[str, Any] = read_json(path, dict[str, Any])
     except ValueError as error:
-        raise CannotLoad(f"{path} is not JSON ({str(error)[:100]}).") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        found = config.get("peft_type") if isinstance(config, dict) else None
+        raise CannotLoad(f"{error} Save the adapter again with PEFT's save_pretrained.") from error
+    if (found := config.get("peft_type")) != "LORA":
         raise CannotLoad(f"{path}: peft_type is {str(found)[:50]!r}; only LORA can be loaded.")
     for setting, plain in _UNUSUAL.items():
         if (config.get(setting) or plain) != plain:
