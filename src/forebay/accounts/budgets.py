@@ -16,6 +16,7 @@ from forebay.accounts.database import Database, RowRefused
 from forebay.accounts.round import SWEEP_MAX, Round, budget_of, charged_to
 from forebay.accounts.schema import API_KEYS, BUDGETS, RESERVATIONS, TENANTS, USAGE, USERS
 from forebay.accounts.spending import (
+    LIST_MAX,
     Ask,
     Budget,
     BudgetName,
@@ -27,9 +28,6 @@ from forebay.accounts.spending import (
     window_of,
 )
 from forebay.core.caller import Level
-
-LIST_MAX: Final = 1_000
-"""Most budgets that one page lists."""
 
 WallClock = Callable[[], float]
 """Unix seconds."""

@@ -44,6 +44,8 @@ class Period(enum.StrEnum):
 
 AMOUNT_MAX: Final = 2**62
 """Highest limit and highest cost of one request: their sum stays within 64 bits."""
+LIST_MAX: Final = 1_000
+"""Most budgets that one list has."""
 
 
 @value

@@ -18,7 +18,15 @@ from rich.console import Console
 from rich.table import Table
 
 from forebay.accounts.prices import parse_money, shown_money
-from forebay.accounts.spending import AMOUNT_MAX, Budget, BudgetName, Charged, Period, Unit
+from forebay.accounts.spending import (
+    AMOUNT_MAX,
+    LIST_MAX,
+    Budget,
+    BudgetName,
+    Charged,
+    Period,
+    Unit,
+)
 from forebay.accounts.usage_report import (
     ROWS_MAX,
     Page,
@@ -138,6 +146,8 @@ def list_budgets(
     with _open(config, assignments) as (settings, database):
         found = _books(database).find()
     currency = settings.budgets.currency
+    if len(found) == LIST_MAX:
+        typer.echo(f"These are the first {LIST_MAX}; there may be more.", err=True)
     if as_json:
         typer.echo(json.dumps([_json(each) for each in found], indent=2))
         return

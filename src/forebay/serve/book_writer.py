@@ -39,7 +39,8 @@ _SWEEP_S: Final = 5.0
 _PRUNE_S: Final = 600.0
 _PRUNED_MAX: Final = 1_000
 """Most old rows that are deleted in one go."""
-_DAY_S: Final = 86_400
+_OVERRUN_S: Final = 60.0
+"""Pause between two lines about engines that make more than was forecast: one may always do."""
 
 
 class Wrote(Protocol):
@@ -82,7 +83,7 @@ class WriterBounds:
     rows_max: int
     flush_s: float
     closing_s: float
-    usage_days: int
+    usage_s_max: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class BookWriter:
         self._rows: deque[Settlement] = deque()
         self._flush_at = 0.0
         # Of the thread.
-        self._retry_at = self._sweep_at = self._prune_at = 0.0
+        self._retry_at = self._sweep_at = self._prune_at = self._overrun_at = 0.0
 
     @property
     def pending(self) -> int:
@@ -261,7 +262,9 @@ class BookWriter:
         self.late += wrote.late
         if wrote.overruns:
             self.overruns += wrote.overruns
-            self._log("budget.overrun", requests=wrote.overruns)
+            if (now := time.monotonic()) >= self._overrun_at:
+                self._overrun_at = now + _OVERRUN_S
+                self._log("budget.overrun", requests=self.overruns)
 
     def _tell(self, asks: Sequence[_Asked], replies: Sequence[Reply] | None) -> None:
         """Answer those who asked; without replies, that the database is away."""
@@ -294,7 +297,7 @@ class BookWriter:
                 if swept := self._keeps.sweep():
                     self._log("budget.swept", reservations=swept)
             if now >= self._prune_at:
-                pruned = self._keeps.prune(self._bounds.usage_days * _DAY_S, _PRUNED_MAX)
+                pruned = self._keeps.prune(int(self._bounds.usage_s_max), _PRUNED_MAX)
                 # Most are gone within one go; while they are not, others get their turn between.
                 self._prune_at = now + (_REST_S if pruned == _PRUNED_MAX else _PRUNE_S)
         except AccountsAway as error:

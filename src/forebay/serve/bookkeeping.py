@@ -97,8 +97,11 @@ class BudgetsConfig:
         minimum=0.1,
         maximum=300.0,
     )
-    usage_days: int = knob(
-        400, "Days for which the usage ledger is kept.", minimum=32, maximum=36_500
+    usage_s_max: float = knob(
+        400 * 86_400.0,
+        "How long rows of the usage ledger are kept, in seconds; the default is 400 days.",
+        minimum=32 * 86_400.0,
+        maximum=36_500 * 86_400.0,
     )
 
 
@@ -139,7 +142,7 @@ class Bookkeeper:
             rows_max=config.rows_max,
             flush_s=config.flush_s,
             closing_s=config.closing_s,
-            usage_days=config.usage_days,
+            usage_s_max=config.usage_s_max,
         )
         self._writer = BookWriter(keeps, bounds, log=log)
         self._config = config
