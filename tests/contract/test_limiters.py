@@ -159,6 +159,20 @@ async def test_a_hung_redis_costs_three_their_time_out_and_then_nobody(
 
 
 @needs_redis
+async def test_a_redis_that_is_slower_than_its_time_out_is_done_without(
+    shelter: ShelteredLimiter, server: RedisServer
+) -> None:
+    assert not (await shelter.take((an_ask(),))).near
+    server.say("CLIENT PAUSE 400 ALL")
+    alone = [(await shelter.take((an_ask("user:b"),))).near for _ in range(3)]
+    assert alone == [True] * 3
+    await until_shared(shelter)
+    assert await remaining(shelter) == 4
+    left = await remaining(shelter, "user:b")
+    assert 2 <= left <= 5, "what timed out may have been taken there too, and nothing else was"
+
+
+@needs_redis
 async def test_what_is_given_back_while_redis_hangs_arrives_when_it_is_back(
     shelter: ShelteredLimiter, server: RedisServer
 ) -> None:
