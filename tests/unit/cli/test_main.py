@@ -195,7 +195,11 @@ def test_the_page_has_every_command_and_option() -> None:
 
 
 def announced(
-    monkeypatch: pytest.MonkeyPatch, server: ServerConfig, info: EngineInfo, *more: str
+    monkeypatch: pytest.MonkeyPatch,
+    server: ServerConfig,
+    info: EngineInfo,
+    *more: str,
+    tenancy: SimpleNamespace | None = None,
 ) -> str:
     """Return what is said once a server of these facts is ready."""
 
@@ -211,7 +215,8 @@ def announced(
         name, config = models[0].name, live.current.admission
         lane = open_lane(name, engine, config=config, created=0, now=MONOTONIC)
         lanes = Lanes([lane], listings=[Listing(name=name), *(Listing(name=each) for each in more)])
-        service = SimpleNamespace(settings=replace(live.current, server=server), lanes=lanes)
+        settings = replace(live.current, server=server)
+        service = SimpleNamespace(settings=settings, lanes=lanes, tenancy=tenancy)
         announce(cast("Service", service))
         return 0
 
@@ -236,6 +241,7 @@ def test_a_ready_server_says_what_where_and_how_to_try_it(monkeypatch: pytest.Mo
         "32 sequences at once, 8,192 tokens each",
         "KV cache 512 MB for 23,301 tokens",
         "curl http://127.0.0.1:9/v1/chat/completions",
+        "OPEN: every program on this machine may use it",
     ):
         assert words in told
 
@@ -245,6 +251,22 @@ def test_models_that_are_not_in_memory_are_told_too(monkeypatch: pytest.MonkeyPa
     told = announced(monkeypatch, ServerConfig(port=9), info, "big", "bigger")
     assert "Serving scripted, big, bigger at" in told
     assert "asleep   big, bigger: loaded when asked for" in told
+
+
+def test_a_closed_server_shows_the_first_password_and_asks_for_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    info = EngineInfo(name="scripted", context_tokens_max=8, running_max=3, supports=frozenset())
+    first = announced(
+        monkeypatch, ServerConfig(port=9), info, tenancy=SimpleNamespace(first_password="x-y-z")
+    )
+    assert "password x-y-z" in first
+    assert "authorization: Bearer $FOREBAY_KEY" in first
+    later = announced(
+        monkeypatch, ServerConfig(port=9), info, tenancy=SimpleNamespace(first_password=None)
+    )
+    assert "closed" in later
+    assert "password" not in later
 
 
 def test_an_engine_without_a_cache_has_no_line_about_its_memory(
