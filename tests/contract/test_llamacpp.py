@@ -22,24 +22,22 @@ from forebay.core.request import (
     Sampling,
     TokenId,
 )
-from forebay.engine.json_schema import SchemaRefused, check
 from forebay.engine.manifest import Form, file_sha256, read_manifest, write_manifest
-from forebay.engine.protocol import CannotLoad, Feature, Refused, SequenceId, StepOutput
+from forebay.engine.protocol import CannotLoad, Feature, Refused, SequenceId
 from forebay.engines.llamacpp import KIND, LlamaCppStepEngine
 from forebay.engines.llamacpp_config import LlamaCppConfig
 from forebay.testing.step_engine_contract import StepEngineContract
-from tests.contract.test_openvino import JUDGES
+from tests.support.answers import Answer, answers, text_of
 from tests.support.models import artefact_of
-from tests.support.schemas import SchemaMaker, satisfies
+from tests.support.schema_trials import JUDGES, OPEN_NUMBER, a_schema, ended, ways
+from tests.support.schemas import satisfies
 
 pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(find_spec("xllamacpp") is None, reason="xllamacpp is not installed"),
 ]
 
-OPEN_NUMBER = {"type": "integer", "minimum": 0}
-"""Under a grammar the library ends an answer with one token only, which this model rarely says:
-so where nothing else forces the end, it goes on to its limit."""
+DATA = "Give me some random data."
 QUESTION = "What is the capital of France?"
 EMOJI = "👩🏽‍🚀 日本語, 👩🏽‍🚀 日本語, 👩🏽‍🚀 日本語, 👩🏽‍🚀"
 
@@ -60,34 +58,14 @@ class TestLlamaCpp(StepEngineContract):
     """Everything that the contract asks."""
 
 
-class Answer:
-    """What one sequence said."""
-
-    def __init__(self, outputs: list[StepOutput]) -> None:
-        self.token_ids = [token for output in outputs for token in output.token_ids]
-        self.hidden = sum(output.tokens_hidden for output in outputs)
-        self.reason = outputs[-1].finish_reason
-        self.failure = outputs[-1].failure
-
-
 def a_prompt(engine: LlamaCppStepEngine, text: str) -> list[int]:
     system = Message(role=Role.SYSTEM, content="You are a helpful assistant.")
     return engine.tokenizer.chat([system, Message(role=Role.USER, content=text)])
 
 
-def finish(engine: LlamaCppStepEngine, outputs: dict[SequenceId, list[StepOutput]]) -> list[Answer]:
-    while engine.stats().running + engine.stats().waiting:
-        for output in engine.step():
-            outputs[output.id].append(output)
-    return [Answer(answer) for answer in outputs.values()]
-
-
 def continued(engine: LlamaCppStepEngine, prompt: list[int], *how: Sampling) -> list[Answer]:
     """Go on from one prompt in several ways at once."""
-    outputs: dict[SequenceId, list[StepOutput]] = {SequenceId(i): [] for i in range(len(how))}
-    for id, sampling in zip(outputs, how, strict=True):
-        engine.submit(id, prompt, sampling)
-    return finish(engine, outputs)
+    return answers(engine, *((prompt, one) for one in how))
 
 
 def said(engine: LlamaCppStepEngine, text: str, *how: Sampling) -> list[Answer]:
@@ -103,11 +81,6 @@ def said_alone(engine: LlamaCppStepEngine, text: str, *how: Sampling) -> list[An
 def begun(engine: LlamaCppStepEngine) -> list[TokenId]:
     """Return a prompt whose answer has begun: the first word alone would be a near tie."""
     return [*a_prompt(engine, QUESTION), *engine.tokenizer.encode("The capital of France is")]
-
-
-def text_of(engine: LlamaCppStepEngine, answer: Answer) -> str:
-    detokenizer = engine.tokenizer.detokenizer()
-    return detokenizer.push(answer.token_ids) + detokenizer.flush()
 
 
 def greedy(tokens_max: int, **how: Any) -> Sampling:
@@ -134,18 +107,18 @@ def test_min_tokens_keeps_the_answer_from_ending_and_then_lets_it(
 def test_greedy_takes_the_likeliest_token_whatever_else_is_asked(
     engine: LlamaCppStepEngine,
 ) -> None:
-    ways = [
+    how = [
         greedy(20),
         Sampling(tokens_max=20, temperature=0.0, seed=9, top_p=0.1, top_k=3, min_p=0.5),
         Sampling(tokens_max=20, temperature=1.0, seed=3, top_k=1),
     ]
-    first, *others = said_alone(engine, "Tell me a story.", *ways)
+    first, *others = said_alone(engine, "Tell me a story.", *how)
     assert all(other.token_ids == first.token_ids for other in others)
 
 
 def test_a_seed_gives_the_same_tokens_and_another_gives_others(engine: LlamaCppStepEngine) -> None:
-    ways = [Sampling(tokens_max=20, seed=seed) for seed in (2**62 + 5, 2**62 + 5, 6)]
-    first, again, other = said_alone(engine, "Tell me a story.", *ways)
+    how = [Sampling(tokens_max=20, seed=seed) for seed in (2**62 + 5, 2**62 + 5, 6)]
+    first, again, other = said_alone(engine, "Tell me a story.", *how)
     assert first.token_ids == again.token_ids != other.token_ids
 
 
@@ -171,9 +144,7 @@ def test_characters_of_several_tokens_arrive_whole_and_every_token_is_counted(
     engine: LlamaCppStepEngine,
 ) -> None:
     prompt = engine.tokenizer.encode(f"Here are some emoji: {EMOJI} {EMOJI} {EMOJI} ")
-    outputs: dict[SequenceId, list[StepOutput]] = {SequenceId(1): []}
-    engine.submit(SequenceId(1), prompt, greedy(40, ignore_eos=True))
-    (answer,) = finish(engine, outputs)
+    (answer,) = continued(engine, prompt, greedy(40, ignore_eos=True))
     text = text_of(engine, answer)
     assert len(answer.token_ids) == 40
     assert "👩🏽" in text
@@ -193,63 +164,41 @@ def test_an_answer_cut_within_a_character_has_the_length_that_was_asked(
 
 @pytest.mark.parametrize(
     ("schema", "judge"),
+    # Under a grammar the library ends an answer with one token only, which this model rarely says:
+    # so where nothing else forces the end, it goes on to its limit.
     [case for case in JUDGES if case[0] != OPEN_NUMBER],
     ids=lambda value: str(value)[:50],
 )
 def test_every_answer_satisfies_its_schema(
     engine: LlamaCppStepEngine, schema: Any, judge: Callable[[Any], object]
 ) -> None:
-    grammar = JsonSchema(schema=json.dumps(schema))
-    ways = [
-        Sampling(tokens_max=160, temperature=(1.0, 3.0)[seed % 2], seed=seed, grammar=grammar)
-        for seed in range(8)
-    ]
-    ended = [
-        text_of(engine, answer)
-        for answer in said(engine, "Give me some random data.", *ways)
-        if answer.reason is FinishReason.STOP
-    ]
-    assert len(ended) >= 2
-    for text in ended:
-        assert judge(json.loads(text)), text
+    found = ended(engine, a_prompt(engine, DATA), ways(schema, 8, tokens_max=160))
+    assert len(found) >= 2
+    for value in found:
+        assert judge(value), value
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_what_the_checker_accepts_is_compiled_and_enforced(
     engine: LlamaCppStepEngine, seed: int
 ) -> None:
-    schema = SchemaMaker(seed).whole()
-    try:
-        check(schema)
-    except SchemaRefused:
-        pytest.skip("this seed made a schema that is refused")
-    grammar = JsonSchema(schema=json.dumps(schema))
-    ways = [
-        Sampling(tokens_max=40, temperature=(1.0, 3.0)[seed % 2], seed=seed, grammar=grammar)
-        for seed in range(4)
-    ]
-    for answer in said(engine, "Give me some random data.", *ways):
-        assert answer.failure is None
-        if answer.reason is FinishReason.STOP:
-            text = text_of(engine, answer)
-            assert satisfies(json.loads(text), schema, schema), text
+    schema = a_schema(seed)
+    for value in ended(engine, a_prompt(engine, DATA), ways(schema, 4, tokens_max=40)):
+        assert satisfies(value, schema, schema), value
 
 
 def test_a_number_without_an_end_is_a_number_at_its_limit(engine: LlamaCppStepEngine) -> None:
     how = Sampling(tokens_max=20, seed=4, grammar=JsonSchema(schema=json.dumps(OPEN_NUMBER)))
-    (answer,) = said(engine, "Give me some random data.", how)
+    (answer,) = said(engine, DATA, how)
     assert int(text_of(engine, answer)) >= 0
 
 
 def test_any_object_is_an_object(engine: LlamaCppStepEngine) -> None:
-    ways = [Sampling(tokens_max=120, seed=seed, grammar=JsonObject()) for seed in range(4)]
-    ended = [
-        json.loads(text_of(engine, answer))
-        for answer in said(engine, "Describe Paris in one short JSON object.", *ways)
-        if answer.reason is FinishReason.STOP
-    ]
-    assert ended
-    assert all(isinstance(answer, dict) for answer in ended)
+    prompt = a_prompt(engine, "Describe Paris in one short JSON object.")
+    how = [Sampling(tokens_max=120, seed=seed, grammar=JsonObject()) for seed in range(4)]
+    found = ended(engine, prompt, how)
+    assert found
+    assert all(isinstance(value, dict) for value in found)
 
 
 @pytest.mark.parametrize(
@@ -339,14 +288,9 @@ def test_more_than_the_kv_cache_holds_still_finishes() -> None:
     assert isinstance(engine, LlamaCppStepEngine)
     assert engine.info.kv_tokens_max == 512
     rng = random.Random(5)
-    outputs: dict[SequenceId, list[StepOutput]] = {}
-    for number in range(12):
-        id = SequenceId(number)
-        outputs[id] = []
-        prompt = [rng.randrange(100, 40_000) for _ in range(100)]
-        engine.submit(id, prompt, greedy(60, ignore_eos=True))
-    answers = finish(engine, outputs)
-    assert [(len(answer.token_ids), answer.failure) for answer in answers] == [(60, None)] * 12
+    prompts = [[rng.randrange(100, 40_000) for _ in range(100)] for _ in range(12)]
+    found = answers(engine, *((prompt, greedy(60, ignore_eos=True)) for prompt in prompts))
+    assert [len(answer.token_ids) for answer in found] == [60] * 12
     engine.close()
 
 

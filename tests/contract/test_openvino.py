@@ -1,60 +1,23 @@
 """OpenVINO keeps the promises of a step engine, with the default model."""
 
-import json
 import random
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from forebay.core.request import FinishReason, JsonObject, JsonSchema, Message, Role, Sampling
-from forebay.engine.json_schema import SchemaRefused, check
 from forebay.engine.protocol import Refused, SequenceId, StepOutput
 from forebay.engines.openvino import KIND, OpenVinoConfig, OpenVinoStepEngine
 from forebay.testing.step_engine_contract import StepEngineContract
+from tests.support.answers import Answer, answers, text_of
 from tests.support.models import artefact_of
-from tests.support.schemas import SchemaMaker, satisfies
+from tests.support.schema_trials import JUDGES, a_schema, ended, ways
+from tests.support.schemas import satisfies
 
 pytestmark = pytest.mark.model
 
-
-def is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-NAMED = {
-    "type": "object",
-    "properties": {
-        "n": {"type": "integer", "minimum": 1, "maximum": 120},
-        "m": {"type": ["string", "null"]},
-    },
-    "required": ["n"],
-    "additionalProperties": False,
-}
-JUDGES: list[tuple[Any, Callable[[Any], object]]] = [
-    (NAMED, lambda value: {"n"} <= set(value) <= {"n", "m"} and value["n"] in range(1, 121)),
-    (
-        {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4},
-        lambda value: 2 <= len(value) <= 4 and set(value) <= {True, False},
-    ),
-    ({"enum": ['é"', "\\", 1.5, None, [{}]]}, lambda value: value in ['é"', "\\", 1.5, None, [{}]]),
-    ({"enum": list(range(129, 141))}, lambda value: value in range(129, 141)),
-    ({"type": "string", "maxLength": 5}, lambda value: len(value) <= 5),
-    (
-        {"type": "string", "pattern": r"^[A-Z]{2}-\d{4}$"},
-        lambda value: re.fullmatch(r"[A-Z]{2}-[0-9]{4}", value),
-    ),
-    (
-        {"type": "string", "format": "date"},
-        lambda value: re.fullmatch(r"[0-9]{4}-[01][0-9]-[0-3][0-9]", value),
-    ),
-    ({"type": "integer", "minimum": 0}, lambda value: is_whole(value) and value >= 0),
-    (
-        {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
-        lambda value: all(isinstance(number, int | float) for number in value),
-    ),
-]
+DATA = "Give me some random data."
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +30,6 @@ class TestOpenVino(StepEngineContract):
     """Everything that the contract asks."""
 
 
-class Answer:
-    """What one sequence said."""
-
-    def __init__(self, outputs: list[StepOutput]) -> None:
-        self.token_ids = [token for output in outputs for token in output.token_ids]
-        self.logprobs = [odds for output in outputs for odds in output.logprobs]
-        self.hidden = sum(output.tokens_hidden for output in outputs)
-        self.reason = outputs[-1].finish_reason
-
-
 def a_prompt(engine: OpenVinoStepEngine, text: str) -> list[int]:
     return engine.tokenizer.chat([Message(role=Role.USER, content=text)])
 
@@ -84,18 +37,7 @@ def a_prompt(engine: OpenVinoStepEngine, text: str) -> list[int]:
 def said(engine: OpenVinoStepEngine, text: str, *how: Sampling) -> list[Answer]:
     """Answer one question in several ways at once."""
     prompt = a_prompt(engine, text)
-    outputs: dict[SequenceId, list[StepOutput]] = {SequenceId(i): [] for i in range(len(how))}
-    for id, sampling in zip(outputs, how, strict=True):
-        engine.submit(id, prompt, sampling)
-    while engine.stats().running + engine.stats().waiting:
-        for output in engine.step():
-            outputs[output.id].append(output)
-    return [Answer(answer) for answer in outputs.values()]
-
-
-def text_of(engine: OpenVinoStepEngine, answer: Answer) -> str:
-    detokenizer = engine.tokenizer.detokenizer()
-    return detokenizer.push(answer.token_ids) + detokenizer.flush()
+    return answers(engine, *((prompt, one) for one in how))
 
 
 def greedy(tokens_max: int, **how: Any) -> Sampling:
@@ -128,15 +70,15 @@ def test_log_probabilities_are_the_models_own_whatever_the_temperature(
 
 
 def test_a_seed_gives_the_same_tokens_and_another_gives_others(engine: OpenVinoStepEngine) -> None:
-    ways = [Sampling(tokens_max=20, seed=seed) for seed in (5, 5, 6)]
-    first, again, other = said(engine, "Tell me a story.", *ways)
+    how = [Sampling(tokens_max=20, seed=seed) for seed in (5, 5, 6)]
+    first, again, other = said(engine, "Tell me a story.", *how)
     assert first.token_ids == again.token_ids != other.token_ids
 
 
 def test_penalties_change_what_is_said(engine: OpenVinoStepEngine) -> None:
-    ways = [greedy(40, ignore_eos=True, **{name: 2.0}) for name in PENALTIES]
-    answers = said(engine, "Say one word again and again.", greedy(40, ignore_eos=True), *ways)
-    assert len({tuple(answer.token_ids) for answer in answers}) == 3
+    how = [greedy(40, ignore_eos=True, **{name: 2.0}) for name in PENALTIES]
+    found = said(engine, "Say one word again and again.", greedy(40, ignore_eos=True), *how)
+    assert len({tuple(answer.token_ids) for answer in found}) == 3
 
 
 PENALTIES = ("presence_penalty", "frequency_penalty")
@@ -148,50 +90,27 @@ def test_every_answer_satisfies_its_schema(
     schema: Any,
     judge: Callable[[Any], object],
 ) -> None:
-    grammar = JsonSchema(schema=json.dumps(schema))
-    ways = [
-        Sampling(tokens_max=60, temperature=(1.0, 3.0)[seed % 2], seed=seed, grammar=grammar)
-        for seed in range(16)
-    ]
-    ended = [
-        text_of(engine, answer)
-        for answer in said(engine, "Give me some random data.", *ways)
-        if answer.reason is FinishReason.STOP
-    ]
-    assert len(ended) >= 4
-    for text in ended:
-        assert judge(json.loads(text)), text
+    found = ended(engine, a_prompt(engine, DATA), ways(schema, 16, tokens_max=60))
+    assert len(found) >= 4
+    for value in found:
+        assert judge(value), value
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_the_checker_accepts_is_compiled_and_enforced(
     engine: OpenVinoStepEngine, seed: int
 ) -> None:
-    schema = SchemaMaker(seed).whole()
-    try:
-        check(schema)
-    except SchemaRefused:
-        pytest.skip("this seed made a schema that is refused")
-    grammar = JsonSchema(schema=json.dumps(schema))
-    ways = [
-        Sampling(tokens_max=40, temperature=(1.0, 3.0)[seed % 2], seed=seed, grammar=grammar)
-        for seed in range(4)
-    ]
-    for answer in said(engine, "Give me some random data.", *ways):
-        if answer.reason is FinishReason.STOP:
-            text = text_of(engine, answer)
-            assert satisfies(json.loads(text), schema, schema), text
+    schema = a_schema(seed)
+    for value in ended(engine, a_prompt(engine, DATA), ways(schema, 4, tokens_max=40)):
+        assert satisfies(value, schema, schema), value
 
 
 def test_any_object_is_an_object(engine: OpenVinoStepEngine) -> None:
-    ways = [Sampling(tokens_max=120, seed=seed, grammar=JsonObject()) for seed in range(8)]
-    ended = [
-        json.loads(text_of(engine, answer))
-        for answer in said(engine, "Describe Paris in one short JSON object.", *ways)
-        if answer.reason is FinishReason.STOP
-    ]
-    assert ended
-    assert all(isinstance(answer, dict) for answer in ended)
+    prompt = a_prompt(engine, "Describe Paris in one short JSON object.")
+    how = [Sampling(tokens_max=120, seed=seed, grammar=JsonObject()) for seed in range(8)]
+    found = ended(engine, prompt, how)
+    assert found
+    assert all(isinstance(value, dict) for value in found)
 
 
 def test_a_schema_that_would_lose_the_engine_is_refused(engine: OpenVinoStepEngine) -> None:

@@ -1,6 +1,7 @@
 """Prompts answered by a step engine, side by side, without a worker."""
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from forebay.core.request import FinishReason, Sampling
@@ -10,8 +11,8 @@ from forebay.engine.protocol import SequenceId, StepEngine, StepOutput
 class Answer:
     """What one sequence said."""
 
-    def __init__(self) -> None:
-        self.outputs: list[StepOutput] = []
+    def __init__(self, outputs: Iterable[StepOutput] = ()) -> None:
+        self.outputs = list(outputs)
 
     @property
     def token_ids(self) -> list[int]:
@@ -20,6 +21,10 @@ class Answer:
     @property
     def logprobs(self) -> list[float]:
         return [odds for output in self.outputs for odds in output.logprobs]
+
+    @property
+    def hidden(self) -> int:
+        return sum(output.tokens_hidden for output in self.outputs)
 
     @property
     def reason(self) -> FinishReason | None:
@@ -38,6 +43,11 @@ def answers(
             assert output.failure is None
             found[output.id].outputs.append(output)
     return list(found.values())
+
+
+def text_of(engine: StepEngine, answer: Answer) -> str:
+    detokenizer = engine.tokenizer.detokenizer()
+    return detokenizer.push(answer.token_ids) + detokenizer.flush()
 
 
 def greedy(tokens_max: int, **how: Any) -> Sampling:
