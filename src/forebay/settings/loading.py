@@ -280,7 +280,7 @@ def _unreadable(settings: Settings, setters: Mapping[str, str]) -> Iterator[Prob
     for key, wrong in terms.misfits(
         hosts=settings.server.hosts,
         trusted_proxies=settings.server.trusted_proxies,
-        cors_origins=settings.gateway.cors_origins,
+        cors=settings.gateway.cors_origins,
     ):
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=wrong)
 
