@@ -46,8 +46,11 @@ _ANY: Final[tuple[Any, ...]] = (
 )
 _TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_new_tokens", "max_output_tokens")
 _CHEAP: Final = 0.9
-_NO_ORDERS: Final = ("/admin/",)
+_NO_ORDERS: Final = ("/admin/models/", "/admin/routes/", "/admin/versions/")
 """These change what is served; who may use them is told by tests of their own."""
+_SELDOM: Final = ("/admin/", "/auth/")
+_SELDOM_SHARE: Final = 0.03
+"""Of what hashes passwords and writes to the disk: slow on purpose."""
 
 
 class Bodies:
@@ -62,11 +65,15 @@ class Bodies:
             if "requestBody" in methods.get("post", {}) and not path.startswith(_NO_ORDERS)
         ]
 
+        self._seldom = [each for each in self.operations if each[0].startswith(_SELDOM)]
+        self._often = [each for each in self.operations if each not in self._seldom]
+
     def draw(self, draw: random.Random) -> tuple[str, bytes]:
         """Return a path and a body for it."""
-        path, schema = draw.choice(self.operations)
+        seldom = bool(self._seldom) and draw.random() < _SELDOM_SHARE
+        path, schema = draw.choice(self._seldom if seldom else self._often)
         body = self._value(draw, schema, 0)
-        if isinstance(body, dict) and draw.random() < _CHEAP:
+        if isinstance(body, dict) and not seldom and draw.random() < _CHEAP:
             known = self._resolved(schema).get("properties", {})
             body["model"] = MODEL
             # Short, so that what is tried is the reading of requests and not the engine's patience.

@@ -18,9 +18,13 @@ from forebay.drill.hostile_case import Case, Going
 from forebay.drill.hostile_reply import Reply, Unreadable, faults, replies
 
 _READ_BYTES: Final = 65_536
+_PROXY_REFUSES: Final = "/admin/"
+"""Below this path nginx answers itself, in the one shape that its file has."""
 _SEEN_BYTES_MAX: Final = 4_194_304
 _QUIET_S: Final = 0.3
 """Where nothing came for so long, more bytes are not what the server waits for."""
+_ANSWER_S: Final = 15.0
+"""The longest wait for the answer to a request that is whole."""
 _MORE_S: Final = 0.005
 """How long a second answer may take to follow the first, where there must be none."""
 _END_S_MAX: Final = 20.0
@@ -95,7 +99,9 @@ class Sender:
         if not found:
             self.statuses["none"] += 1
         if self._proxied:  # what is one request to nginx, its log has to say
-            case = dataclasses.replace(case, replies_max=None)
+            refused = case.path is not None and case.path.startswith(_PROXY_REFUSES)
+            path = None if refused else case.path
+            case = dataclasses.replace(case, replies_max=None, path=path)
         for what in faults(case, found, closed=self._closed):
             self._note(case, what, line.seen)
         return case.framed and whole and bool(found) and not found[-1].closes
@@ -137,7 +143,7 @@ class _Line:
 
     async def _read(self, case: Case, *, headless: bool) -> tuple[list[Reply], bool]:
         ended = case.going is Going.HALF_CLOSE
-        wait_s = _QUIET_S
+        wait_s = _ANSWER_S if case.framed else _QUIET_S
         while len(self.seen) < _SEEN_BYTES_MAX:
             more = await self._more(None if ended else wait_s)
             if more is None:  # it waits for us
