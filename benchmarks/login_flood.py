@@ -10,7 +10,7 @@ Predicted before it was first run: a refused login costs 0.2 ms in the gateway, 
 core; checked ones take a tenth of a core and, as the budget fills while it is calm, two tenths in a
 round.  Others' p99 1.1 times the calm one from one address (goal: 1.2), 1.15 from forty; p50 1.02.
 20 passwords are checked from one address, 3 a second and the burst from forty.  Of the owner's
-logins 95 % succeed.
+logins 95 % succeed.  (Right of p50 and of what a refusal costs; wrong of p99: see ADR 21.)
 """
 
 import asyncio

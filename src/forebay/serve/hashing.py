@@ -23,7 +23,7 @@ from forebay.serve.login_config import LoginConfig
 
 Answer = TypeVar("Answer")
 
-_NICE: Final = 5
+_NICE: Final = 10
 """By how much the threads give way to others of the machine (Linux).  Beside two busy processes on
 two cores a hash took 0.1 s at 0, 1 s at 10, and 2 to 7 s at 19: nobody could log in."""
 _BUSY: Final = "Too many logins are tried at the moment. Try again after Retry-After."

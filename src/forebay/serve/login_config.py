@@ -30,7 +30,7 @@ class LoginConfig(BackoffConfig):
         maximum=64.0,
     )
     hashing_burst_s: float = knob(
-        2.0,
+        1.0,
         "How many seconds of that work may be done at once after a rest; half of it is kept for "
         "those who have logged in from the same address before.",
         minimum=0.1,
