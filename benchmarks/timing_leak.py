@@ -57,8 +57,6 @@ class Comparison:
     samples: int = SAMPLES
     leaks: bool = False
     """It is the control: a difference has to be seen."""
-    secret: bool = True
-    """What it would tell is one; else the figure is published, and is no gate."""
 
 
 def welch_t(one: Sequence[float], other: Sequence[float]) -> float:
@@ -106,7 +104,6 @@ def measured(comparison: Comparison, draw: random.Random) -> dict[str, Any]:
         "mean_ns": [math.fsum(each) / len(each) for each in (one, other)],
         "t": t,
         "control": comparison.leaks,
-        "secret": comparison.secret,
         "passed": (abs(t) >= T_MAX) if comparison.leaks else (abs(t) < T_MAX),
     }
 
@@ -163,7 +160,6 @@ def comparisons(folder: Path, *, samples: int, passwords: int) -> list[Compariso
             one=early,
             other=unknown,
             samples=samples,
-            secret=False,
         ),
         Comparison(
             what="key known to be wrong: first letter, last",
@@ -261,7 +257,5 @@ def report(found: dict[str, Any]) -> str:
         verdict = "pass" if each["passed"] else "FAIL"
         if each["control"]:
             verdict = "seen" if each["passed"] else "NOT SEEN"
-        elif not each["secret"]:
-            verdict = "no secret"
         rows.append([each["what"], f"{each['samples']:,}", one, other, f"{each['t']:.2f}", verdict])
     return machine.table(f"Timing of credentials (|t| below {T_MAX})", rows)

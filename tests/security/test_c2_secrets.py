@@ -160,7 +160,7 @@ def drive(server: Server, seen: Seen, key: str) -> str:
     admin = {"authorization": f"Bearer {json.loads(answer)['access_token']}"}
     told = {
         "a wrong password": login("ann", WRONG_PASSWORD),
-        "nobody's password": login("nobody", WRONG_PASSWORD),
+        "nobody's password": login(f"nobody-{WRONG_PASSWORD}", WRONG_PASSWORD),
         "a login that is none": ask(
             server, "POST", "/auth/login", json.dumps({"password": WRONG_PASSWORD}).encode(), {}
         ),

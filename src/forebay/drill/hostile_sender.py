@@ -23,11 +23,11 @@ _PROXY_REFUSES: Final = "/admin/"
 _SEEN_BYTES_MAX: Final = 4_194_304
 _QUIET_S: Final = 0.3
 """Where nothing came for so long, more bytes are not what the server waits for."""
-_ANSWER_S: Final = 15.0
+_ANSWER_S: Final = 60.0
 """The longest wait for the answer to a request that is whole."""
 _MORE_S: Final = 0.005
 """How long a second answer may take to follow the first, where there must be none."""
-_END_S_MAX: Final = 20.0
+_END_S_MAX: Final = 90.0
 """The longest time from closing our side to the server's closing its own."""
 _KEPT_MAX: Final = 20
 _SHOWN: Final = 400
