@@ -163,7 +163,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.more:
         return _say_more(arguments.more)
-    figures = report(scored(held_out()), GuardConfig().score_limit)
+    figures = report(scored(held_out()), GuardConfig().score_min)
     RESULTS.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     PICTURE.write_text(picture(figures))
     _say(figures)
@@ -180,7 +180,7 @@ def _say(figures: Mapping[str, Any]) -> None:
 
 def _say_more(paths: Sequence[str]) -> int:
     """Say how many harmless texts of somebody else's files are suspected."""
-    limit = GuardConfig().score_limit
+    limit = GuardConfig().score_min
     for path in paths:
         lines = Path(path).read_text("utf-8").splitlines()
         samples = [Sample(text=json.loads(line), family=path, attack=False) for line in lines]

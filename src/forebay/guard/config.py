@@ -37,7 +37,7 @@ class GuardConfig:
         choices=tuple(Mode),
         live=True,
     )
-    score_limit: float = knob(
+    score_min: float = knob(
         0.8,
         "From which score (0 to 1) a text is suspected; docs/guard.md has the curve.",
         minimum=0.05,

@@ -145,7 +145,7 @@ class Screening:
         verdict = await self._verdict(request, config, texts)
         if verdict is None:
             self._unscreened(request, config, "busy")
-        elif verdict.score >= config.score_limit:
+        elif verdict.score >= config.score_min:
             self._suspected(request, config, verdict)
         else:
             self._counts["passed", CLEAN_REASON] += 1
