@@ -2,10 +2,7 @@
 
 import hmac
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,72 +11,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from forebay.accounts.bearers import Bearers
-from forebay.accounts.config import AccountsAway
-from forebay.accounts.jwks import Jwks
-from forebay.accounts.oidc import Oidc
-from forebay.accounts.token_config import OidcConfig, TokensConfig
-from forebay.accounts.tokens import Claims, InvalidToken, TokenFault, Tokens
+from forebay.accounts.token_config import TokensConfig
+from forebay.accounts.tokens import InvalidToken, TokenFault, Tokens
 from forebay.core.caller import Role
-from forebay.core.clock import ManualClock
+from tests.support.issuer_sites import AUDIENCE, Site, said
 from tests.support.issuers import EC, ED, OTHER_RSA, RSA, Issuer, issuing, jwk, symmetric
 from tests.support.tokens import NOW, FixedKeys, RevokedSet, encoded
-
-ISSUER, AUDIENCE = "https://id.example/realm", "forebay-prod"
-DAY_S = 86_400.0
 
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
     with issuing() as found:
         yield found
-
-
-class Site:
-    """One gateway's view of the issuer, with its own clock."""
-
-    def __init__(self, issuer: Issuer, **config: Any) -> None:
-        self.issuer = issuer
-        self.clock = ManualClock(100.0)
-        self.events: list[str] = []
-        settings = OidcConfig(issuer=ISSUER, audience=AUDIENCE, jwks_url=issuer.url)
-        self.config = replace(settings, **({"timeout_s": 5.0} | config))
-        self.jwks = Jwks(self.config, clock=self.clock, log=self._note)
-        self.oidc = Oidc(self.jwks, self.config)
-
-    def _note(self, event: str, /, **fields: str | float | bool | None) -> None:
-        self.events.append(event)
-
-    def verify(self, token: str, now: float = NOW) -> Claims:
-        return self.oidc.verify(token, now)
-
-    def fault(self, token: str, now: float = NOW) -> TokenFault:
-        with pytest.raises(InvalidToken) as caught:
-            self.verify(token, now)
-        return caught.value.fault
-
-    def is_away(self, token: str) -> bool:
-        try:
-            self.verify(token)
-        except AccountsAway:
-            return True
-        return False
-
-    def fetched(self) -> None:
-        """Wait until no fetch is under way."""
-        until(lambda: self.jwks._over is None)
-
-
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 5.0
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.001)
-
-
-def said(**changes: Any) -> dict[str, Any]:
-    claims: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "jti": "j1"}
-    claims |= {"iat": NOW, "exp": NOW + 600.0, **changes}
-    return {name: found for name, found in claims.items() if found is not None}
 
 
 def test_a_token_of_the_issuer_is_taken_and_its_user_is_none_of_ours(issuer: Issuer) -> None:
@@ -324,157 +267,6 @@ def test_user_and_tenant_come_from_the_claims_that_are_named(issuer: Issuer) -> 
     assert site.verify(issuer.sign(said(email="a"))).tenant == "guests"
     for org in ("anonymous", "a/b", 7, ["acme"]):
         assert site.fault(issuer.sign(said(email="a", org=org))) is TokenFault.CLAIMS
-
-
-def test_keys_are_fetched_once_for_many_tokens(issuer: Issuer) -> None:
-    site = Site(issuer)
-    for _ in range(100):
-        site.verify(issuer.sign(said()))
-    assert issuer.fetches == 1
-
-
-def test_a_new_key_is_found_when_a_token_names_it(issuer: Issuer) -> None:
-    site = Site(issuer)
-    site.verify(issuer.sign(said()))
-    issuer.keys.append(jwk(OTHER_RSA, "r2"))
-    token = issuer.sign(said(), OTHER_RSA, kid="r2")
-    assert site.fault(token) is TokenFault.KEY  # they were fetched a moment ago
-    site.clock.advance(10.0)
-    assert site.verify(token).user == "oidc:alice"
-
-
-def test_a_key_that_the_issuer_took_away_ends_at_the_next_fetch(issuer: Issuer) -> None:
-    site = Site(issuer, refresh_s=600.0)
-    token = issuer.sign(said())
-    site.verify(token)
-    issuer.keys = [jwk(EC, "e1")]
-    site.clock.advance(601.0)
-    site.verify(token)  # it goes on with what is known, and the fetch begins
-    site.fetched()
-    assert site.fault(token) is TokenFault.KEY
-
-
-def test_garbage_kids_cost_one_fetch_in_ten_seconds(issuer: Issuer) -> None:
-    site = Site(issuer)
-    for second in range(100):
-        site.clock.advance(1.0)
-        assert site.fault(issuer.sign(said(), kid=f"garbage{second}")) is TokenFault.KEY
-    assert issuer.fetches == 10
-
-
-def test_while_the_issuer_is_away_known_keys_go_on_and_then_end(issuer: Issuer) -> None:
-    site = Site(issuer, refresh_s=600.0, stale_s_max=3_600.0)
-    token = issuer.sign(said())
-    site.verify(token)
-    issuer.status = 500
-    for _ in range(42):
-        site.clock.advance(100.0)
-        site.verify(token)
-        site.fetched()
-    assert site.jwks.failures > 10
-    assert site.events == ["oidc.keys_away"]
-    site.clock.advance(200.0)
-    assert site.is_away(token)
-    issuer.status = 200
-    site.clock.advance(10.0)
-    assert site.verify(token).user == "oidc:alice"
-    assert site.events == ["oidc.keys_away", "oidc.keys_back"]
-
-
-def test_before_any_key_was_fetched_nobody_is_called_invalid(issuer: Issuer) -> None:
-    issuer.status = 503
-    site = Site(issuer)
-    token = issuer.sign(said())
-    assert site.is_away(token)
-    assert site.is_away(token)
-    assert issuer.fetches == 1
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b'{"keys":{}}',
-        b'{"keys":[]}',
-        b'{"keys":[7]}',
-        b'{"keys":[{"kty":"oct","kid":"r1","k":"c3M"}]}',
-        b"[" * 100_000,
-        b'{"keys":[],"more":"' + b"x" * 300_000 + b'"}',
-        b"\xff",
-    ],
-)
-def test_a_list_that_is_none_changes_nothing(issuer: Issuer, body: bytes) -> None:
-    site = Site(issuer)
-    token = issuer.sign(said())
-    site.verify(token)
-    issuer.body = body
-    site.clock.advance(700.0)
-    site.verify(token)
-    site.fetched()
-    assert site.jwks.failures == 1
-    site.verify(token)
-
-
-def test_a_redirect_is_not_followed(issuer: Issuer) -> None:
-    issuer.status = 302
-    issuer.headers = {"Location": issuer.url}
-    site = Site(issuer)
-    assert site.is_away(issuer.sign(said()))
-    site.fetched()
-    assert issuer.fetches == 1
-
-
-def test_a_list_that_drips_is_cut_off_in_time(issuer: Issuer) -> None:
-    issuer.drip_s = 0.01
-    site = Site(issuer, timeout_s=0.2)
-    began = time.monotonic()
-    site.jwks.fetch()
-    site.fetched()
-    assert time.monotonic() - began < 2.0  # the list would take ten seconds
-    assert site.jwks.failures == 1
-
-
-def test_an_issuer_that_hangs_keeps_one_waiting_for_a_moment_and_others_not_at_all(
-    issuer: Issuer,
-) -> None:
-    site = Site(issuer, refresh_s=600.0)
-    token = issuer.sign(said())
-    site.verify(token)
-    issuer.hold.clear()
-    site.clock.advance(700.0)
-    began = time.monotonic()
-    for _ in range(100):
-        site.verify(token)
-    assert site.is_away(issuer.sign(said(), kid="new"))
-    assert time.monotonic() - began < 0.4
-    issuer.hold.set()
-    site.fetched()
-
-
-def test_only_one_fetch_is_under_way_however_many_ask(issuer: Issuer) -> None:
-    site = Site(issuer)
-    issuer.hold.clear()
-    token = issuer.sign(said())
-    found: list[bool] = []
-    threads = [threading.Thread(target=lambda: found.append(site.is_away(token))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    until(lambda: len(found) >= 7)
-    issuer.hold.set()
-    for thread in threads:
-        thread.join()
-    assert issuer.fetches == 1
-
-
-def test_https_verifies_who_answers(issuer: Issuer) -> None:
-    site = Site(issuer)
-    config = replace(site.config, jwks_url=issuer.url.replace("http:", "https:"))
-    jwks = Jwks(config, clock=site.clock)
-    with pytest.raises(AccountsAway):
-        jwks.find("r1")  # it speaks no TLS
-    assert jwks.failures == 1
 
 
 def test_each_token_goes_to_its_own_issuer_and_to_no_other(issuer: Issuer) -> None:
