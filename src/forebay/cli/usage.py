@@ -3,13 +3,10 @@
 One that does holds callers to a budget that is new at the latest after `access.cached_s`.
 """
 
-import contextlib
-import getpass
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -17,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from forebay.accounts.audit_event import Action
 from forebay.accounts.prices import parse_money, shown_money
 from forebay.accounts.spending import (
     AMOUNT_MAX,
@@ -37,13 +35,13 @@ from forebay.accounts.usage_report import (
     parse_moment,
     shown_moment,
 )
-from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail, loaded
+from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail
+from forebay.cli.opening import Book, opened
 from forebay.core.caller import Level
 
 if TYPE_CHECKING:
     from forebay.accounts.budgets import Books
     from forebay.accounts.database import Database
-    from forebay.settings import Settings
 
 Read = TypeVar("Read")
 
@@ -96,9 +94,9 @@ def usage(  # noqa: PLR0913 - a command's options are its parameters
     )
     if question.since >= question.until:
         fail("--from must be earlier than --to.", status=USAGE)
-    with _open(config, assignments) as (settings, database):
-        page = _all(database, question)
-    currency = settings.budgets.currency
+    with opened(config, assignments) as book:
+        page = _all(book.database, question)
+    currency = book.settings.budgets.currency
     if csv:
         typer.echo(as_csv(question.by, page.totals, currency), nl=False)
     else:
@@ -124,13 +122,13 @@ def set_budget(  # noqa: PLR0913 - a command's options are its parameters
     unit = Unit.NANOS if money else Unit.TOKENS
     name = BudgetName(of=_charged(of), unit=unit, period=per)
     amount = _read("AMOUNT", limit, parse_money if money else _parse_tokens)
-    with _open(config, assignments) as (settings, database):
-        books = _books(database)
+    with opened(config, assignments) as book:
+        books = _books(book.database)
         if not books.is_known(name.of):
             typer.echo(f"There is no {name.of.level} {name.of.account} yet.", err=True)
         budget = books.set_limit(name, amount)
-        _note(database, "budget.set", budget.name, limit=budget.limit)
-    of_what = settings.budgets.currency if money else "tokens"
+        _note(book, Action.BUDGET_SET, budget.name, limit=budget.limit)
+    of_what = book.settings.budgets.currency if money else "tokens"
     shown, spent, left = (
         f"{_amount(each, unit)} {of_what}" for each in (amount, budget.spent, budget.remaining)
     )
@@ -143,9 +141,9 @@ def list_budgets(
     *, as_json: AsJson = False, config: ConfigFile = None, assignments: Assignments = None
 ) -> None:
     """List budgets, and what is left of them."""
-    with _open(config, assignments) as (settings, database):
-        found = _books(database).find()
-    currency = settings.budgets.currency
+    with opened(config, assignments) as book:
+        found = _books(book.database).find()
+    currency = book.settings.budgets.currency
     if len(found) == LIST_MAX:
         typer.echo(f"These are the first {LIST_MAX}; there may be more.", err=True)
     if as_json:
@@ -174,31 +172,12 @@ def remove_budget(
     """Remove a budget; nobody is held to it any more."""
     unit = Unit.NANOS if money else Unit.TOKENS
     name = BudgetName(of=_charged(of), unit=unit, period=per)
-    with _open(config, assignments) as (_, database):
-        if not _books(database).remove(name):
+    with opened(config, assignments) as book:
+        if not _books(book.database).remove(name):
             kind = "in money" if money else "in tokens"
             fail(f"{of[:80]} has no budget {kind} per {per}; see: forebay budgets list")
-        _note(database, "budget.removed", name)
+        _note(book, Action.BUDGET_REMOVED, name)
     typer.echo(f"The {name.of.level} {name.of.account} has no budget of that kind any more.")
-
-
-@contextlib.contextmanager
-def _open(config: ConfigFile, assignments: Assignments) -> "Iterator[tuple[Settings, Database]]":
-    """Open the accounts, making their tables if need be; say what went wrong."""
-    settings = loaded(config, assignments).settings
-    from forebay.accounts.config import AccountsAway, AnotherSchema  # noqa: PLC0415 - see main
-    from forebay.accounts.database import Database  # noqa: PLC0415 - see main
-
-    database = Database(settings.accounts_config)
-    try:
-        database.migrate()
-        yield settings, database
-    except AccountsAway:
-        fail("The accounts database cannot be asked. Check accounts.url, and that its server runs.")
-    except AnotherSchema as error:
-        fail(str(error))
-    finally:
-        database.close()
 
 
 def _books(database: "Database") -> "Books":
@@ -218,22 +197,10 @@ def _all(database: "Database", question: Question) -> Page:
     return page
 
 
-def _note(database: "Database", action: str, name: BudgetName, **details: int) -> None:
-    """Write a line of the audit log; the actor is whoever runs the command."""
-    from forebay.accounts.audit import Audit  # noqa: PLC0415 - see main
-    from forebay.accounts.audit_event import Action, AuditEvent  # noqa: PLC0415 - see main
-
-    try:
-        actor = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name
-        actor = str(os.getuid())
-    event = AuditEvent(
-        action=Action(action),
-        actor=f"cli:{actor}",
-        target=f"{name.of.level}:{name.of.account}",
-        details={"unit": name.unit.value, "period": name.period.value, **details},
-    )
-    Audit(database).add([(time.time(), event)])
+def _note(book: Book, action: Action, name: BudgetName, **details: int) -> None:
+    """Write a line of the audit log."""
+    target = f"{name.of.level}:{name.of.account}"
+    book.note(action, target, unit=name.unit.value, period=name.period.value, **details)
 
 
 def _read(option: str, text: str, parse: Callable[[str], Read]) -> Read:
