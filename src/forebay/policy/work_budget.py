@@ -59,6 +59,10 @@ class WorkBudget:
         self._left_s = min(self._burst_s, self._left_s + taken_s - spent_s)
         self._expected_s += _LEARNED * (spent_s - self._expected_s)
 
+    def forgive(self) -> None:
+        """Give a piece of work back that turned out to be no stranger's."""
+        self._left_s = min(self._burst_s, self._left_s + self._expected_s)
+
     def _fill(self, now: float) -> None:
         passed_s = max(0.0, now - self._reckoned)
         self._reckoned = max(self._reckoned, now)

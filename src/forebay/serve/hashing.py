@@ -3,7 +3,8 @@
 A password's check takes tens of milliseconds and megabytes, so that whoever steals the hashes
 cannot try many.  Whoever sends logins could make us do that work instead.  So before anything is
 asked for a login it needs a *place*: a place in the queue, and work left in the budget.  Without
-one it is refused at once, and costs nothing more.
+one it is refused at once, and costs nothing more.  Work that lets somebody in is given back: only
+what fails uses the budget up, so that it can be small and a morning's logins still get through.
 """
 
 import asyncio
@@ -60,6 +61,10 @@ class Hashing:
     def close(self) -> None:
         """Begin nothing more; what runs ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def forgive(self) -> None:
+        """Count the last piece of work for nothing: it was a caller's, and callers are not many."""
+        self._budget.forgive()
 
     def _enter(self, *, known: bool) -> float:
         if self.inside >= self._inside_max:

@@ -212,6 +212,7 @@ class Login:
             self._parts.note(_event(action, named, visit, outcome=Outcome.UNAUTHENTICATED))
             raise Unauthenticated(_WRONG)
         self._backoff.succeeded(attempt, self._now())
+        self._parts.hashing.forgive()
         self.results[LoginResult.OK] += 1
         return kept
 

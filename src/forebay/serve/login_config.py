@@ -23,14 +23,14 @@ class LoginConfig(BackoffConfig):
         maximum=10_000,
     )
     hashing_share_max: float = knob(
-        0.1,
-        "Most of one core that checking passwords takes, in the long run; more are refused with "
-        "503.",
+        0.02,
+        "Most of one core that checking wrong passwords takes, in the long run; more are refused "
+        "with 503.",
         minimum=0.001,
         maximum=64.0,
     )
     hashing_burst_s: float = knob(
-        1.0,
+        0.5,
         "How many seconds of that work may be done at once after a rest; half of it is kept for "
         "those who have logged in from the same address before.",
         minimum=0.1,

@@ -81,3 +81,17 @@ def test_a_clock_that_goes_back_fills_nothing() -> None:
     while not bucket.wait_s(100.0, known=False):
         bucket.take(100.0)
     assert bucket.wait_s(0.0, known=False) > 0.0
+
+
+def test_work_that_is_forgiven_leaves_the_budget_as_it_was() -> None:
+    bucket = budget()
+    before_s = bucket.wait_s(0.0, known=False)
+    for _ in range(1_000):
+        taken_s = bucket.take(0.0)
+        bucket.settle(taken_s, taken_s)
+        bucket.forgive()
+    assert bucket.wait_s(0.0, known=False) == before_s
+    for _ in range(1_000):
+        bucket.forgive()
+    taken_s = bucket.take(0.0)
+    assert bucket.wait_s(0.0, known=True) < 10.0, "forgiving never fills it beyond its burst"

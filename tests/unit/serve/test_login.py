@@ -194,6 +194,18 @@ async def test_a_flood_costs_no_more_hashes_than_the_budget_holds() -> None:
     world.parts.clerks.close()
 
 
+async def test_only_a_check_that_lets_somebody_in_is_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgiven: list[str] = []
+    monkeypatch.setattr(world.parts.hashing, "forgive", lambda: forgiven.append("once"))
+    await world.fails("alice", "wrong")
+    await world.fails("nobody", "wrong")
+    assert forgiven == []
+    await world.login.login("alice", PASSWORD, HERE)
+    assert forgiven == ["once"]
+
+
 async def test_a_refusal_for_want_of_room_is_no_failure_of_whoever_asked() -> None:
     world = World(hashing_waiting_max=0)
     world.hold.clear()
