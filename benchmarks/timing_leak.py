@@ -142,46 +142,14 @@ def comparisons(folder: Path, *, samples: int, passwords: int) -> list[Compariso
 
     learnt = [*early, *late, *unknown]
     draw.shuffle(learnt)
-    cached = _cached(found, learnt)
-    kept = Passwords(config).hashed("a long passphrase of ann's")
-    passwords_of = Passwords(config)
-    tried = [f"a wrong passphrase {at}" for at in range(20)]
+    pairs = {"first letter wrong, last wrong": late, "id known, id unknown": unknown}
+    checks: dict[str, Check] = {"key": found, "key known to be wrong": _cached(found, learnt)}
     return [
-        Comparison(
-            what="key: first letter wrong, last wrong",
-            check=found,
-            one=early,
-            other=late,
-            samples=samples,
-        ),
-        Comparison(
-            what="key: id known, id unknown",
-            check=found,
-            one=early,
-            other=unknown,
-            samples=samples,
-        ),
-        Comparison(
-            what="key known to be wrong: first letter, last",
-            check=cached,
-            one=early,
-            other=late,
-            samples=samples,
-        ),
-        Comparison(
-            what="key known to be wrong: id known, unknown",
-            check=cached,
-            one=early,
-            other=unknown,
-            samples=samples,
-        ),
-        Comparison(
-            what="password: user known, user unknown",
-            check=lambda text: passwords_of.fits(kept if text[0] == "k" else None, text[1:]),
-            one=["k" + text for text in tried],
-            other=["u" + text for text in tried],
-            samples=passwords,
-        ),
+        Comparison(what=f"{name}: {what}", check=check, one=early, other=other, samples=samples)
+        for name, check in checks.items()
+        for what, other in pairs.items()
+    ] + [
+        _of_passwords(Passwords(config), passwords),
         Comparison(
             what="control: compared letter by letter",
             check=_leaking(keys[0]),
@@ -191,6 +159,18 @@ def comparisons(folder: Path, *, samples: int, passwords: int) -> list[Compariso
             samples=samples,
         ),
     ]
+
+
+def _of_passwords(passwords: Passwords, samples: int) -> Comparison:
+    kept = passwords.hashed("a long passphrase of ann's")
+    tried = [f"a wrong passphrase {at}" for at in range(20)]
+    return Comparison(
+        what="password: user known, user unknown",
+        check=lambda text: passwords.fits(kept if text[0] == "k" else None, text[1:]),
+        one=["k" + text for text in tried],
+        other=["u" + text for text in tried],
+        samples=samples,
+    )
 
 
 def _strewn(draw: random.Random, *pools: list[str]) -> list[list[str]]:

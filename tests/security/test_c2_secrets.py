@@ -143,6 +143,32 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     return seen
 
 
+CHAT: Final = {"model": "scripted", "messages": [{"role": "user", "content": PROMPT}]}
+
+
+def misplaced(
+    server: Server, good: dict[str, str], wrong: dict[str, str]
+) -> dict[str, tuple[int, bytes]]:
+    """Send requests that are wrong in what they say, whole and cut, by somebody and by nobody."""
+    told = {}
+    bad: dict[str, object] = {
+        "an unknown field": CHAT | {MISPLACED: 1},
+        "an unknown value": CHAT | {"response_format": {"type": MISPLACED}},
+        "an unknown model": CHAT | {"model": MISPLACED[:200]},
+        "an unknown role": {"model": "scripted", "messages": [{"role": MISPLACED, "content": "x"}]},
+        "a wrong type": CHAT | {"max_tokens": PROMPT},
+        "a prompt that is too long": CHAT
+        | {"messages": [{"role": "user", "content": PROMPT * 9999}]},
+    }
+    for what, body_ in bad.items():
+        sent = json.dumps(body_).encode()
+        _, answer = ask(server, "POST", "/v1/chat/completions", sent, good)
+        told[what] = (0, answer)
+        told[f"{what}, cut"] = ask(server, "POST", "/v1/chat/completions", sent[:-1], good)
+        told[f"{what}, by nobody"] = ask(server, "POST", "/v1/chat/completions", sent, wrong)
+    return told
+
+
 def drive(server: Server, seen: Seen, key: str) -> str:
     """Send every kind of request; return the token that a login gave."""
     good = {"authorization": f"Bearer {key}", "cookie": f"session={COOKIE}"}
@@ -165,29 +191,14 @@ def drive(server: Server, seen: Seen, key: str) -> str:
             server, "POST", "/auth/login", json.dumps({"password": WRONG_PASSWORD}).encode(), {}
         ),
     }
-    chat = {"model": "scripted", "messages": [{"role": "user", "content": PROMPT}]}
     for stream in (True, False):
-        body = json.dumps(chat | {"max_tokens": 20, "stream": stream}).encode()
+        body = json.dumps(CHAT | {"max_tokens": 20, "stream": stream}).encode()
         status, answer = ask(server, "POST", "/v1/chat/completions", body, good)
         assert status == 200
         assert b"Hj63" in answer, (
             "the engine says what it was told, so the completion holds it, too"
         )
-    bad: dict[str, object] = {
-        "an unknown field": chat | {MISPLACED: 1},
-        "an unknown value": chat | {"response_format": {"type": MISPLACED}},
-        "an unknown model": chat | {"model": MISPLACED[:200]},
-        "an unknown role": {"model": "scripted", "messages": [{"role": MISPLACED, "content": "x"}]},
-        "a wrong type": chat | {"max_tokens": PROMPT},
-        "a prompt that is too long": chat
-        | {"messages": [{"role": "user", "content": PROMPT * 9999}]},
-    }
-    for what, body_ in bad.items():
-        sent = json.dumps(body_).encode()
-        _, answer = ask(server, "POST", "/v1/chat/completions", sent, good)
-        told[what] = (0, answer)
-        told[f"{what}, cut"] = ask(server, "POST", "/v1/chat/completions", sent[:-1], good)
-        told[f"{what}, by nobody"] = ask(server, "POST", "/v1/chat/completions", sent, wrong)
+    told |= misplaced(server, good, wrong)
     for path in ("/metrics", "/prometheus", "/health", "/status", "/admin/ledger", "/admin/models"):
         told[path] = ask(server, "GET", f"{path}?api_key={IN_QUERY}", None, good)
     for path in (
