@@ -30,7 +30,7 @@ from forebay.accounts.tokens import InvalidToken, Tokens
 from forebay.accounts.usage import UsageLedger
 from forebay.core.caller import Caller, Right
 from forebay.core.clock import MONOTONIC
-from forebay.core.errors import Invalid
+from forebay.core.errors import Invalid, Overloaded
 from forebay.core.record import EventLog
 from forebay.gateway.access import Access
 from forebay.gateway.admin_accounts import AccountsAdmin
@@ -52,6 +52,8 @@ AddressOf = Callable[[Exchange], str]
 """Tells which address a request came from."""
 
 _CLERKS: Final = 2
+_PAGES_MAX: Final = 64
+"""Most questions about usage, and most of administrators, that wait or are answered at once."""
 _USED_S: Final = 10.0
 """How often it is written when keys were last used."""
 _CLOSING_S: Final = 5.0
@@ -68,6 +70,11 @@ class Tenancy:
     database: Database
     directory: Directory
     clerks: Clerks
+    """Look credentials up, and nothing that takes long: every caller waits for them."""
+    office: Clerks
+    """What administrators ask and order."""
+    archive: Clerks
+    """What callers ask about their usage: a year of it takes seconds to read."""
     credentials: Credentials
     auditor: Auditor
     bookkeeper: Bookkeeper
@@ -86,12 +93,12 @@ class Tenancy:
         admin = AccountsAdmin(
             self.directory,
             Audit(self.database),
-            self.clerks,
+            self.office,
             changed=self.credentials.forget,
             note=note,
         )
         budgets = BudgetsAdmin(
-            Books(self.database), self.clerks, changed=self.credentials.forget, note=note
+            Books(self.database), self.office, changed=self.credentials.forget, note=note
         )
         usage = Endpoint(serve=self.usage.page, methods=("GET",), right=Right.USAGE)
         auth = Auth(self.login, address_of=access.address)
@@ -120,7 +127,8 @@ class Tenancy:
             self.hashing.close()
             self.auditor.note(AuditEvent(action=Action.SERVER_STOPPED))
             await asyncio.to_thread(self.auditor.stop, _CLOSING_S)
-            self.clerks.close()
+            for clerks in (self.clerks, self.office, self.archive):
+                clerks.close()
             self.database.close()
 
     async def _note_used(self) -> None:
@@ -129,8 +137,8 @@ class Tenancy:
             await asyncio.sleep(_USED_S)
             used = self.credentials.take_used()
             try:
-                await self.clerks.ask(partial(self.directory.touch_keys, used))
-            except AccountsAway:
+                await self.office.ask(partial(self.directory.touch_keys, used))
+            except (AccountsAway, Overloaded):
                 self.credentials.used = used | self.credentials.used
 
 
@@ -172,17 +180,20 @@ def opened(settings: Settings, log: EventLog) -> Tenancy:
         changed=credentials.forget,
     )
     books = Books(database)
+    archive = Clerks(threads=1, asked_max=_PAGES_MAX)
     return Tenancy(
         database=database,
         directory=directory,
         clerks=clerks,
+        office=Clerks(threads=1, asked_max=_PAGES_MAX),
+        archive=archive,
         credentials=credentials,
         auditor=auditor,
         bookkeeper=Bookkeeper(
             books, prices_of(settings.prices), config=settings.budgets, now=MONOTONIC, log=log
         ),
         bearers=bearers,
-        usage=Usage(UsageLedger(database), books, clerks, currency=settings.budgets.currency),
+        usage=Usage(UsageLedger(database), books, archive, currency=settings.budgets.currency),
         login=Login(parts, settings.login, now=MONOTONIC, wall=time.time),
         hashing=hashing,
         first_password=None if settings.access.admin_password else password,

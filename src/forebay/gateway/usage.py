@@ -4,7 +4,9 @@ Everybody sees its own; whoever may administer sees anybody's by `user`, `tenant
 `*` is everybody.
 """
 
+import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +28,7 @@ from forebay.accounts.usage_report import (
     shown_moment,
 )
 from forebay.core.caller import Caller, Level, Right
-from forebay.core.errors import Forbidden, Invalid, Overloaded
+from forebay.core.errors import Forbidden, Invalid, Overloaded, RateLimited
 from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.problems import JSON
 from forebay.gateway.querying import query_of, whole
@@ -42,6 +44,12 @@ _FORMATS: Final = ("json", "csv")
 _ROWS: Final = 1_000
 _PAGES_MAX: Final = 1_000_000
 _NAME_CHARACTERS_MAX: Final = 256
+_ASKED_MAX: Final = 2
+"""Most questions of one tenant at once: others wait behind them, for seconds each."""
+_ASKS: Final = (
+    f"This tenant asks about its usage {_ASKED_MAX} times already. Wait for one of the answers."
+)
+_RETRY_S: Final = 1.0
 _AWAY: Final = "The accounts cannot be asked at the moment. Try again after Retry-After."
 _DOWNLOAD: Final[Header] = (b"content-disposition", b'attachment; filename="usage.csv"')
 
@@ -87,16 +95,33 @@ class Usage:
         self._clerks = clerks
         self._currency = currency
         self._wall = wall
+        # The whole mutable state: questions that are not answered, by tenant.
+        self._asked: Counter[str] = Counter()
 
     async def page(self, exchange: Exchange) -> None:
         """Answer with totals and budgets, as JSON or CSV; raises ServingError."""
         wish = self._wish(exchange)
         try:
-            body = await self._clerks.ask(partial(self._answer, wish))
+            body = await self._ask(exchange.caller.tenant, wish)
         except AccountsAway:
-            raise Overloaded(_AWAY, retry_after_s=1.0) from None
+            raise Overloaded(_AWAY, retry_after_s=_RETRY_S) from None
         headers = (_DOWNLOAD,) if wish.csv else ()
         await exchange.answer(200, body, CSV if wish.csv else JSON, headers=headers)
+
+    def _ask(self, tenant: str, wish: _Wish) -> "asyncio.Future[bytes]":
+        """Ask the database; raises RateLimited, or Overloaded."""
+        if self._asked[tenant] >= _ASKED_MAX:
+            raise RateLimited(_ASKS, retry_after_s=_RETRY_S)
+        future = self._clerks.ask(partial(self._answer, wish))
+        self._asked[tenant] += 1
+        # Whoever gives up waiting frees a place only when the thread has done.
+        future.add_done_callback(partial(self._answered, tenant))
+        return future
+
+    def _answered(self, tenant: str, _: "asyncio.Future[bytes]") -> None:
+        self._asked[tenant] -= 1
+        if not self._asked[tenant]:
+            del self._asked[tenant]
 
     def _wish(self, exchange: Exchange) -> _Wish:
         """Read the query; raises Invalid or Forbidden that names the field."""

@@ -6,7 +6,8 @@ A credential is known by its SHA-256, so that neither the table nor its timing t
 it.  What is not known is looked up in a thread, once for all who show it meanwhile; the lookups
 under way are bounded, and so are the known, good and bad apart: strangers cannot push callers
 out.  What is known is believed for `cached_s`; then it is looked up again.  While the accounts
-cannot be asked, what was good is believed for `stale_s` more, and nobody new is let in.
+cannot be asked, or do not answer within `answer_s_max`, or strangers ask so much that there is no
+place, what was good is believed for `stale_s` more, and nobody new is let in.
 """
 
 import asyncio
@@ -74,6 +75,14 @@ class AccessConfig:
         maximum=3_600.0,
         live=True,
     )
+    answer_s_max: float = knob(
+        2.0,
+        "Longest that a request waits for the accounts to be asked about its credential, in "
+        "seconds.",
+        minimum=0.01,
+        maximum=60.0,
+        live=True,
+    )
     credentials_max: int = knob(
         10_000,
         "Most credentials that are remembered, good ones and bad ones each.",
@@ -94,6 +103,12 @@ class _Known:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class _LookUp:
+    answer: "asyncio.Future[Caller | None]"
+    since: float
+
+
 class Credentials:
     """Whom each credential stands for."""
 
@@ -109,7 +124,7 @@ class Credentials:
         # The whole mutable state: the known, good and bad; lookups under way; when keys were used.
         self._good: OrderedDict[bytes, _Known] = OrderedDict()
         self._bad: OrderedDict[bytes, _Known] = OrderedDict()
-        self._under_way: dict[bytes, asyncio.Future[Caller | None]] = {}
+        self._under_way: dict[bytes, _LookUp] = {}
         self.used: dict[str, float] = {}
 
     def reconfigure(self, config: AccessConfig) -> None:
@@ -144,24 +159,35 @@ class Credentials:
         return caller
 
     async def _looked_up(self, digest: bytes, given: bytes, known: _Known | None) -> Caller | None:
-        under_way = self._under_way.get(digest)
-        if under_way is None:
-            # Not ASCII: nobody's.  It still takes the same way, so that it costs the same.
-            text = given.decode("ascii", "replace")
-            under_way = self._clerks.ask(partial(self._finder, text))
-            self._under_way[digest] = under_way
-            under_way.add_done_callback(partial(self._note, digest))
         try:
-            return await asyncio.shield(under_way)
-        except FinderAway:
+            return await self._answer(digest, given)
+        except (FinderAway, Overloaded):
             believed_s = self._config.cached_s + self._config.stale_s
             if known is not None and known.caller and self._now() - known.since <= believed_s:
                 return known.caller
             raise Overloaded(_AWAY, retry_after_s=_RETRY_S) from None
 
+    async def _answer(self, digest: bytes, given: bytes) -> Caller | None:
+        """Ask once for all who wait; raises FinderAway also where there is no answer in time."""
+        now = self._now()
+        look_up = self._under_way.get(digest)
+        if look_up is None:
+            # Not ASCII: nobody's.  It still takes the same way, so that it costs the same.
+            text = given.decode("ascii", "replace")
+            look_up = _LookUp(self._clerks.ask(partial(self._finder, text)), now)
+            self._under_way[digest] = look_up
+            look_up.answer.add_done_callback(partial(self._note, digest))
+        # Whoever comes when it has been late for long does not wait anew.
+        left_s = max(0.0, look_up.since + self._config.answer_s_max - now)
+        await asyncio.wait({look_up.answer}, timeout=left_s)
+        if not look_up.answer.done():
+            raise FinderAway
+        return look_up.answer.result()
+
     def _note(self, digest: bytes, done: "asyncio.Future[Caller | None]") -> None:
         failed = done.cancelled() or done.exception() is not None
-        if self._under_way.get(digest) is not done:
+        look_up = self._under_way.get(digest)
+        if look_up is None or look_up.answer is not done:
             return
         del self._under_way[digest]
         if failed:

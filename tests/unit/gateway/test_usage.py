@@ -1,3 +1,4 @@
+import asyncio
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +9,7 @@ from forebay.accounts.config import AccountsAway
 from forebay.accounts.spending import Budget, Charged, Period, Unit
 from forebay.accounts.usage_report import By, Page, Question, Total, parse_moment
 from forebay.core.caller import Account, Caller, Level, Right
-from forebay.core.errors import Forbidden, Invalid, Overloaded
+from forebay.core.errors import Forbidden, Invalid, Overloaded, RateLimited
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.exchange import Exchange, Receive, Scope, Send
 from forebay.gateway.usage import USAGE_PATH, Usage
@@ -36,9 +37,12 @@ class Tables:
         self.threads: set[int] = set()
         self.away = False
         self.more = False
+        self.answers = threading.Event()
+        self.answers.set()
 
     def totals(self, question: Question) -> Page:
         self.threads.add(threading.get_ident())
+        self.answers.wait(5)
         self.asked.append(question)
         if self.away:
             raise AccountsAway
@@ -66,7 +70,13 @@ async def get(
 ) -> asgi.Exchange:
     clerks = Clerks(threads=1, asked_max=4)
     usage = Usage(tables, tables, clerks, currency="EUR", wall=Wall())
+    try:
+        return await ask(usage, query, caller, **headers)
+    finally:
+        clerks.close()
 
+
+async def ask(usage: Usage, query: str, caller: Caller, **headers: str) -> asgi.Exchange:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope["query_string"] = query.encode()
         config = GatewayConfig()
@@ -74,10 +84,7 @@ async def get(
         exchange.caller = caller
         await usage.page(exchange)
 
-    try:
-        return await asgi.ask(app, "GET", USAGE_PATH, **headers)
-    finally:
-        clerks.close()
+    return await asgi.ask(app, "GET", USAGE_PATH, **headers)
 
 
 async def test_one_sees_what_oneself_has_used_this_month_by_day(tables: Tables) -> None:
@@ -213,3 +220,21 @@ async def test_while_the_database_is_away_one_is_told_to_come_again(tables: Tabl
     with pytest.raises(Overloaded, match="cannot be asked at the moment") as caught:
         await get(tables)
     assert caught.value.retry_after_s == 1.0
+
+
+async def test_a_tenant_that_asks_much_keeps_nobody_else_from_asking(tables: Tables) -> None:
+    tables.answers.clear()
+    clerks = Clerks(threads=1, asked_max=8)
+    usage = Usage(tables, tables, clerks, currency="EUR", wall=Wall())
+    other = Caller(tenant="other", user="grace")
+    waiting = [asyncio.create_task(ask(usage, "", CALLER)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await ask(usage, "", CALLER)
+    theirs = asyncio.create_task(ask(usage, "", other))
+    await asyncio.sleep(0)
+    tables.answers.set()
+    for answer in await asyncio.gather(*waiting, theirs):
+        assert answer.status == 200
+    assert (await ask(usage, "", CALLER)).status == 200
+    clerks.close()

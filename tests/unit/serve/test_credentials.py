@@ -167,3 +167,35 @@ async def test_when_keys_were_used_is_told_once() -> None:
     await desk.finds("a")
     assert desk.credentials.take_used() == {"k1": 1_000.0}
     assert desk.credentials.take_used() == {}
+
+
+async def test_the_known_are_believed_while_others_ask_too_much() -> None:
+    book = Book(a=ANN)
+    desk = Desk(book, asked_max=2)
+    await desk.finds("a")
+    desk.now.advance(5.1)
+    book.open.clear()
+    strangers = [asyncio.create_task(desk.finds(given)) for given in ("x", "y")]
+    await asyncio.sleep(0)
+    assert await desk.finds("a") == "ann"
+    book.open.set()
+    await asyncio.gather(*strangers, return_exceptions=True)
+
+
+async def test_while_the_accounts_are_late_the_known_wait_once_and_nobody_new_is_let_in() -> None:
+    book = Book(a=ANN)
+    desk = Desk(book, replace(CONFIG, answer_s_max=0.01))
+    await desk.finds("a")
+    desk.now.advance(5.1)
+    book.open.clear()
+    assert await desk.finds("a") == "ann"
+    with pytest.raises(Overloaded):
+        await desk.finds("new")
+    desk.now.advance(1.0)
+    assert await desk.finds("a") == "ann"
+    assert book.asked["a"] == 2, "the look-up that is late is the one that is waited for"
+    book.open.set()
+    while desk.credentials._under_way:
+        await asyncio.sleep(0)
+    assert await desk.finds("a") == "ann"
+    assert book.asked["a"] == 2
