@@ -3,7 +3,8 @@
 Whoever notes an event never waits.  While the database is away events are kept in memory, up to
 `audit.queue_max`; then they are counted, and how many were lost is written as soon as it is back.
 A disk that is full stops no request.  What strangers can cause, refusals, is written up to
-`audit.refused_max` in a minute and counted beyond: nobody fills a disk by failing to log in.
+`audit.refused_max` in a minute and counted beyond, and the count is one row a minute: nobody
+fills a disk by failing to log in.
 """
 
 import threading
@@ -74,6 +75,7 @@ class Auditor:
         # Of the thread alone.
         self._over = threading.Event()
         self._away = False
+        self._counted: float | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -146,7 +148,11 @@ class Auditor:
         return True
 
     def _count(self) -> None:
-        """Put what was only counted among what is written, at its end."""
+        """Put what was only counted among what is written: at once, then once a minute."""
+        now = self._now()
+        soon = self._counted is not None and 0.0 <= now - self._counted < _MINUTE_S
+        if soon and not self._over.is_set():
+            return
         with self._lock:
             counts = {"refusals": self._skipped, "lost": self._lost}
             room = len(self._waiting) < self._config.queue_max
@@ -154,7 +160,8 @@ class Auditor:
                 return
             self._skipped = self._lost = 0
             event = AuditEvent(action=Action.SKIPPED, details=counts)
-            self._waiting.append((self._now(), event))
+            self._waiting.append((now, event))
+        self._counted = now
         self._log("audit.skipped", **counts)
 
     def _note_away(self, *, away: bool) -> None:

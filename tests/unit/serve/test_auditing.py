@@ -199,3 +199,17 @@ def test_threads_that_note_at_once_lose_nothing(threads: int) -> None:
         worker.join()
     stage.auditor.stop(10.0)
     assert len(stage.book.written) == threads * 500
+
+
+def test_a_flood_of_refusals_is_one_row_a_minute_however_long_it_lasts() -> None:
+    stage = Stage(refused_max=0)
+    for _ in range(3_000):  # ten minutes, as often as the thread comes by
+        stage.note("x", "x", outcome=Outcome.UNAUTHENTICATED)
+        stage.flush()
+        stage.clock.advance(0.2)
+    assert len(stage.book.written) == 10
+    assert len(stage.log.events) == 10
+    stage.auditor.stop(0.0)
+    stage.flush()
+    counts = [counted(event)["refusals"] for _, event in stage.book.written]
+    assert sum(count for count in counts if isinstance(count, int)) == 6_000
