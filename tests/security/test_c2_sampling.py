@@ -23,7 +23,8 @@ from tests.support.server import serving
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
-REQUESTS: Final = 400
+REQUESTS: Final = int(os.environ.get("SAMPLING_REQUESTS", "120"))
+"""As many as fit into a test; by variable the 20,000 that a release is to have seen."""
 CONNECTIONS: Final = 2
 """Few, so that none is refused for the wait that it would have."""
 CHAT: Final = "/v1/chat/completions"

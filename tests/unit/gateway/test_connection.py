@@ -29,6 +29,9 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self._closed = True
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         """Nothing comes by itself."""
 
