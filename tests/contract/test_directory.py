@@ -269,3 +269,14 @@ def test_a_role_is_one_of_those_there_are(directory: Directory, database: Databa
         directory.create_user(f"a-{role}", role=role)
     with pytest.raises(RowRefused), database.writing() as connection:
         connection.execute(sa.update(USERS).values(role="emperor"))
+
+
+def test_a_user_whose_weak_password_was_changed_for_another_is_not_weak_any_more(
+    directory: Directory, database: Database, clock: WallClock
+) -> None:
+    developer = a_directory(database, clock=clock, dev=True)
+    developer.create_user("alice", password="password")
+    developer.keep_password("alice", "the same, hashed anew")
+    assert directory.weak_users() == ["alice"]
+    directory.keep_password("alice", "another, hashed", ends_tokens=True)
+    assert directory.weak_users() == []

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from forebay.accounts.callers import External
 from forebay.accounts.config import default_url
+from forebay.accounts.database import Database
 from forebay.accounts.directory import Directory
 from forebay.accounts.people import UserChange
-from forebay.accounts.schema import USERS
+from forebay.accounts.schema import BUDGETS, USERS
 from forebay.core.caller import RIGHTS, Bounds, Level, Role
 from tests.support.accounts import (
     GOOD,
@@ -122,3 +123,22 @@ def test_a_role_of_a_newer_version_may_nothing(tmp_path: Path) -> None:
         for caller in (directory.caller_of_key(text, 0.0), directory.caller_of_user("alice")):
             assert caller is not None
             assert caller.rights == frozenset()
+
+
+def test_a_budget_is_that_of_one_level_though_another_has_the_same_name(
+    directory: Directory, database: Database
+) -> None:
+    directory.create_user("alice")  # and a tenant of that name
+    text = key_of(directory)[1]
+    budget = {"level": "tenant", "account": "alice", "unit": "tokens", "period": "day"}
+    amounts = dict.fromkeys(("limit_amount", "spent", "reserved", "window_start"), 0)
+    with database.writing() as connection:
+        connection.execute(sa.insert(BUDGETS), budget | amounts)
+    external = External(name="alice", tenant="alice", role=Role.USER, issued=2e9)
+    for caller in (
+        directory.caller_of_user("alice", 2e9),
+        directory.caller_of_key(text, 1e9),
+        directory.caller_of_external(external),
+    ):
+        assert caller is not None
+        assert {each.level for each in caller.accounts if each.budgeted} == {Level.TENANT}

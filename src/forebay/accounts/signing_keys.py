@@ -62,11 +62,11 @@ class SigningKeys:
     def signing(self, now: float) -> SigningKey:
         """Return the key that signs now; raises AccountsAway if none is known."""
         self._refresh(now)
-        key = _signing(self._keys, now)
+        key = self._signing(now)
         if key is None or self._is_old(key, now):
             # The gateways were all away when it was time for a new one.
             self._read_now(now)
-            key = _signing(self._keys, now)
+            key = self._signing(now)
         if key is None:
             raise AccountsAway
         return key
@@ -152,6 +152,14 @@ class SigningKeys:
         """Whether a token that it signed now would end before its time."""
         return key.retires - self._config.ttl_s < now
 
+    def _signing(self, now: float) -> SigningKey | None:
+        """Return the newest that everybody knows; where there is none of use, the newest."""
+        alive = [key for key in self._keys.values() if key.retires > now]
+        # Others find one that they have not read of when a token names it.
+        fit = [key for key in alive if not self._is_old(key, now)] or alive
+        announced = [key for key in fit if key.created + _ANNOUNCED_S <= now]
+        return max(announced or fit, key=lambda key: (key.created, key.kid), default=None)
+
     def _new(self, now: float) -> SigningKey:
         config = self._config
         # Twice the announcement: until others have read it, and until they have read its successor.
@@ -169,13 +177,6 @@ class SigningKeys:
 
     def _passed_s(self, since: float | None) -> float:
         return float("inf") if since is None else self._clock() - since
-
-
-def _signing(keys: Mapping[str, SigningKey], now: float) -> SigningKey | None:
-    """Return the newest that everybody knows, or, where there is none yet, the newest."""
-    alive = [key for key in keys.values() if key.retires > now]
-    announced = [key for key in alive if key.created + _ANNOUNCED_S <= now]
-    return max(announced or alive, key=lambda key: (key.created, key.kid), default=None)
 
 
 def _rows(connection: Connection) -> set[SigningKey]:

@@ -11,7 +11,7 @@ from forebay.accounts.config import AccountsAway
 from forebay.accounts.database import Database
 from forebay.accounts.schema import SIGNING_KEYS
 from forebay.accounts.signing_keys import SigningKeys
-from forebay.accounts.token_config import TokensConfig
+from forebay.accounts.token_config import LEEWAY_S_MAX, TokensConfig
 from forebay.accounts.tokens import InvalidToken, SigningKey, TokenFault, Tokens
 from forebay.core.clock import ManualClock
 from tests.support.accounts import a_database
@@ -267,3 +267,56 @@ def test_replacing_all_keys_ends_every_token(database: Database) -> None:
     assert not gateway.takes(token)
     assert gateway.takes(gateway.issue())
     assert len(kids(database)) == 1
+
+
+def test_after_a_leap_of_the_date_the_signer_is_one_whose_tokens_live_their_whole_time(
+    database: Database,
+) -> None:
+    gateway = Gateway(database)
+    first = gateway.signer()
+    gateway.now += DAY_S + 3_700.0  # the machine slept, and the clock of readings with it
+    issued = gateway.tokens.issue("alice", gateway.now)
+    assert issued.expires_in == 3_600
+    assert gateway.signer() != first
+
+
+def test_a_key_that_is_over_neither_signs_nor_verifies_before_it_is_deleted(
+    database: Database,
+) -> None:
+    gateway = Gateway(database)
+    first = gateway.keys.signing(gateway.now)
+    gateway.now = first.retires + 1.0
+    assert gateway.signer() != first.kid
+    assert gateway.keys.find(first.kid, gateway.now) is not None, "clocks may be a little off"
+    gateway.now = first.retires + LEEWAY_S_MAX
+    assert gateway.keys.find(first.kid, gateway.now) is None
+
+
+def test_every_token_lives_its_whole_time_however_late_a_successor_is_made(
+    database: Database,
+) -> None:
+    gateway = Gateway(database)
+    signers = {gateway.signer()}
+    gateway.wait(DAY_S - 130.0)
+    for _ in range(60):
+        gateway.wait(7.0)
+        assert gateway.tokens.issue("alice", gateway.now).expires_in == 3_600
+        signers.add(gateway.signer())
+    assert len(signers) == 2
+
+
+class Overtaken(Counted):
+    """A database in which another gateway writes first."""
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        Gateway(self.inner).signer()
+        with self.inner.writing() as connection:
+            yield connection
+
+
+def test_a_gateway_that_another_was_faster_than_makes_no_second_key(database: Database) -> None:
+    slow = Gateway(Overtaken(database))  # type: ignore[arg-type]  # it stands for one
+    assert kids(database) == []
+    signer = slow.signer()
+    assert kids(database) == [signer]

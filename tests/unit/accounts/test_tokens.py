@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from forebay.accounts.config import AccountsAway
 from forebay.accounts.token_config import TokensConfig
-from forebay.accounts.tokens import InvalidToken, SigningKey, TokenFault, Tokens
+from forebay.accounts.tokens import InvalidToken, SigningKey, TokenFault, Tokens, check_shape
 from tests.support.tokens import (
     KEY,
     NOW,
@@ -318,3 +318,33 @@ def test_no_text_does_anything_but_be_refused(text: str) -> None:
         tokens().verify(text, NOW)
     with pytest.raises(InvalidToken):
         tokens().verify(f"{encoded(text.encode('utf-8', 'replace'))}.{encoded(b'x')}.x", NOW)
+
+
+def test_when_a_token_was_issued_is_said_to_the_millisecond() -> None:
+    ours = tokens()
+    issued = ours.issue("alice", NOW + 0.123_6)
+    assert said_in(issued.token, 1)["iat"] == NOW + 0.124, "a password may be younger"
+    assert ours.verify(issued.token, NOW + 1.0).issued == NOW + 0.124
+
+
+@pytest.mark.parametrize("begins", ["iat", "nbf"])
+def test_a_token_that_ends_before_it_begins_is_refused_also_within_the_leeway(begins: str) -> None:
+    moments = {"iat": NOW, "nbf": NOW, "exp": NOW + 1.0} | {begins: NOW + 1.0}
+    assert LEEWAY_S > 1.0
+    assert fault(forged(header(), claims(**moments))) is TokenFault.CLAIMS
+
+
+def test_the_shape_is_that_of_the_whole_text_and_its_length_is_bounded() -> None:
+    check_shape("a.b.c", 5)
+    for text, expected in (
+        ("a.b.cd", TokenFault.TOO_LONG),
+        ("a.b.", TokenFault.MALFORMED),
+        ("a.b\n", TokenFault.MALFORMED),
+    ):
+        with pytest.raises(InvalidToken) as refused:
+            check_shape(text, 5)
+        assert refused.value.fault is expected
+    for text in ("a.b.c\n", "a.b.c.d", "a.b.c ", " a.b.c"):
+        with pytest.raises(InvalidToken) as refused:
+            check_shape(text, 100)
+        assert refused.value.fault is TokenFault.MALFORMED

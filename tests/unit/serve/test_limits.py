@@ -256,3 +256,13 @@ def test_a_rate_that_cannot_be_read_is_named_with_what_is_taken(name: str) -> No
 def test_the_defaults_can_be_read() -> None:
     assert list(misfits(LimitsConfig())) == []
     assert math.isclose(LimitsConfig().accounts_max, 100_000)
+
+
+async def test_addresses_are_counted_apart_as_far_as_the_settings_say_when_they_change() -> None:
+    world = World(accounts_max=1, health="1/minute")
+    await world.limits.enter_address("192.0.2.1", Probe.HEALTH)
+    await world.limits.enter_address("192.0.2.2", Probe.HEALTH)
+    with pytest.raises(OverRate):  # there is one place, and those without share another
+        await world.limits.enter_address("192.0.2.3", Probe.HEALTH)
+    world.limits.reconfigure(replace(world.config, accounts_max=2))
+    await world.limits.enter_address("192.0.2.3", Probe.HEALTH)
