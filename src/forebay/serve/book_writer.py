@@ -296,6 +296,8 @@ class BookWriter:
                 self._sweep_at = now + _SWEEP_S
                 if swept := self._keeps.sweep():
                     self._log("budget.swept", reservations=swept)
+                if self.away:  # with nothing to write, nobody else would find out
+                    self._note(None)
             if now >= self._prune_at:
                 pruned = self._keeps.prune(int(self._bounds.usage_s_max), _PRUNED_MAX)
                 # Most are gone within one go; while they are not, others get their turn between.

@@ -168,3 +168,20 @@ async def test_reservations_of_dead_gateways_are_looked_for(desk: Desk, keeps: K
     await keeper.reserve(BUDGETED, MOST)
     await keeper.close()
     assert keeps.sweeps >= 1
+
+
+async def test_with_nothing_to_write_it_is_found_out_all_the_same_that_the_database_is_back(
+    desk: Desk, keeps: Keeps, said: Said
+) -> None:
+    keeps.away = True
+    keeper = desk.keeper(closing_s=0.1)
+    with pytest.raises(Overloaded):
+        await reserve(keeper)
+    await keeper.close()
+    writer = keeper._writer
+    writer._settlements.clear()  # of that one
+    keeps.away, writer._ending_at, writer._sweep_at, writer._retry_at = False, None, 0.0, 0.0
+    assert writer.away
+    writer._tidy()
+    assert not writer.away
+    assert said.names[-1] == "books.back"
