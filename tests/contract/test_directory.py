@@ -12,7 +12,7 @@ from forebay.accounts.database import Database
 from forebay.accounts.directory import Directory
 from forebay.accounts.passwords import Passwords
 from forebay.accounts.people import NewKey, UserChange
-from forebay.accounts.schema import USERS
+from forebay.accounts.schema import TENANTS, USERS
 from forebay.core.caller import Bounds, Rate, Role
 from tests.support.accounts import (
     GOOD,
@@ -280,3 +280,18 @@ def test_a_user_whose_weak_password_was_changed_for_another_is_not_weak_any_more
     assert directory.weak_users() == ["alice"]
     directory.keep_password("alice", "another, hashed", ends_tokens=True)
     assert directory.weak_users() == []
+
+
+def test_no_page_is_longer_than_a_thousand_however_much_is_asked_for(
+    database: Database, directory: Directory
+) -> None:
+    names = [f"t{number:04}" for number in range(1_001)]
+    tenants = [{"name": name, "disabled": False, "created": 1.0} for name in names]
+    account = {"role": "user", "password": "", "weak": False, "tokens_from": 0.0}
+    users = [{**each, **account, "tenant": each["name"]} for each in tenants]
+    with database.writing() as connection:
+        connection.execute(sa.insert(TENANTS), tenants)
+        connection.execute(sa.insert(USERS), users)
+    assert [each.name for each in directory.tenants(count=5_000)] == names[:1_000]
+    assert [each.name for each in directory.users(count=5_000)] == names[:1_000]
+    assert [each.name for each in directory.tenants(names[998], 2)] == names[999:]

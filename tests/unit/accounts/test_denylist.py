@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from forebay.accounts.database import Database
 from forebay.accounts.denylist import Denylist
 from forebay.accounts.schema import REVOKED_TOKENS
+from forebay.accounts.token_config import LEEWAY_S_MAX
 from tests.support.accounts import a_database
 from tests.support.tokens import NOW
 
@@ -65,3 +66,14 @@ def test_an_id_is_a_parameter_and_never_a_statement(database: Database, token_id
     denylist.revoke(token_id, NOW + 60.0, NOW)
     assert Denylist(database).has(token_id, NOW)
     assert not Denylist(database).has("another", NOW)
+
+
+def test_a_token_that_has_ended_is_denied_for_as_long_as_clocks_may_be_off(
+    database: Database,
+) -> None:
+    one, two = Denylist(database), Denylist(database)
+    one.revoke("t1", NOW, NOW - 10.0)
+    one.revoke("t2", NOW + 600.0, NOW + LEEWAY_S_MAX - 1.0)
+    assert two.has("t1", NOW + LEEWAY_S_MAX - 1.0)
+    one.revoke("t3", NOW + 600.0, NOW + LEEWAY_S_MAX)
+    assert not Denylist(database).has("t1", NOW + LEEWAY_S_MAX)

@@ -267,3 +267,55 @@ def test_a_route_takes_its_methods_and_names_them_and_nothing_takes_any() -> Non
     assert "GET, POST" in str(vars(refused.value))
     NOTHING.check("DELETE")
     assert NOTHING.right is Right.READ
+
+
+LOCAL_HOST = {"host": "127.0.0.1:8000"}
+PASSED_ON = (
+    *("cf-connecting-ip", "forwarded", "origin", "true-client-ip", "via", "x-client-ip"),
+    *("x-envoy-external-address", "x-forwarded", "x-forwarded-for", "x-forwarded-host"),
+    *("x-forwarded-port", "x-forwarded-proto", "x-forwarded-server", "x-real-ip"),
+)
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+async def test_any_header_of_a_proxy_says_that_a_request_was_not_made_at_this_machine(
+    name: str,
+) -> None:
+    access, route = Access(local=True), a_route(Right.OPERATE)
+    await access.admit(asked(**LOCAL_HOST), route)
+    with pytest.raises(Forbidden):
+        await access.admit(asked(**LOCAL_HOST, **{name: ""}), route)
+
+
+@pytest.mark.parametrize(
+    ("site", "ours"),
+    [
+        ("none", True),
+        ("same-origin", True),
+        ("same-site", False),
+        ("cross-site", False),
+        ("", False),
+    ],
+)
+async def test_a_page_of_another_site_is_no_operator(site: str, ours: bool) -> None:
+    exchange = asked(**LOCAL_HOST, sec_fetch_site=site)
+    if ours:
+        await Access(local=True).admit(exchange, a_route(Right.OPERATE))
+    else:
+        with pytest.raises(Forbidden):
+            await Access(local=True).admit(exchange, a_route(Right.OPERATE))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "localhost.evil.example", "localhost:1x", "127.0.0.1/", "[::1]x", "128.0.0.1", "[::2]"],
+)
+async def test_a_host_that_only_begins_like_this_machine_is_another(host: str) -> None:
+    with pytest.raises(Forbidden):
+        await Access(local=True).admit(asked(host=host), a_route(Right.OPERATE))
+
+
+async def test_a_credential_of_another_scheme_is_none_though_it_ends_like_a_key() -> None:
+    for given in ("Basic  ann", "Tokens ann", "       ann"):
+        with pytest.raises(Unauthenticated, match="Send an API key"):
+            await closed().admit(asked(authorization=given), a_route(Right.READ))

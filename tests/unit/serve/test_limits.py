@@ -266,3 +266,13 @@ async def test_addresses_are_counted_apart_as_far_as_the_settings_say_when_they_
         await world.limits.enter_address("192.0.2.3", Probe.HEALTH)
     world.limits.reconfigure(replace(world.config, accounts_max=2))
     await world.limits.enter_address("192.0.2.3", Probe.HEALTH)
+
+
+async def test_callers_are_counted_apart_as_far_as_the_settings_say_when_they_change() -> None:
+    world = World(accounts_max=1, requests="1/minute")
+    await world.enter(a_caller("ann"))
+    await world.enter(a_caller("bob"))
+    with pytest.raises(OverRate):  # there is one place, and those without share another
+        await world.enter(a_caller("eve"))
+    world.limits.reconfigure(replace(world.config, accounts_max=2))
+    await world.enter(a_caller("eve"))
