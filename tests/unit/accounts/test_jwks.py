@@ -11,7 +11,7 @@ from forebay.accounts.config import AccountsAway
 from forebay.accounts.jwks import Jwks
 from forebay.accounts.tokens import TokenFault
 from tests.support.issuer_sites import Site, said, until
-from tests.support.issuers import EC, OTHER_RSA, Issuer, issuing, jwk
+from tests.support.issuers import EC, OTHER_RSA, RSA, Issuer, issuing, jwk
 
 
 @pytest.fixture
@@ -169,3 +169,16 @@ def test_https_verifies_who_answers(issuer: Issuer) -> None:
     with pytest.raises(AccountsAway):
         jwks.find("r1")  # it speaks no TLS
     assert jwks.failures == 1
+
+
+def test_of_a_long_list_a_hundred_keys_are_used_and_of_a_longer_one_none(issuer: Issuer) -> None:
+    token = issuer.sign(said())
+    others = [jwk(EC, f"e{number}") for number in range(100)]
+    site = Site(issuer)
+    issuer.keys = [*others[1:], jwk(RSA, "r1")]
+    assert site.verify(token).user == "oidc:alice"
+    site = Site(issuer)
+    issuer.keys = [*others, jwk(RSA, "r1")]
+    assert site.fault(token) is TokenFault.KEY
+    issuer.keys = [jwk(RSA, "r1", more="x" * 300_000)]
+    assert Site(issuer).is_away(token)

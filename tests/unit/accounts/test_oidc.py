@@ -285,3 +285,13 @@ def test_each_token_goes_to_its_own_issuer_and_to_no_other(issuer: Issuer) -> No
     assert bearers.refused[TokenFault.TOO_LONG] == 1
     with pytest.raises(InvalidToken):
         Bearers(ours).verify(issuer.sign(said()), NOW)
+
+
+@pytest.mark.parametrize("audience", [f"{AUDIENCE}-eu", f"x{AUDIENCE}", f"a {AUDIENCE} b", "", {}])
+def test_an_audience_that_only_holds_ours_is_another(issuer: Issuer, audience: object) -> None:
+    site = Site(issuer)
+    head = issuer.sign(said()).split(".")[0]
+    for named in (audience, [audience]):
+        text = f"{head}.{encoded(said(aud=named))}"
+        token = f"{text}.{encoded(jwt_signer()(text.encode()))}"
+        assert site.fault(token) is TokenFault.AUDIENCE
