@@ -48,6 +48,16 @@ LIST_MAX: Final = 1_000
 """Most budgets that one list has."""
 
 
+def parse_tokens(text: str) -> int:
+    """Return an amount of tokens such as `500_000`; raises ValueError with what is taken."""
+    digits = text.strip().replace("_", "")
+    short = digits.isascii() and digits.isdigit() and len(digits) <= len(str(AMOUNT_MAX))
+    if not short or int(digits) > AMOUNT_MAX:
+        how = '(for money: --money, or "unit": "money")'
+        raise ValueError(f"expected a whole number of tokens {how}")
+    return int(digits)
+
+
 @value
 class Window:
     """From `start` to before `end`, Unix seconds."""

@@ -3,17 +3,15 @@
 import re
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from forebay.accounts.audit_event import Action
 from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail
 from forebay.cli.opening import opened
+from forebay.cli.tables import AsJson, print_json, print_table, say_if_cut
 from forebay.core.caller import Right, Role
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ commands = typer.Typer()
 commands.add_typer(users, name="users")
 commands.add_typer(keys, name="keys")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Requests = Annotated[
     str | None, typer.Option(metavar="RATE", help="Most requests, such as 100/minute.")
 ]
@@ -81,14 +78,15 @@ def list_users(
 
     with opened(config, assignments) as book:
         items = [user_item(user) for user in book.directory.users(count=_ROWS)]
+    say_if_cut(items, _ROWS)
     if as_json:
-        _print_json(items)
+        print_json(items)
         return
     rows = [
         (each.name, each.tenant, each.role, _limits_shown(each.limits), _state(each.disabled))
         for each in items
     ]
-    _table(("user", "tenant", "role", "limits", "state"), rows)
+    print_table(("user", "tenant", "role", "limits", "state"), rows)
 
 
 @users.command("password")
@@ -197,8 +195,9 @@ def list_keys(
 
     with opened(config, assignments) as book:
         items = [key_item(key) for key in book.directory.keys(user, count=_ROWS)]
+    say_if_cut(items, _ROWS)
     if as_json:
-        _print_json(items)
+        print_json(items)
         return
     rows = [
         (
@@ -212,7 +211,7 @@ def list_keys(
         )
         for each in items
     ]
-    _table(("id", "user", "name", "key", "scopes", "ends", "last used"), rows)
+    print_table(("id", "user", "name", "key", "scopes", "ends", "last used"), rows)
 
 
 @keys.command("revoke")
@@ -271,13 +270,13 @@ def audit(
             return
         items = [audit_item(row) for row in log.page(count=count)]
     if as_json:
-        _print_json(items)
+        print_json(items)
         return
     rows = [
         (_moment(each.at), each.action, each.actor, each.target, each.outcome, each.address)
         for each in items
     ]
-    _table(("when", "what", "who", "whom", "outcome", "from"), rows)
+    print_table(("when", "what", "who", "whom", "outcome", "from"), rows)
 
 
 def _asked_password() -> str:
@@ -332,17 +331,6 @@ def _moment(at: float | None) -> str:
 
 def _print(item: msgspec.Struct, words: str, *, as_json: bool) -> None:
     if as_json:
-        _print_json(item)
+        print_json(item)
     else:
         typer.echo(words)
-
-
-def _print_json(found: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(*head, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)

@@ -3,27 +3,23 @@
 One that does holds callers to a budget that is new at the latest after `access.cached_s`.
 """
 
-import json
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from forebay.accounts.audit_event import Action
+from forebay.accounts.people import is_name
 from forebay.accounts.prices import parse_money, shown_money
 from forebay.accounts.spending import (
-    AMOUNT_MAX,
     LIST_MAX,
-    Budget,
     BudgetName,
     Charged,
     Period,
     Unit,
+    parse_tokens,
 )
 from forebay.accounts.usage_report import (
     ROWS_MAX,
@@ -37,6 +33,7 @@ from forebay.accounts.usage_report import (
 )
 from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail
 from forebay.cli.opening import Book, opened
+from forebay.cli.tables import AsJson, print_json, print_table, say_if_cut
 from forebay.core.caller import Level
 
 if TYPE_CHECKING:
@@ -49,15 +46,12 @@ commands = typer.Typer()
 budgets = typer.Typer(no_args_is_help=True, help="How much users, keys and tenants may spend.")
 commands.add_typer(budgets, name="budgets")
 
-_NAME_CHARACTERS_MAX: Final = 256
-_PIPE_COLUMNS: Final = 240
 
 Of = Annotated[
     str,
     typer.Argument(metavar="LEVEL:NAME", help="Whose: user:NAME, tenant:NAME or key:ID."),
 ]
 Per = Annotated[Period, typer.Option("--per", help="A day or a month of the UTC calendar.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @commands.command()
@@ -121,7 +115,7 @@ def set_budget(  # noqa: PLR0913 - a command's options are its parameters
     """Set a budget, or change one; what was used since its day or month began counts."""
     unit = Unit.NANOS if money else Unit.TOKENS
     name = BudgetName(of=_charged(of), unit=unit, period=per)
-    amount = _read("AMOUNT", limit, parse_money if money else _parse_tokens)
+    amount = _read("AMOUNT", limit, parse_money if money else parse_tokens)
     with opened(config, assignments) as book:
         books = _books(book.database)
         if not books.is_known(name.of):
@@ -141,13 +135,14 @@ def list_budgets(
     *, as_json: AsJson = False, config: ConfigFile = None, assignments: Assignments = None
 ) -> None:
     """List budgets, and what is left of them."""
+    from forebay.gateway.usage import budget_item  # noqa: PLC0415 - see main
+
     with opened(config, assignments) as book:
         found = _books(book.database).find()
     currency = book.settings.budgets.currency
-    if len(found) == LIST_MAX:
-        typer.echo(f"These are the first {LIST_MAX}; there may be more.", err=True)
+    say_if_cut(found, LIST_MAX)
     if as_json:
-        typer.echo(json.dumps([_json(each) for each in found], indent=2))
+        print_json([budget_item(each) for each in found])
         return
     head = ("whose", "per", "in", "limit", "spent", "reserved", "left", "begins anew")
     rows = []
@@ -157,7 +152,7 @@ def list_budgets(
         amounts = (each.limit, each.spent, each.reserved, each.remaining)
         shown = (_amount(amount, each.unit) for amount in amounts)
         rows.append((*of, *shown, shown_moment(each.resets_at)[:10]))
-    _table(head, rows, left=3)
+    print_table(head, rows, words=3)
 
 
 @budgets.command("remove")
@@ -210,19 +205,11 @@ def _read(option: str, text: str, parse: Callable[[str], Read]) -> Read:
         fail(f"{option}: {error}; found {text[:40]!r}.", status=USAGE)
 
 
-def _parse_tokens(text: str) -> int:
-    digits = text.strip().replace("_", "")
-    short = digits.isascii() and digits.isdigit() and len(digits) <= len(str(AMOUNT_MAX))
-    if not short or int(digits) > AMOUNT_MAX:
-        raise ValueError("expected a whole number of tokens (for money, add --money)")
-    return int(digits)
-
-
 def _charged(text: str) -> Charged:
     """Read `user:ada`."""
     level, _, account = text.partition(":")
     known = level in {each.value for each in Level}
-    if not (known and account.isprintable() and 0 < len(account) <= _NAME_CHARACTERS_MAX):
+    if not (known and is_name(account)):
         fail(f"Whose budget? user:NAME, tenant:NAME or key:ID; found {text[:60]!r}.", status=USAGE)
     return Charged(level=Level(level), account=account)
 
@@ -233,20 +220,6 @@ def _amount(amount: int, unit: Unit) -> str:
             return f"{amount:,}"
         case Unit.NANOS:
             return shown_money(amount)
-
-
-def _json(budget: Budget) -> dict[str, object]:
-    return {
-        "level": budget.of.level.value,
-        "account": budget.of.account,
-        "unit": budget.unit.value,
-        "period": budget.period.value,
-        "limit": budget.limit,
-        "spent": budget.spent,
-        "reserved": budget.reserved,
-        "remaining": budget.remaining,
-        "resets_at": shown_moment(budget.resets_at),
-    }
 
 
 def _print_totals(question: Question, page: Page, currency: str) -> None:
@@ -261,15 +234,5 @@ def _print_totals(question: Question, page: Page, currency: str) -> None:
         )
         for total in page.totals
     ]
-    _table((*head, "requests", "prompt tokens", "completion tokens", "cost"), rows, left=len(head))
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, left: int) -> None:
-    """Print a table; of its columns the first are words, and the others amounts."""
-    table = Table(box=None, header_style="bold")
-    for index, name in enumerate(head):
-        table.add_column(name, justify="left" if index < left else "right")
-    for row in rows:
-        table.add_row(*row)
-    # A file or a pipe is not as narrow as a screen.
-    Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
+    head = (*head, "requests", "prompt tokens", "completion tokens", "cost")
+    print_table(head, rows, words=len(question.by))

@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from forebay.accounts.audit_event import Action
 from forebay.accounts.config import AccountsAway
+from forebay.accounts.people import NAME_MAX, is_name
 from forebay.accounts.prices import parse_money
-from forebay.accounts.spending import AMOUNT_MAX, BudgetName, Charged, Period, Unit
+from forebay.accounts.spending import BudgetName, Charged, Period, Unit, parse_tokens
 from forebay.core.caller import Level, Right
 from forebay.core.errors import Invalid, Overloaded
 from forebay.gateway.admin_accounts import AWAY, Notes
@@ -29,8 +30,6 @@ Answer = TypeVar("Answer")
 
 BUDGETS_PATH: Final = "/admin/budgets"
 REMOVE_PATH: Final = "/admin/budgets/remove"
-_NAME_CHARACTERS_MAX: Final = 128
-_DIGITS_MAX: Final = 18
 _RETRY_S: Final = 1.0
 
 
@@ -121,27 +120,20 @@ class BudgetsAdmin:
 
 
 def _name(order: BudgetKey | BudgetOrder) -> BudgetName:
-    account = order.account
-    if not 0 < len(account) <= _NAME_CHARACTERS_MAX or not account.isprintable():
-        message = f"account: expected 1 to {_NAME_CHARACTERS_MAX} printable characters."
+    if not is_name(order.account):
+        message = f"account: expected a key's id, or a name of 1 to {NAME_MAX} characters."
         raise Invalid(message, param="account")
     unit = Unit.NANOS if order.unit is Counted.MONEY else Unit.TOKENS
-    of = Charged(level=order.level, account=account)
+    of = Charged(level=order.level, account=order.account)
     return BudgetName(of=of, unit=unit, period=order.period)
 
 
 def _amount(order: BudgetOrder) -> int:
-    text = order.limit.strip()
-    if order.unit is Counted.MONEY:
-        try:
-            return parse_money(text)
-        except ValueError as error:
-            raise Invalid(f"limit: {error}.", param="limit") from None
-    whole = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
-    if not whole or int(text) > AMOUNT_MAX:
-        message = 'limit: expected a whole number of tokens; for money, send "unit": "money".'
-        raise Invalid(message, param="limit")
-    return int(text)
+    parse = parse_money if order.unit is Counted.MONEY else parse_tokens
+    try:
+        return parse(order.limit)
+    except ValueError as error:
+        raise Invalid(f"limit: {error}.", param="limit") from None
 
 
 async def _answer(exchange: Exchange, page: object) -> None:

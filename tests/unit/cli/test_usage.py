@@ -66,7 +66,7 @@ def test_a_budget_is_set_listed_and_removed(typed: Typed) -> None:
     status, words = typed("budgets", "remove", "user:ada", "--per", "day")
     assert (status, "has no budget in tokens per day" in words) == (1, True)
     found = json.loads(typed("budgets", "list", "--json")[1])
-    assert [(each["account"], each["limit"]) for each in found] == [("acme", 25_500_000_000)]
+    assert [(each["account"], each["limit"]) for each in found] == [("acme", "25.50")]
 
 
 def test_whoever_sets_a_budget_is_written_down(typed: Typed, database: Database) -> None:
@@ -83,7 +83,10 @@ def test_a_budget_of_somebody_unknown_is_set_and_said(typed: Typed) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("user:ada", "12.5"), "a whole number of tokens (for money, add --money); found '12.5'"),
+        (
+            ("user:ada", "12.5"),
+            'of tokens (for money: --money, or "unit": "money"); found \'12.5\'',
+        ),
         (("user:ada", "9" * 19), "a whole number of tokens"),
         (("user:ada", "0" * 20 + "9" * 30), "a whole number of tokens"),
         (("user:ada", "five", "--money"), "a decimal number such as 25.50"),
