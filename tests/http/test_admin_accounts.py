@@ -1,6 +1,7 @@
 """The administrator's routes over users, tenants, keys and the audit log."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,121 @@ async def test_while_the_accounts_are_away_one_is_told_to_come_back(
     monkeypatch.setattr(Directory, "users", away)
     status, answer = await office.ask("/admin/users")
     assert (status, answer["code"]) == (503, "overloaded")
+
+
+async def test_every_order_is_written_down_and_forgets_what_was_believed(office: Office) -> None:
+    await office.ask("/admin/users", {"name": "ann"})
+    made = (await office.ask("/admin/keys", {"user": "ann", "scopes": ["read", "infer"]}))[1]
+    assert office.changes == 0, "neither changes anybody's credential"
+    orders = [
+        ("/admin/keys/rotate", {"id": made["id"], "overlap_s": 60}, "key.rotated", made["id"]),
+        ("/admin/tenants/update", {"name": "ann", "disabled": False}, "tenant.changed", "ann"),
+        ("/admin/users/update", {"name": "ann", "disabled": False}, "user.changed", "ann"),
+        ("/admin/keys/revoke", {"id": made["id"]}, "key.revoked", made["id"]),
+    ]
+    for number, (path, body, *_) in enumerate(orders):
+        assert (await office.ask(path, body))[0] == 200
+        assert office.changes == number + 1, path
+    assert [note[:2] for note in office.notes] == [
+        ("user.created", "ann"),
+        ("key.created", made["id"]),
+        *((action, target) for _, _, action, target in orders),
+    ]
+    assert [note[2] for note in office.notes[1:]] == [
+        {"user": "ann", "scopes": "infer read"},
+        {"user": "ann", "overlap_s": 60.0},
+        {"fields": "disabled"},
+        {"fields": "disabled"},
+        {"user": "ann"},
+    ]
+
+
+async def test_each_list_says_where_its_next_part_begins(office: Office) -> None:
+    for name in ("a", "b", "c"):
+        await office.ask("/admin/users", {"name": name})
+        await office.ask("/admin/keys", {"user": name})
+    await office.ask("/admin/keys", {"user": "c"})
+    for path, field, named in (
+        ("/admin/users?", "users", "name"),
+        ("/admin/tenants?", "tenants", "name"),
+        ("/admin/keys?", "keys", "id"),
+        ("/admin/keys?user=c&", "keys", "id"),
+    ):
+        whole = (await office.ask(f"{path}count=100"))[1]
+        first = (await office.ask(f"{path}count=1"))[1]
+        rest = (await office.ask(f"{path}count=100&after={first['next']}"))[1]
+        assert first["next"] == first[field][-1][named]
+        assert (whole["next"], rest["next"]) == (None, None)
+        assert first[field] + rest[field] == whole[field]
+    assert [key["user"] for key in whole["keys"]] == ["c", "c"]
+
+
+async def test_a_key_has_the_end_the_limits_and_the_models_that_were_ordered(
+    office: Office,
+) -> None:
+    await office.ask("/admin/users", {"name": "ann"})
+    before = time.time()
+    limits = {"requests": "5/minute", "tokens": "9/hour", "concurrent": 1}
+    order = {"user": "ann", "models": ["b", "a"], "expires_in_s": 60.0, "limits": limits}
+    made = (await office.ask("/admin/keys", order))[1]
+    assert before + 60.0 <= made["expires_at"] <= time.time() + 60.0
+    assert (made["models"], made["limits"]) == (["a", "b"], limits)
+    endless = (await office.ask("/admin/keys", {"user": "ann"}))[1]
+    assert (endless["expires_at"], endless["models"]) == (None, None)
+    for wrong in (0, 3_650 * 86_400 + 1):
+        status, answer = await office.ask("/admin/keys", {"user": "ann", "expires_in_s": wrong})
+        assert (status, answer["param"]) == (400, "expires_in_s")
+
+
+async def test_a_users_limits_are_replaced_and_a_wrong_one_is_named(office: Office) -> None:
+    await office.ask("/admin/users", {"name": "ann"})
+    new = {"requests": "5/minute", "tokens": None, "concurrent": None}
+    changed = (await office.ask("/admin/users/update", {"name": "ann", "limits": new}))[1]
+    assert changed["limits"] == new
+    wrong = {"name": "ann", "limits": {"tokens": "lots"}}
+    status, answer = await office.ask("/admin/users/update", wrong)
+    assert (status, answer["param"]) == (400, "limits.tokens")
+    status, answer = await office.ask("/admin/users/update", {"name": "ann", "wish": 1})
+    assert status == 400
+    assert (await office.ask("/admin/audit", {}))[0] == 405
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("count=1001", "count: expected a whole number from 1 to 1000"),
+        ("count=-1", "count: expected"),
+        ("count=%C2%B2", "count: expected"),
+        ("count=%D9%A3", "count: expected"),
+        ("count=" + "0" * 12 + "1", "count: expected"),
+        ("count", "query cannot be read"),
+        ("count=", "count: expected"),
+        ("after=%ff", "query cannot be read"),
+        ("&".join(["a=1"] * 33), "query cannot be read"),
+    ],
+)
+async def test_a_query_is_read_to_the_letter(office: Office, query: str, words: str) -> None:
+    status, answer = await office.ask(f"/admin/users?{query}")
+    assert status == 400
+    assert words in answer["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "method"),
+    [
+        ("/admin/users", {"name": "x"}, "create_user"),
+        ("/admin/keys/revoke", {"id": "0123456789"}, "revoke_key"),
+        ("/admin/tenants", None, "tenants"),
+        ("/admin/keys", None, "keys"),
+    ],
+)
+async def test_while_the_accounts_are_away_no_order_is_written_down(
+    office: Office, monkeypatch: pytest.MonkeyPatch, path: str, body: Any, method: str
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise AccountsAway
+
+    monkeypatch.setattr(Directory, method, away)
+    status, answer = await office.ask(path, body)
+    assert (status, answer["code"]) == (503, "overloaded")
+    assert (office.notes, office.changes) == ([], 0)

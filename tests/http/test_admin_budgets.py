@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from forebay.accounts.budgets import Books
-from forebay.accounts.config import AccountsConfig, default_url
+from forebay.accounts.config import AccountsAway, AccountsConfig, default_url
 from forebay.accounts.database import Database
 from forebay.core.caller import RIGHTS, Caller, Role
 from forebay.gateway.admin_budgets import BudgetsAdmin
 from forebay.serve.clerks import Clerks
-from tests.support.asgi import ask
+from tests.support.asgi import Exchange, ask
 from tests.support.gateways import Stage, a_stage, keys
 
 KEYS = {
@@ -95,3 +95,55 @@ async def test_a_wrong_budget_is_refused_by_its_field(
 async def test_an_operator_sets_no_budgets(office: Office) -> None:
     order = {"level": "user", "account": "x", "limit": "5"}
     assert (await office.ask("/admin/budgets", order, key="operator"))[0] == 403
+
+
+async def test_a_budget_is_of_one_period_and_one_unit_and_what_was_done_names_both(
+    office: Office,
+) -> None:
+    of = {"level": "tenant", "account": "acme"}
+    for unit, period in (("tokens", "day"), ("tokens", "month"), ("money", "month")):
+        order = of | {"unit": unit, "period": period, "limit": "7"}
+        made = (await office.ask("/admin/budgets", order))[1]
+        assert (made["unit"], made["period"]) == (unit, period)
+    assert len((await office.ask("/admin/budgets"))[1]["budgets"]) == 3
+    assert (await office.ask("/admin/budgets/remove", of | {"period": "day"}))[0] == 200
+    left = (await office.ask("/admin/budgets"))[1]["budgets"]
+    assert [(each["unit"], each["period"]) for each in left] in (
+        [("money", "month"), ("tokens", "month")],
+        [("tokens", "month"), ("money", "month")],
+    )
+    details = {"unit": "nanos", "period": "month", "limit": "7"}
+    assert office.notes[2] == ("budget.set", "tenant:acme", details)
+    removed = {"unit": "tokens", "period": "day"}
+    assert office.notes[3] == ("budget.removed", "tenant:acme", removed)
+
+
+@pytest.mark.parametrize("limit", ["\u00b2", "\u0663", "1" * 20, str(2**62 + 1)])
+async def test_a_number_of_tokens_is_written_in_plain_digits_and_bounded(
+    office: Office, limit: str
+) -> None:
+    order = {"level": "user", "account": "ann", "limit": limit}
+    status, answer = await office.ask("/admin/budgets", order)
+    assert (status, answer["param"]) == (400, "limit")
+    assert (office.notes, office.changes) == ([], [])
+
+
+async def test_the_list_of_budgets_takes_no_query(office: Office) -> None:
+    answer = Exchange(office.stage.gateway, "GET", "/admin/budgets", authorization="Bearer root")
+    answer.scope["query_string"] = b"account=ann"
+    await answer.body(b"").run()
+    assert answer.status == 400
+    assert "this route takes none" in answer.json["detail"]
+
+
+async def test_while_the_accounts_are_away_no_budget_is_set(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise AccountsAway
+
+    monkeypatch.setattr(Books, "set_limit", away)
+    order = {"level": "user", "account": "ann", "limit": "5"}
+    status, answer = await office.ask("/admin/budgets", order)
+    assert (status, answer["code"]) == (503, "overloaded")
+    assert (office.notes, office.changes) == ([], [])
