@@ -2,7 +2,7 @@
 
 Each gateway remembers those that it knows of, so that they cost nothing more; of any other it
 asks the database, once for each time that the token is verified.  A gateway keeps a verified
-credential for `access.cache_s`: so long a logout in another gateway may go unnoticed, and no
+credential for `access.cached_s`: so long a logout in another gateway may go unnoticed, and no
 longer.  In its own gateway it holds at once, for `knows` needs no database.
 """
 

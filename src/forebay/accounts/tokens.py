@@ -80,7 +80,7 @@ class Claims:
     user: str
     token_id: str
     issued: float
-    """A token that is older than its user's password is not taken: see `serve/credentials.py`."""
+    """A token that is older than its user's password is not taken: see `accounts/callers.py`."""
     expires: float
     tenant: str = ""
     """Of an external issuer's user; empty: the accounts database knows."""

@@ -94,7 +94,7 @@ class UserUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TenantUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is to be different about a tenant, which is made if there is none."""
+    """What is to be different about a tenant; it was made with its first user."""
 
     name: str
     disabled: bool | None = None

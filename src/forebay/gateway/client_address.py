@@ -24,7 +24,6 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _WITH_PORT: Final = re.compile(r"\[([^\[\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 _FOR: Final = re.compile(r'\s*for\s*=\s*("[^"]*"|[^";,\s]*)\s*', re.IGNORECASE)
-_PROTO: Final = re.compile(r'\s*proto\s*=\s*"?([a-z]+)"?\s*', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +86,6 @@ def client_address(
         if not trusted.holds(address):
             return address
     return address
-
-
-def forwarded_scheme(
-    peer: tuple[str, int] | None, headers: Mapping[bytes, bytes], trusted: TrustedProxies
-) -> str | None:
-    """Return `http` or `https` as a trusted proxy says the client asked by; else None."""
-    if not trusted or not trusted.holds(LOCAL if peer is None else _canonical(peer[0])):
-        return None
-    given = _tail(headers.get(b"x-forwarded-proto", b"")).rpartition(",")[2].strip().lower()
-    if not given:
-        last = _tail(headers.get(b"forwarded", b"")).rpartition(",")[2]
-        found = [match[1].lower() for part in last.split(";") if (match := _PROTO.fullmatch(part))]
-        given = found[0] if len(found) == 1 else ""
-    return given if given in ("http", "https") else None
 
 
 def _hops(headers: Mapping[bytes, bytes]) -> list[str]:

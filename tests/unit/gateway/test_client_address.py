@@ -9,7 +9,6 @@ from forebay.gateway.client_address import (
     LOCAL,
     TrustedProxies,
     client_address,
-    forwarded_scheme,
 )
 
 NOBODY = TrustedProxies()
@@ -108,25 +107,6 @@ def test_a_unix_socket_has_no_address_and_is_trusted_only_by_name() -> None:
 def test_a_peer_is_counted_in_one_form() -> None:
     assert client_address(("::ffff:203.0.113.9", 1), {}, NOBODY) == "203.0.113.9"
     assert client_address(("fe80::1%eth0", 1), {}, NOBODY) == "fe80::1"
-
-
-@pytest.mark.parametrize(
-    ("peer", "headers", "scheme"),
-    [
-        (PROXY, {b"x-forwarded-proto": b"https"}, "https"),
-        (PROXY, {b"x-forwarded-proto": b"https, HTTP"}, "http"),
-        (PROXY, {b"forwarded": b"for=1.2.3.4;proto=https"}, "https"),
-        (PROXY, {b"forwarded": b"proto=https, for=1.2.3.4"}, None),
-        (PROXY, {b"x-forwarded-proto": b"gopher"}, None),
-        (PROXY, {}, None),
-        (STRANGER, {b"x-forwarded-proto": b"https"}, None),
-        (None, {b"x-forwarded-proto": b"https"}, None),
-    ],
-)
-def test_the_scheme_is_what_the_nearest_trusted_proxy_says(
-    peer: tuple[str, int] | None, headers: dict[bytes, bytes], scheme: str | None
-) -> None:
-    assert forwarded_scheme(peer, headers, PROXIES) == scheme
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "example.org", "10.0.0.0/33", "*", "10.0.0.0/8;x"])
