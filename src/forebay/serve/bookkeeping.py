@@ -6,8 +6,8 @@ metered, and a budget that is not kept when things go wrong is none.  `budgets.w
 chooses otherwise: such requests are made unreserved, and charged once the database is back, over
 the limit if need be.
 
-What a killed process has not written is lost: rows of the last `flush_s`, and what was being made.
-Nothing is ever written twice.
+What a killed process has not written is lost: rows of the last `flush_s`, settlements that wait for
+their commit, and what was being made.  Nothing is ever written twice.
 """
 
 import asyncio
