@@ -295,3 +295,13 @@ def test_no_page_is_longer_than_a_thousand_however_much_is_asked_for(
     assert [each.name for each in directory.tenants(count=5_000)] == names[:1_000]
     assert [each.name for each in directory.users(count=5_000)] == names[:1_000]
     assert [each.name for each in directory.tenants(names[998], 2)] == names[999:]
+
+
+def test_a_user_who_is_disabled_is_no_weak_one(database: Database, directory: Directory) -> None:
+    developer = a_directory(database, dev=True)
+    developer.create_user("alice", password="changeme")
+    developer.create_user("bob", password="changeme")
+    directory.change_user("alice", UserChange(disabled=True))
+    assert directory.weak_users() == ["bob"]
+    directory.change_user("alice", UserChange(disabled=False))
+    assert directory.weak_users() == ["alice", "bob"]

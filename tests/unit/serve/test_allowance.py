@@ -325,3 +325,29 @@ async def test_an_account_that_is_not_limited_is_metered_only() -> None:
     assert book.settled == [(Cost(prompt_tokens=5, completion_tokens=6), Outcome.OK)]
     free = World(LimitsConfig()).allowance
     assert free.of(asked()) is free.of(a_request())
+
+
+async def test_who_has_no_accounts_has_no_budgets_though_its_tokens_are_limited() -> None:
+    book = Book()
+    world = World(LimitsConfig(tokens="1000/minute"), book)
+    stranger = Caller(tenant="somebody")
+    async with world.allowance.of(asked(caller=stranger)) as spending:
+        assert not book.held
+        spending.saw(made(20, 30))
+    assert not book.settled
+    assert await world.left(stranger) == 950
+
+
+async def test_nothing_is_kept_of_a_request_that_is_over() -> None:
+    world = World(budgets=Book())
+    await world.spend(made(20, 30))
+    async with world.allowance.of(asked()):
+        assert len(world.allowance.inside) == 1
+    assert not world.allowance.inside
+    book = Book()
+    book.refusing = True
+    world.allowance.budgets = book
+    with pytest.raises(OverBudget):
+        await world.spend()
+    assert not world.allowance.inside
+    assert not world.allowance.permits

@@ -213,3 +213,16 @@ def test_a_flood_of_refusals_is_one_row_a_minute_however_long_it_lasts() -> None
     stage.flush()
     counts = [counted(event)["refusals"] for _, event in stage.book.written]
     assert sum(count for count in counts if isinstance(count, int)) == 6_000
+
+
+def test_what_was_lost_is_written_down_once() -> None:
+    stage = Stage(queue_max=1)
+    stage.note("alice", "bob")
+    for _ in range(4):
+        stage.flush()
+        stage.clock.advance(60.0)
+    assert stage.book.actors == ["alice", ""]
+    assert counted(stage.book.written[-1][1]) == {"refusals": 0, "lost": 1}
+    stage.note("eve")
+    stage.flush()
+    assert stage.book.actors == ["alice", "", "eve"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from forebay.accounts.prices import Price, Prices
-from forebay.accounts.spending import Full, Most, Period, Unit
+from forebay.accounts.spending import Full, Granted, Most, Period, Share, Unit
 from forebay.core.errors import Outcome, OverBudget, Overloaded
 from forebay.serve.allowance import Cost
 from tests.support.bookkeepers import (
@@ -237,3 +237,31 @@ async def test_two_requests_of_one_id_are_two_reservations(desk: Desk, keeps: Ke
     await keeper.close()
     assert len({each.id for each in keeps.settled}) == 2
     assert len(keeps.settled) == 2
+
+
+async def test_what_was_reserved_is_charged_once_and_to_the_moment_that_the_database_said(
+    desk: Desk, keeps: Keeps
+) -> None:
+    keeps.reply = Granted(
+        shares=(Share(budget_id=7, unit=Unit.TOKENS, amount=55, window_start=0),),
+        at=NOON + 86_400,
+        money=False,
+    )
+    keeper = desk.keeper()
+    keeper.settle(await keeper.reserve(BUDGETED, MOST), SPENT, outcome=Outcome.OK)
+    await keeper.close()
+    (settlement,) = keeps.settled
+    assert settlement.unreserved == (), "else it would be charged beside its reservation"
+    assert [share.budget_id for share in settlement.shares] == [7]
+    assert settlement.usage is not None
+    assert settlement.usage.at == NOON + 86_400
+
+
+async def test_nothing_is_reserved_for_longer_than_a_day(desk: Desk, keeps: Keeps) -> None:
+    request = asked_by(budgeted=True, deadline=1e9)
+    keeper = desk.keeper()
+    await keeper.reserve(request, MOST)
+    ((ask,), _) = keeps.batches[0]
+    assert ask.lasts_s == 86_400
+    (held,) = keeper.holdings()
+    assert held.expires - held.since == 86_400

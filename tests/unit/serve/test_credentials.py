@@ -199,3 +199,16 @@ async def test_while_the_accounts_are_late_the_known_wait_once_and_nobody_new_is
         await asyncio.sleep(0)
     assert await desk.finds("a") == "ann"
     assert book.asked["a"] == 2
+
+
+async def test_while_the_accounts_are_away_nobodys_credential_is_not_called_wrong() -> None:
+    book = Book()
+    desk = Desk(book)
+    with pytest.raises(Unauthenticated):
+        await desk.finds("x")
+    book.away = True
+    desk.now.advance(5.1)
+    with pytest.raises(Overloaded):  # it may have been made since
+        await desk.finds("x")
+    book.away, book.known["x"] = False, ANN
+    assert await desk.finds("x") == "ann"

@@ -276,3 +276,19 @@ async def test_callers_are_counted_apart_as_far_as_the_settings_say_when_they_ch
         await world.enter(a_caller("eve"))
     world.limits.reconfigure(replace(world.config, accounts_max=2))
     await world.enter(a_caller("eve"))
+
+
+async def test_of_two_limits_on_requests_at_once_the_accounts_own_is_taken() -> None:
+    world = World(concurrent_max=5)
+    own = a_caller(own=Bounds(concurrent=2))
+    assert [permit.most for permit in world.limits.plan_of(own).permits] == [2]
+    assert [permit.most for permit in world.limits.plan_of(a_caller("bob")).permits] == [5]
+
+
+async def test_strangers_who_flood_one_page_keep_nobody_from_another() -> None:
+    world = World(accounts_max=1, health="1/minute", probes="1/minute")
+    await world.limits.enter_address("192.0.2.1", Probe.HEALTH)
+    await world.limits.enter_address("192.0.2.2", Probe.HEALTH)
+    with pytest.raises(OverRate):
+        await world.limits.enter_address("192.0.2.3", Probe.HEALTH)
+    await world.limits.enter_address("192.0.2.3", Probe.PROBES)
