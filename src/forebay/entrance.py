@@ -7,8 +7,9 @@ from functools import partial
 from forebay.core.clock import MONOTONIC
 from forebay.core.record import EventLog
 from forebay.core.request import Request
-from forebay.gateway.access import Access, is_loopback
+from forebay.gateway.access import Access
 from forebay.gateway.client_address import TrustedProxies
+from forebay.policy.addresses import is_loopback
 from forebay.serve.allowance import Allowance, Budgets
 from forebay.serve.credentials import Credentials
 from forebay.serve.lanes import Lanes

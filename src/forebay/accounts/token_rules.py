@@ -3,7 +3,6 @@
 This module loads no library of tokens: the settings are checked where none is asked for, too.
 """
 
-import ipaddress
 import math
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -12,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from forebay.accounts.people import is_name
 from forebay.accounts.token_config import OidcConfig, TokensConfig
 from forebay.core.caller import ANONYMOUS, Role
+from forebay.policy.addresses import is_loopback
 
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
@@ -86,16 +86,9 @@ def _wrong_address(url: str) -> str | None:
         return "must be an address as https://host/path"
     if parts.username is not None or parts.password is not None or parts.fragment:
         return "must hold neither a password nor a fragment"
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         return "must be https: who changes the keys on their way decides who is let in"
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def is_number(value: object) -> bool:

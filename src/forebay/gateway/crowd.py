@@ -1,13 +1,10 @@
 """How many connections there are, in all and of one address."""
 
-import ipaddress
 from collections import Counter
 from dataclasses import dataclass, field
 
 from forebay.gateway.client_address import LOCAL, TrustedProxies
-
-_PREFIX_BITS = 64
-"""Of an IPv6 address: what one subscriber is given, so that it is counted as one."""
+from forebay.policy.addresses import network_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +38,7 @@ class Crowd:
             return None
         whose = LOCAL
         if config.per_address_max and peer is not None and not config.trusted.holds(peer[0]):
-            whose = _counted(peer[0])
+            whose = network_of(peer[0])
             if self._by_address[whose] >= config.per_address_max:
                 return None
             self._by_address[whose] += 1
@@ -61,16 +58,3 @@ class Crowd:
     def addresses(self) -> int:
         """How many addresses are counted."""
         return len(self._by_address)
-
-
-def _counted(host: str) -> str:
-    """Return what an address is counted as: itself, or of IPv6 its network."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((int(address), _PREFIX_BITS), strict=False))

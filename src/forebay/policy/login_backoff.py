@@ -19,16 +19,14 @@ Nothing here knows whether an account exists.  The tables are bounded; the oldes
 first.  Pure: the moment is an argument.
 """
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from forebay.core.knob import knob
+from forebay.policy.addresses import network_of
 
-_IPV6_PREFIX: Final = 64
-"""What one subscriber gets at least: within it addresses are free."""
 _DOUBLINGS_MAX: Final = 32
 
 
@@ -193,16 +191,3 @@ class _Failures:
 
     def forgive(self, key: Hashable) -> None:
         self._counts.pop(key, None)
-
-
-def network_of(address: str) -> str:
-    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 address."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((int(found), _IPV6_PREFIX), strict=False))
-    return str(found)

@@ -10,7 +10,7 @@ from forebay.accounts import prices, token_rules
 from forebay.core.knob import knobs
 from forebay.engine import registry
 from forebay.gateway import terms
-from forebay.gateway.access import is_loopback
+from forebay.policy.addresses import is_loopback
 from forebay.policy.fair_share import parse_weights
 from forebay.serve import limits_config as limits
 from forebay.serve.redis_link import misfit

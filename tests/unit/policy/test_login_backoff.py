@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.policy.login_backoff import Attempt, BackoffConfig, LoginBackoff, network_of
+from forebay.policy.addresses import network_of
+from forebay.policy.login_backoff import Attempt, BackoffConfig, LoginBackoff
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
 DAY_S = 86_400.0
