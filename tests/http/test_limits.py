@@ -86,3 +86,19 @@ async def test_only_so_many_are_made_at_once_and_who_leaves_makes_room() -> None
     first.cancel()
     await asyncio.wait({first})
     assert (allowance.permits, list(allowance.holdings())) == ({}, [])
+
+
+async def test_a_call_of_several_inputs_makes_no_more_at_once_than_one_may() -> None:
+    config = LimitsConfig(concurrent_max=2, requests="100/minute")
+    stage, allowance = a_limited_stage(config, hang)
+    body = {"model": "m", "prompts": ["x"] * 7, "max_tokens": 5}
+    call = ask(stage.gateway, "POST", "/generate_batch", body, authorization="Bearer ann")
+    batch = asyncio.create_task(call)
+    while sum(allowance.permits.values()) < 2:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert stage.records == [], "none is refused because of the others"
+    batch.cancel()
+    await asyncio.wait({batch})
+    assert allowance.permits == {}

@@ -135,6 +135,10 @@ class Access:
             standing = await self._limits.enter(exchange.caller, cost=requests)
             exchange.standings += (standing,)
 
+    def at_once(self, caller: Caller, most: int) -> int:
+        """Return how many of `most` requests of one call may be made at once."""
+        return self._limits.at_once(caller, most)
+
     async def _known(self, exchange: Exchange, credentials: Credentials) -> Caller:
         given = self.credential(exchange.headers)
         if not given:

@@ -128,6 +128,7 @@ class Gateway:
             config=self.config,
             now=self.now,
             charge=self.access.charge,
+            at_once=self.access.at_once,
         )
         responses = Responses(pipeline=self.pipeline, requests=requests, shedding=shedding)
         embeddings = Embeddings(
@@ -139,6 +140,7 @@ class Gateway:
             config=self.config,
             now=self.now,
             charge=self.access.charge,
+            at_once=self.access.at_once,
         )
         return {
             "/v1/responses": posted(responses.respond, Route.RESPONSES),

@@ -47,7 +47,15 @@ from forebay.gateway.embeddings_schemas import (
 from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.problems import JSON
 from forebay.gateway.reading import Reader
-from forebay.gateway.requesting import Asked, Charge, Completes, Offer, Requests, answer_headers
+from forebay.gateway.requesting import (
+    Asked,
+    AtOnce,
+    Charge,
+    Completes,
+    Offer,
+    Requests,
+    answer_headers,
+)
 from forebay.serve.lanes import Lane, Lanes
 from forebay.serve.ledger import Ledger
 
@@ -90,6 +98,7 @@ class Embeddings:
     config: GatewayConfig
     now: Clock
     charge: Charge
+    at_once: AtOnce
     _reader: Reader[EmbeddingsCall] = field(default_factory=lambda: Reader(EmbeddingsCall))
 
     async def embed(self, exchange: Exchange) -> None:
@@ -110,6 +119,7 @@ class Embeddings:
             waiting=iter(range(len(prompts))),
         )
         running_max = min(self.config.batch_running_max, offer.info.running_max)
+        running_max = self.at_once(exchange.caller, running_max)
         headers = answer_headers(base, [*warnings, *ignored])
         await self._serve(exchange, work, running_max=running_max, headers=headers)
 

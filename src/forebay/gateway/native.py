@@ -33,6 +33,7 @@ from forebay.gateway.native_schemas import (
 from forebay.gateway.reading import Reader
 from forebay.gateway.requesting import (
     Asked,
+    AtOnce,
     Charge,
     Completes,
     Offer,
@@ -75,6 +76,7 @@ class Native:
     config: GatewayConfig
     now: Clock
     charge: Charge
+    at_once: AtOnce
     _generate: Reader[GenerateCall] = field(default_factory=lambda: Reader(GenerateCall))
     _stream: Reader[StreamCall] = field(default_factory=lambda: Reader(StreamCall))
     _batch: Reader[BatchCall] = field(default_factory=lambda: Reader(BatchCall))
@@ -209,7 +211,10 @@ class Native:
             prompts=prompts,
             chat=wanted.chat,
             translator=wanted.translator,
-            running_max=min(self.config.batch_running_max, wanted.offer.info.running_max),
+            running_max=self.at_once(
+                exchange.caller,
+                min(self.config.batch_running_max, wanted.offer.info.running_max),
+            ),
             headers=answer_headers(base, [*wanted.warnings, *ignored]),
         )
         await Batches(self.pipeline, self.ledger, self.hooks, now=self.now).serve(exchange, batch)

@@ -52,6 +52,8 @@ class Completes(Protocol):
 
 Charge = Callable[[Exchange, int], Awaitable[None]]
 """Counts so many requests more of a caller's; raises ServingError where they are too many."""
+AtOnce = Callable[[Caller, int], int]
+"""Says how many of so many requests a caller may have at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

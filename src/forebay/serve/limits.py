@@ -188,6 +188,10 @@ class Limits:
                 self._plans.popitem(last=False)
         return found
 
+    def at_once(self, caller: Caller, most: int) -> int:
+        """Return how many of `most` requests a caller may have at once, if it has no others."""
+        return min([most, *(permit.most for permit in self.plan_of(caller).permits)])
+
     async def enter(self, caller: Caller, *, cost: int = 1) -> Standing:
         """Count requests on each of a caller's accounts.
 
