@@ -235,3 +235,19 @@ def test_the_chain_is_what_a_plain_reader_of_the_file_can_check(tmp_path: Path) 
     assert rows[0][0] == ""
     assert rows[1][0] == rows[0][1]
     assert rows[1][1] == digest
+
+
+def test_a_last_row_that_was_sealed_anew_is_not_the_one_that_was_written(
+    database: Database, tmp_path: Path
+) -> None:
+    audit = Audit(database)
+    add(audit, "alice", "bob")
+    with a_database(default_url(tmp_path / "forged")) as other:
+        forged = Audit(other)
+        add(forged, "alice", "mallory")
+        last = forged.page(count=1)[0]
+    tamper(database)
+    anew = sa.text("UPDATE audit SET actor = 'mallory', digest = :digest WHERE id = 2")
+    with database.writing() as connection:
+        connection.execute(anew, {"digest": last.digest})
+    assert audit.verify().broken_at == 3, "the table of the last row names another"

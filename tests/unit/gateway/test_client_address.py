@@ -125,3 +125,10 @@ def test_nothing_is_trusted_by_default() -> None:
 def test_whatever_is_sent_the_answer_is_an_address(value: bytes) -> None:
     found = client_address(PROXY, {b"x-forwarded-for": value}, PROXIES)
     assert TrustedProxies.parse(found).networks
+
+
+def test_a_header_that_is_cut_makes_no_address_of_half_a_one() -> None:
+    hops = b",".join([b"10.0.0.1".rjust(200)] * 20)
+    kept = b"8.51.100.1,".ljust(4_096 - len(hops)) + hops
+    assert client_address(PROXY, {b"x-forwarded-for": kept}, PROXIES) == "8.51.100.1"
+    assert client_address(PROXY, {b"x-forwarded-for": b"19" + kept}, PROXIES) == "10.0.0.1"

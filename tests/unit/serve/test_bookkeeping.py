@@ -264,4 +264,4 @@ async def test_nothing_is_reserved_for_longer_than_a_day(desk: Desk, keeps: Keep
     ((ask,), _) = keeps.batches[0]
     assert ask.lasts_s == 86_400
     (held,) = keeper.holdings()
-    assert held.expires - held.since == 86_400
+    assert held.expires == held.since + 86_400

@@ -212,3 +212,48 @@ async def test_while_the_accounts_are_away_nobodys_credential_is_not_called_wron
         await desk.finds("x")
     book.away, book.known["x"] = False, ANN
     assert await desk.finds("x") == "ann"
+
+
+async def test_what_was_nobodys_is_looked_up_again_once_something_changed() -> None:
+    book = Book()
+    desk = Desk(book)
+    with pytest.raises(Unauthenticated):
+        await desk.finds("a")
+    book.known["a"] = ANN
+    desk.credentials.forget()
+    assert await desk.finds("a") == "ann"
+
+
+async def test_what_is_known_to_have_ended_is_not_believed_again_while_the_accounts_are_away() -> (
+    None
+):
+    book = Book(a=ANN)
+    desk = Desk(book)
+    await desk.finds("a")
+    del book.known["a"]
+    desk.now.advance(5.1)
+    with pytest.raises(Unauthenticated):
+        await desk.finds("a")
+    with pytest.raises(Unauthenticated):
+        await desk.finds("a")
+    assert book.asked["a"] == 2, "that it ended is remembered"
+    book.away = True
+    desk.now.advance(5.1)
+    with pytest.raises(Overloaded):
+        await desk.finds("a")
+
+
+async def test_of_too_many_callers_those_looked_up_the_longest_ago_are_forgotten() -> None:
+    names = [f"k{number}" for number in range(101)]
+    book = Book(**dict.fromkeys(names, ANN))
+    desk = Desk(book)
+    for name in names[:100]:
+        await desk.finds(name)
+    desk.now.advance(5.1)
+    await desk.finds("k0")
+    await desk.finds("k100")
+    assert (book.asked["k0"], book.asked["k100"]) == (2, 1)
+    await desk.finds("k0")
+    await desk.finds("k100")
+    assert (book.asked["k0"], book.asked["k100"]) == (2, 1), "both are remembered"
+    assert len(desk.credentials._good) == 100
