@@ -33,7 +33,7 @@ class Clerks:
         self._asked += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         future.add_done_callback(self._answered)
-        return future
+        return asyncio.shield(future)  # the work goes on without whoever gave up
 
     def _answered(self, _: "asyncio.Future[Answer]") -> None:
         self._asked -= 1
