@@ -20,7 +20,7 @@ from forebay.accounts.callers import External
 from forebay.accounts.config import AccountsAway, AnotherSchema
 from forebay.accounts.database import Database
 from forebay.accounts.denylist import Denylist
-from forebay.accounts.directory import Directory
+from forebay.accounts.directory import ADMIN, Directory
 from forebay.accounts.jwks import Jwks
 from forebay.accounts.oidc import Oidc
 from forebay.accounts.passwords import Passwords
@@ -168,6 +168,8 @@ def opened(settings: Settings, log: EventLog) -> Tenancy:
         wall=time.time,
     )
     auditor = Auditor(Audit(database), settings.audit, now=time.time, log=log)
+    if password is not None:
+        auditor.note(AuditEvent(action=Action.USER_CREATED, target=ADMIN))
     hashing = Hashing(settings.login, MONOTONIC)
     parts = LoginParts(
         directory=directory,

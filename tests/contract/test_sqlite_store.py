@@ -145,7 +145,7 @@ async def test_a_full_disk_is_an_absence_that_ends(path: Path) -> None:
     with pytest.raises(StoreAway):
         await store.finish(large, bytes(500_000))
     assert store.away
-    assert events.named("store.away") == [{"reason": "SQLITE_FULL"}]
+    assert events.named("store.away") == [{"level": "warning", "reason": "SQLITE_FULL"}]
     await asyncio.sleep(0.3)
     assert isinstance(await store.look("small"), Done)
     assert isinstance(await store.look("large"), Running)

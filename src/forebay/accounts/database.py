@@ -105,15 +105,16 @@ class Database:
         with _mapped(), self._writer.begin() as connection:
             yield connection
 
-    def migrate(self) -> None:
-        """Bring the tables up to date, one process at a time.
+    def migrate(self) -> bool:
+        """Bring the tables up to date, one process at a time; return whether there were none.
 
         Raises AnotherSchema if they are newer than this program, AccountsAway.
         """
         scripts = ScriptDirectory(str(_MIGRATIONS))
         with self.reading() as connection:
-            if _revisions(connection) == set(scripts.get_heads()):
-                return
+            before = _revisions(connection)
+            if before == set(scripts.get_heads()):
+                return False
         config = replace(self._config, timeout_s=self._config.migrate_s_max, connections_max=1)
         with (
             contextlib.closing(Database(config)) as patient,
@@ -125,6 +126,7 @@ class Database:
             alembic = Config(attributes={"connection": connection})
             alembic.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
             command.upgrade(alembic, "head")
+        return not before
 
     def close(self) -> None:
         """Give back the connections that nobody uses."""

@@ -239,18 +239,25 @@ def rotate_key(
 
     overlap_s = _seconds(overlap, "--overlap") or 0.0
     with opened(config, assignments) as book:
+        before = book.directory.key(id)
         key, text = book.directory.rotate_key(id, overlap_s)
         book.note(Action.KEY_ROTATED, id, user=key.user, overlap_s=overlap_s)
     shown = f"{text}\n\nThis is the key {id} of {key.user} from now on, shown this once."
-    _print(key_item(key, text), f"{shown} The old one ends in {overlap}.", as_json=as_json)
+    shown += f" The old one ends in {overlap}."
+    if before.old_ends is not None and before.old_ends > time.time():
+        shown += " The one before that, which still opened the same, has ended."
+    _print(key_item(key, text), shown, as_json=as_json)
 
 
 @commands.command()
-def audit(
+def audit(  # noqa: PLR0913 - a command's options are its parameters
     *,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check that nothing was changed or taken out.")
     ] = False,
+    actor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only what this user did.")
+    ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="How many, the latest first.")] = 50,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -268,7 +275,7 @@ def audit(
                 fail(f"The audit log is broken at row {verdict.broken_at} of {verdict.rows}.")
             typer.echo(f"{verdict.rows} rows, none changed. The last digest is {verdict.digest}.")
             return
-        items = [audit_item(row) for row in log.page(count=count)]
+        items = [audit_item(row) for row in log.page(count=count, actor=actor)]
     if as_json:
         print_json(items)
         return
@@ -282,7 +289,10 @@ def audit(
 def _asked_password() -> str:
     """Ask for a password twice; from a pipe, read its first line."""
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        given = sys.stdin.readline().rstrip("\r\n")
+        if not given:
+            fail("There is no password on standard input.", status=USAGE)
+        return given
     return typer.prompt("Password", hide_input=True, confirmation_prompt=True)  # type: ignore[no-any-return]
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import typer
+
 from forebay.cli.loading import USAGE, Assignments, ConfigFile, fail, loaded
 from forebay.core.errors import Invalid
 
@@ -50,7 +52,10 @@ def opened(config: ConfigFile, assignments: Assignments) -> Iterator[Book]:
     database = Database(accounts)
     directory = Directory(database, accounts, now=time.time, dev=settings.access.dev)
     try:
-        database.migrate()
+        made = database.migrate()
+        if made:
+            # Whoever has a server elsewhere learns that it is not this one's accounts.
+            typer.echo(f"Made new accounts: {_place(accounts.url)}.", err=True)
         yield Book(settings=settings, database=database, directory=directory)
     except AccountsAway:
         fail("The accounts database cannot be asked. Check accounts.url, and that its server runs.")
@@ -60,6 +65,14 @@ def opened(config: ConfigFile, assignments: Assignments) -> Iterator[Book]:
         fail(error.message, status=USAGE)
     finally:
         database.close()
+
+
+def _place(url: str) -> str:
+    """Return where accounts are, without what opens them."""
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - see main
+
+    parts = make_url(url)
+    return f"{parts.database}" if url.startswith("sqlite") else f"{parts.database} on {parts.host}"
 
 
 def _whoami() -> str:

@@ -20,7 +20,11 @@ def cli_page() -> str:
     group: Any = typer.main.get_command(app)  # click's types are typer's own business
     parts = [_HEAD]
     for name, command in group.commands.items():
-        parts += _section(name, command)
+        below = getattr(command, "commands", {})
+        for last, one in below.items():
+            parts += _section(f"{name} {last}", one)
+        if not below:
+            parts += _section(name, command)
     return "\n".join(parts).rstrip()
 
 

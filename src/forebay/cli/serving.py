@@ -142,7 +142,8 @@ def _announce(service: "Service") -> None:
     """Say what is served, where, and how to try it: on stderr, for the log has stdout."""
     server, lanes = service.settings.server, list(service.lanes)
     host = f"[{server.host}]" if ":" in server.host else server.host
-    url = f"http://{host}:{server.port}"
+    scheme = "https" if server.tls_certificate else "http"
+    url = f"{scheme}://{host}:{server.port}"
     names = [listing.name for listing in service.lanes.listings]
     lines = [typer.style(f"Serving {', '.join(names)} at {url}", bold=True)]
     for lane in lanes:

@@ -8,7 +8,7 @@ fills a disk by failing to log in.
 """
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -39,8 +39,8 @@ class AuditConfig:
     )
     refused_max: int = knob(
         120,
-        "Most refusals (failed logins, denied calls) that are written per minute; more are only "
-        "counted.",
+        "Most refusals of one kind (failed logins, denied calls) that are written per minute; more "
+        "are only counted.",
         minimum=0,
         maximum=1_000_000,
     )
@@ -71,7 +71,7 @@ class Auditor:
         self._lost = 0
         self._skipped = 0
         self._minute = 0.0
-        self._refused = 0
+        self._refused: Counter[Action] = Counter()
         # Of the thread alone.
         self._over = threading.Event()
         self._away = False
@@ -92,7 +92,7 @@ class Auditor:
         """Take an event, or count it; never blocks, never raises."""
         at = self._now()
         with self._lock:
-            if event.outcome is not Outcome.OK and not self._room_for_refusal(at):
+            if event.outcome is not Outcome.OK and not self._room_for_refusal(event.action, at):
                 self._skipped += 1
             elif len(self._waiting) >= self._config.queue_max:
                 self._lost += 1
@@ -107,11 +107,13 @@ class Auditor:
         if left := len(self._waiting) + self._lost:
             self._log("audit.lost", events=left)
 
-    def _room_for_refusal(self, at: float) -> bool:
+    def _room_for_refusal(self, action: Action, at: float) -> bool:
+        """Whether one more is written: of each kind so many, or one would hide another."""
         if not 0.0 <= at - self._minute < _MINUTE_S:
-            self._minute, self._refused = at, 0
-        self._refused += 1
-        return self._refused <= self._config.refused_max
+            self._minute = at
+            self._refused.clear()
+        self._refused[action] += 1
+        return self._refused[action] <= self._config.refused_max
 
     # What follows runs in the thread.
 

@@ -284,7 +284,7 @@ class BookWriter:
             self._log("books.back", pending=self.pending, lost=self.lost)
         else:
             reason = type(error.__cause__ or error).__name__
-            self._log("books.away", reason=reason, pending=self.pending)
+            self._log("books.away", level="warning", reason=reason, pending=self.pending)
 
     def _tidy(self) -> None:
         """Give back what dead gateways left, and delete what is too old."""

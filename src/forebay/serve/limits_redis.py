@@ -256,7 +256,7 @@ class ShelteredLimiter:
             self.answers_alone += 1
             if not self._alone:
                 self._alone = True
-                self._log("limits.alone", replicas=self._replicas)
+                self._log("limits.alone", level="warning", replicas=self._replicas)
             parts = tuple(_part(ask, self._replicas) for ask in asks)
             found = await self._near.take(parts)
             return Taken(asks=parts, verdicts=found.verdicts, near=True)

@@ -234,7 +234,7 @@ class RedisLink:
             asked.exception()  # an answer that came too late is nobody's any more
 
     def _left_alone(self) -> None:
-        self._log("store.away", failures=self._failures_lately)
+        self._log("store.away", level="warning", failures=self._failures_lately)
         self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:

@@ -241,7 +241,8 @@ class Screening:
         self._counts["refused" if refused else "flagged", family.value] += 1
         self._log(
             "guard.flagged",
-            request=request.id,
+            request_id=request.id,
+            user=request.caller.user or None,
             family=family.value,
             rules=",".join(verdict.rules),
             score=round(verdict.score, 3),
@@ -258,7 +259,7 @@ class Screening:
 
     def _leaked(self, request: Request, *, refused: bool) -> None:
         self._counts["refused" if refused else "flagged", "canary"] += 1
-        self._log("guard.canary_seen", request=request.id, refused=refused)
+        self._log("guard.canary_seen", request_id=request.id, refused=refused)
 
 
 def _texts(prompt: Prompt) -> list[str] | None:

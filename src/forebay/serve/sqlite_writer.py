@@ -138,7 +138,7 @@ class SqliteWriter:
             self._log("store.back")
         else:
             reason = getattr(error, "sqlite_errorname", type(error).__name__)
-            self._log("store.away", reason=reason)
+            self._log("store.away", level="warning", reason=reason)
 
     def _deliver(self, batch: list[_Asked], answers: list[Any], error: Exception | None) -> None:
         if error is None:

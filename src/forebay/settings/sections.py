@@ -251,6 +251,8 @@ class Setting:
 
         `text`: the value is a text that stands for one of the setting's type.
         """
+        if isinstance(value, bool) and self.knob.choices:
+            value = "on" if value else "off"  # YAML reads these words so
         # JSON spells infinity and NaN in no way, but float() does; the bounds refuse both.
         value = msgspec.convert(value, self.type, strict=not text)
         facts = self.knob

@@ -246,6 +246,13 @@ def test_a_ready_server_says_what_where_and_how_to_try_it(monkeypatch: pytest.Mo
         assert words in told
 
 
+def test_a_server_with_a_certificate_is_asked_by_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = EngineInfo(name="scripted", context_tokens_max=8, running_max=3, supports=frozenset())
+    told = announced(monkeypatch, ServerConfig(port=9, tls_certificate="/x"), info)
+    assert "https://127.0.0.1:9" in told
+    assert "http://" not in told
+
+
 def test_models_that_are_not_in_memory_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     info = EngineInfo(name="scripted", context_tokens_max=8, running_max=3, supports=frozenset())
     told = announced(monkeypatch, ServerConfig(port=9), info, "big", "bigger")

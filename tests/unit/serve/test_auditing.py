@@ -226,3 +226,14 @@ def test_what_was_lost_is_written_down_once() -> None:
     stage.note("eve")
     stage.flush()
     assert stage.book.actors == ["alice", "", "eve"]
+
+
+def test_refusals_of_one_kind_hide_none_of_another() -> None:
+    stage = Stage(refused_max=2)
+    for _ in range(100):
+        stage.auditor.note(AuditEvent(action=Action.DENIED, outcome=Outcome.UNAUTHENTICATED))
+    login = AuditEvent(action=Action.LOGIN, actor="eve", outcome=Outcome.UNAUTHENTICATED)
+    stage.auditor.note(login)
+    stage.flush()
+    written = [event.action for _, event in stage.book.written]
+    assert written[:3] == [Action.DENIED, Action.DENIED, Action.LOGIN]

@@ -103,7 +103,7 @@ async def test_a_suspected_prompt_is_logged_with_rules_and_score_and_served() ->
     guard, request = screening(log, mode="flag"), soon(ATTACK)
     assert await guard.admitted(request) is request
     (line,) = log.named("guard.flagged")
-    assert line["request"] == request.id
+    assert line["request_id"] == request.id
     assert "ignore_instructions" in str(line["rules"])
     assert isinstance(line["score"], float)
     assert line["score"] > 0.9

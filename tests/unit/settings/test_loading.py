@@ -318,3 +318,13 @@ def test_an_address_of_a_store_is_taken(url: str) -> None:
     loaded = load(Sources(assignments=(f"store.url={url}",)))
     assert loaded.settings.store.url == url
     assert url not in repr(loaded.settings)
+
+
+def test_words_that_yaml_reads_as_yes_or_no_are_taken_where_they_are_choices(
+    tmp_path: Path,
+) -> None:
+    file = a_file(tmp_path, "guard: {mode: off}\n")
+    assert load(Sources(file=file)).settings.guard.mode == "off"
+    file.write_text("guard: {mode: on}\n")
+    (problem,) = problems(file=file)
+    assert "one of off, flag, block" in problem
