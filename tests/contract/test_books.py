@@ -337,3 +337,36 @@ def test_budgets_change_only_as_they_were_read(books: Books, database: Database)
         connection.execute(update(BUDGETS).where(BUDGETS.c.id == budget.id).values(spent=95))
         with pytest.raises(AccountsAway):
             turn.store()
+
+
+def test_what_was_begun_unreserved_before_midnight_is_not_charged_to_the_day_after(
+    books: Books, database: Database, wall: Wall
+) -> None:
+    books.set_limit(named(), 100)
+    for id, began, spent in (("a", MIDNIGHT - 10, 0), ("b", MIDNIGHT + 1, 25)):
+        wall.at = MIDNIGHT + 10
+        usage = a_usage(id, 25, at=began)
+        books.write(settlements=[Settlement(id=id, unreserved=(ADA,), usage=usage)])
+        (budget,) = books.find()
+        assert budget.spent == spent
+    assert sums(database).rows == 2
+
+
+def test_a_late_budget_counts_prompts_and_answers_from_the_first_second_of_its_window_on(
+    books: Books,
+) -> None:
+    day = MIDNIGHT - DAY_S
+    for id, at in (("before", day - 1), ("first", day)):
+        usage = a_usage(id, 20, prompt_tokens=5, at=at)
+        books.write(settlements=[Settlement(id=id, usage=usage)])
+    assert books.set_limit(named(), 100).spent == 25
+
+
+def test_of_two_budgets_of_an_account_the_one_that_is_named_is_removed(books: Books) -> None:
+    for period in Period:
+        books.set_limit(named(period=period), 100)
+    for period in reversed(Period):
+        assert books.remove(named(period=period))
+        assert not books.remove(named(period=period))
+        assert all(each.period is not period for each in books.find())
+    assert books.find() == []

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from forebay import tenancy as module
+from forebay.accounts.audit import Audit
+from forebay.accounts.audit_event import Action
 from forebay.accounts.config import AccountsAway, AccountsConfig, default_url
 from forebay.accounts.database import Database
 from forebay.accounts.directory import Directory
@@ -222,3 +224,45 @@ async def test_a_budget_that_is_set_is_asked_at_once_however_well_its_caller_is_
         shown = {"authorization": f"Bearer {root}"}
         assert (await ask(service.gateway, "POST", "/admin/budgets", body, **shown)).status == 200
         assert any(each.budgeted for each in (await credentials.find(text)).accounts)
+
+
+def test_a_token_of_an_issuer_from_before_its_users_row_was_changed_is_nobodys(
+    tmp_path: Path,
+) -> None:
+    with opened(settings_of(tmp_path)) as found:
+        directory = found.directory
+        directory.create_user("oidc:bob", tenant="acme")
+        old = replace(EXTERNAL, issued=1.0)
+        assert found_by(directory, old) is not None
+        directory.end_tokens("oidc:bob")
+        assert found_by(directory, old) is None
+        assert found_by(directory, EXTERNAL) is not None
+
+
+async def test_who_was_denied_is_in_the_audit_log_of_the_server_as_it_is_put_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with closed_service(tmp_path) as service:
+        assert service.tenancy is not None
+        answer = await ask(service.gateway, "GET", "/v1/models", authorization="Bearer x.y.z")
+        assert answer.status == 401
+        (_, event) = service.tenancy.auditor._waiting[-1]
+        assert (event.action, event.target) == (Action.DENIED, "GET /v1/models")
+        assert sum(service.tenancy.bearers.refused.values()) == 1
+
+
+async def test_at_the_end_of_its_work_a_server_writes_what_is_left(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    with opened(settings) as found:
+        text = found.directory.create_key(NewKey(user="admin"))[1]
+        async with found.working():
+            await found.credentials.find(text.encode())
+    with opened(settings) as again:
+        (key,) = again.directory.keys()
+        assert key.last_used is not None
+        actions = [row.action for row in Audit(again.database).page()]
+        assert [each for each in actions if each.startswith("server.")] == [
+            "server.stopped",
+            "server.started",
+        ]
