@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from forebay.core.caller import RIGHTS, Caller, Role
 from forebay.gateway.cors import Cors
 from forebay.gateway.terms import Terms
-from tests.support.gateways import CHAT, Stage, a_stage
+from tests.support.gateways import CHAT, Stage, a_stage, keys
 from tests.support.listening import listening
 
 PAGE, OTHER = "https://chat.example.org", "https://evil.example"
@@ -42,7 +43,7 @@ async def test_by_default_no_page_may_call() -> None:
     assert status == 405
     assert not [name for name in headers if name.startswith("access-control")]
     status, headers = await asked(a_stage(), "GET", "/v1/models", cors="", origin=PAGE)
-    assert status == 200
+    assert status == 403
     assert not [name for name in headers if name.startswith("access-control")]
 
 
@@ -101,3 +102,29 @@ def test_what_is_no_origin_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="is no origin") as caught:
         Cors.parse(f"{PAGE}, {text}")
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost:3000", 200),
+        ("http://127.0.0.1:8000", 200),
+        ("https://[::1]", 200),
+        (PAGE, 200),
+        ("http://evil.example:8000", 403),
+        ("http://localhost.evil.example", 403),
+        ("http://127.0.0.1.evil.example", 403),
+        ("null", 403),
+    ],
+)
+async def test_where_nobody_is_asked_who_they_are_no_foreign_page_is_served(
+    origin: str, status: int
+) -> None:
+    assert (await asked(a_stage(), "GET", "/v1/models", origin=origin))[0] == status
+    assert (await asked(a_stage(), "GET", "/livez", origin=origin))[0] == 200
+
+
+async def test_where_callers_show_keys_a_pages_key_is_as_good_as_any() -> None:
+    stage = a_stage(credentials=keys({"k": Caller(rights=RIGHTS[Role.USER])}))
+    shown = {"origin": OTHER, "authorization": "Bearer k"}
+    assert (await asked(stage, "GET", "/v1/models", **shown))[0] == 200

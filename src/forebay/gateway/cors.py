@@ -16,6 +16,12 @@ PREFLIGHT: Final = "OPTIONS"
 _ORIGIN: Final = re.compile(
     r"https?://(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]{1,253})(?::[0-9]{1,5})?", re.ASCII
 )
+_OWN: Final = re.compile(rb"https?://(?:localhost|127\.[0-9.]{5,11}|\[::1\])(?::[0-9]{1,5})?")
+"""Pages of this machine."""
+_FOREIGN: Final = (
+    "A web page of another origin sent this, and in open mode none may. Name it in"
+    " gateway.cors_origins, or serve with access.mode=closed."
+)
 _EXPOSED: Final = (
     b"deprecation, idempotent-replayed, ratelimit, ratelimit-policy, retry-after, retry-after-ms,"
     b" x-forebay-cache, x-forebay-degraded, x-forebay-stream, x-forebay-ticket, x-forebay-warning,"
@@ -77,6 +83,15 @@ class Cors:
     def headers(self, page: bytes) -> tuple[Header, ...]:
         """Return what an answer says to a page of this origin."""
         return self._origins.get(page, (_VARY,))
+
+    def check(self, page: bytes) -> None:
+        """Raise Forbidden for a page that is neither let in nor of this machine.
+
+        For servers that ask nobody who they are: a browser sends some requests without asking
+        first, and a page whose name was made to lead here (DNS rebinding) sends any.
+        """
+        if page not in self._origins and _OWN.fullmatch(page) is None:
+            raise Forbidden(_FOREIGN)
 
     def preflight(
         self, headers: Mapping[bytes, bytes], methods: Iterable[str]

@@ -201,6 +201,8 @@ class Gateway:
         try:
             if exchange.method == PREFLIGHT and await self._preflight(exchange, endpoint):
                 return
+            if b"origin" in exchange.headers and not (self.access.closed or endpoint.right is None):
+                self.cors.check(exchange.headers[b"origin"])
             await self.access.admit(exchange, endpoint)
             endpoint.check(exchange.method)
             await endpoint.serve(exchange)
