@@ -8,7 +8,6 @@ every caller shows a key or a token, and everything else is refused before it is
 """
 
 import hashlib
-import ipaddress
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from forebay.core.errors import Forbidden, Outcome, ServingError, Unauthenticate
 from forebay.gateway.client_address import TrustedProxies, client_address
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.routing import Endpoint
+from forebay.policy.addresses import is_loopback
 from forebay.serve.allowance import unlimited
 from forebay.serve.credentials import AccessConfig, Credentials
 from forebay.serve.limits import Limits, Probe
@@ -237,11 +237,3 @@ def _names_loopback(host: bytes) -> bool:
     """Whether a Host header names this machine: a web page's own name can be made to lead here."""
     parts = _HOST.fullmatch(host)
     return parts is not None and is_loopback((parts[1] or parts[2]).decode().lower())
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,14 +1,12 @@
 """What the administrator asks and orders of users, tenants and keys."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from forebay.accounts.audit_event import Action, Detail
-from forebay.accounts.config import AccountsAway
 from forebay.core.caller import Right
-from forebay.core.errors import Overloaded
 from forebay.gateway.accounts_pages import (
     AuditPage,
     KeyName,
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
     from forebay.accounts.audit import Audit
     from forebay.accounts.directory import Directory
 
-Answer = TypeVar("Answer")
-
 
 class Notes(Protocol):
     """Writes one line of the audit log."""
@@ -56,12 +52,8 @@ UPDATE_TENANT_PATH: Final = "/admin/tenants/update"
 KEYS_PATH: Final = "/admin/keys"
 REVOKE_PATH: Final = "/admin/keys/revoke"
 ROTATE_PATH: Final = "/admin/keys/rotate"
-
 AUDIT_PATH: Final = "/admin/audit"
-
 _PAGE: Final = ("after", "count")
-AWAY: Final = "The accounts cannot be asked at the moment. Try again after Retry-After."
-_RETRY_S: Final = 1.0
 _COUNT: Final = 100
 _COUNT_MAX: Final = 1_000
 _ROWS_MAX: Final = 10**12
@@ -111,14 +103,14 @@ class AccountsAdmin:
             await self._create_user(exchange)
             return
         after, count = _page(exchange, _PAGE)
-        found = await self._ask(lambda: self._directory.users(after, count))
+        found = await self._clerks.answer(lambda: self._directory.users(after, count))
         more = found[-1].name if len(found) == count else None
         await _answer(exchange, Page(users=[user_item(each) for each in found], next=more))
 
     async def _create_user(self, exchange: Exchange) -> None:
         order = _USER.read(await exchange.body())
         bounds = bounds_of(order.limits)
-        user = await self._ask(
+        user = await self._clerks.answer(
             lambda: self._directory.create_user(
                 order.name,
                 role=order.role,
@@ -133,21 +125,21 @@ class AccountsAdmin:
     async def _update_user(self, exchange: Exchange) -> None:
         order = _USER_UPDATE.read(await exchange.body())
         change = user_change(order)
-        user = await self._ask(lambda: self._directory.change_user(order.name, change))
+        user = await self._clerks.answer(lambda: self._directory.change_user(order.name, change))
         self._changed()
         self._note(exchange, Action.USER_CHANGED, user.name, **_fields(order))
         await _answer(exchange, user_item(user))
 
     async def _tenants(self, exchange: Exchange) -> None:
         after, count = _page(exchange, _PAGE)
-        found = await self._ask(lambda: self._directory.tenants(after, count))
+        found = await self._clerks.answer(lambda: self._directory.tenants(after, count))
         more = found[-1].name if len(found) == count else None
         await _answer(exchange, Page(tenants=[tenant_item(each) for each in found], next=more))
 
     async def _update_tenant(self, exchange: Exchange) -> None:
         order = _TENANT_UPDATE.read(await exchange.body())
         bounds = None if order.limits is None else bounds_of(order.limits)
-        tenant = await self._ask(
+        tenant = await self._clerks.answer(
             lambda: self._directory.change_tenant(
                 order.name, bounds=bounds, disabled=order.disabled
             )
@@ -162,13 +154,13 @@ class AccountsAdmin:
             return
         user = query_of(exchange.query, (*_PAGE, "user")).get("user")
         after, count = _page(exchange, (*_PAGE, "user"))
-        found = await self._ask(lambda: self._directory.keys(user, after, count=count))
+        found = await self._clerks.answer(lambda: self._directory.keys(user, after, count=count))
         more = found[-1].id if len(found) == count else None
         await _answer(exchange, Page(keys=[key_item(each) for each in found], next=more))
 
     async def _create_key(self, exchange: Exchange) -> None:
         wish = new_key(_KEY.read(await exchange.body()))
-        key, text = await self._ask(lambda: self._directory.create_key(wish))
+        key, text = await self._clerks.answer(lambda: self._directory.create_key(wish))
         self._note(
             exchange, Action.KEY_CREATED, key.id, user=key.user, scopes=" ".join(sorted(key.scopes))
         )
@@ -176,14 +168,16 @@ class AccountsAdmin:
 
     async def _revoke(self, exchange: Exchange) -> None:
         order = _KEY_NAME.read(await exchange.body())
-        key = await self._ask(lambda: self._directory.revoke_key(order.id))
+        key = await self._clerks.answer(lambda: self._directory.revoke_key(order.id))
         self._changed()
         self._note(exchange, Action.KEY_REVOKED, key.id, user=key.user)
         await _answer(exchange, key_item(key))
 
     async def _rotate(self, exchange: Exchange) -> None:
         order = _ROTATION.read(await exchange.body())
-        key, text = await self._ask(lambda: self._directory.rotate_key(order.id, order.overlap_s))
+        key, text = await self._clerks.answer(
+            lambda: self._directory.rotate_key(order.id, order.overlap_s)
+        )
         self._changed()
         self._note(exchange, Action.KEY_ROTATED, key.id, user=key.user, overlap_s=order.overlap_s)
         await _answer(exchange, key_item(key, text))
@@ -193,15 +187,9 @@ class AccountsAdmin:
         count = whole(query, "count", default=_COUNT, most=_COUNT_MAX)
         before = whole(query, "before", default=_ROWS_MAX, most=_ROWS_MAX)
         actor = query.get("actor")
-        rows = await self._ask(lambda: self._audit.page(before, count, actor=actor))
+        rows = await self._clerks.answer(lambda: self._audit.page(before, count, actor=actor))
         more = str(rows[-1].id) if len(rows) == count else None
         await _answer(exchange, AuditPage(events=[audit_item(row) for row in rows], next=more))
-
-    async def _ask(self, work: Callable[[], Answer]) -> Answer:
-        try:
-            return await self._clerks.ask(work)
-        except AccountsAway:
-            raise Overloaded(AWAY, retry_after_s=_RETRY_S) from None
 
 
 def _endpoint(serve: Callable[[Exchange], Awaitable[None]], methods: tuple[str, ...]) -> Endpoint:

@@ -2,19 +2,18 @@
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
 
 from forebay.accounts.audit_event import Action
-from forebay.accounts.config import AccountsAway
 from forebay.accounts.people import NAME_MAX, is_name
 from forebay.accounts.prices import parse_money
 from forebay.accounts.spending import BudgetName, Charged, Period, Unit, parse_tokens
 from forebay.core.caller import Level, Right
-from forebay.core.errors import Invalid, Overloaded
-from forebay.gateway.admin_accounts import AWAY, Notes
+from forebay.core.errors import Invalid
+from forebay.gateway.admin_accounts import Notes
 from forebay.gateway.exchange import Exchange
 from forebay.gateway.problems import JSON
 from forebay.gateway.querying import query_of
@@ -26,11 +25,9 @@ from forebay.serve.clerks import Clerks
 if TYPE_CHECKING:
     from forebay.accounts.budgets import Books
 
-Answer = TypeVar("Answer")
 
 BUDGETS_PATH: Final = "/admin/budgets"
 REMOVE_PATH: Final = "/admin/budgets/remove"
-_RETRY_S: Final = 1.0
 
 
 class Counted(enum.StrEnum):
@@ -89,20 +86,20 @@ class BudgetsAdmin:
             await self._set(exchange)
             return
         query_of(exchange.query, ())
-        found = await self._ask(self._books.find)
+        found = await self._clerks.answer(self._books.find)
         await _answer(exchange, {"budgets": [budget_item(budget) for budget in found]})
 
     async def _set(self, exchange: Exchange) -> None:
         order = _ORDER.read(await exchange.body())
         name, limit = _name(order), _amount(order)
-        budget = await self._ask(lambda: self._books.set_limit(name, limit))
+        budget = await self._clerks.answer(lambda: self._books.set_limit(name, limit))
         self._changed()
         self._write(exchange, Action.BUDGET_SET, name, limit=order.limit)
         await _answer(exchange, budget_item(budget))
 
     async def _remove(self, exchange: Exchange) -> None:
         name = _name(_KEY.read(await exchange.body()))
-        if not await self._ask(lambda: self._books.remove(name)):
+        if not await self._clerks.answer(lambda: self._books.remove(name)):
             raise Invalid("There is no such budget; GET /admin/budgets lists them.", status=404)
         self._changed()
         self._write(exchange, Action.BUDGET_REMOVED, name)
@@ -111,12 +108,6 @@ class BudgetsAdmin:
     def _write(self, exchange: Exchange, action: Action, name: BudgetName, **details: str) -> None:
         target = f"{name.of.level}:{name.of.account}"
         self._note(exchange, action, target, unit=name.unit, period=name.period, **details)
-
-    async def _ask(self, work: Callable[[], Answer]) -> Answer:
-        try:
-            return await self._clerks.ask(work)
-        except AccountsAway:
-            raise Overloaded(AWAY, retry_after_s=_RETRY_S) from None
 
 
 def _name(order: BudgetKey | BudgetOrder) -> BudgetName:

@@ -28,11 +28,11 @@ from forebay.accounts.usage_report import (
     shown_moment,
 )
 from forebay.core.caller import Caller, Level, Right
-from forebay.core.errors import Forbidden, Invalid, Overloaded, RateLimited
+from forebay.core.errors import Forbidden, Invalid, RateLimited
 from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.problems import JSON
 from forebay.gateway.querying import query_of, whole
-from forebay.serve.clerks import Clerks
+from forebay.serve.clerks import Clerks, accounts_away
 
 USAGE_PATH: Final = "/v1/usage"
 CSV: Final = b"text/csv; charset=utf-8"
@@ -50,7 +50,6 @@ _ASKS: Final = (
     f"This tenant asks about its usage {_ASKED_MAX} times already. Wait for one of the answers."
 )
 _RETRY_S: Final = 1.0
-_AWAY: Final = "The accounts cannot be asked at the moment. Try again after Retry-After."
 _DOWNLOAD: Final[Header] = (b"content-disposition", b'attachment; filename="usage.csv"')
 
 
@@ -104,7 +103,7 @@ class Usage:
         try:
             body = await self._ask(exchange.caller.tenant, wish)
         except AccountsAway:
-            raise Overloaded(_AWAY, retry_after_s=_RETRY_S) from None
+            raise accounts_away() from None
         headers = (_DOWNLOAD,) if wish.csv else ()
         await exchange.answer(200, body, CSV if wish.csv else JSON, headers=headers)
 

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from forebay.accounts.config import AccountsAway
 from forebay.core.errors import Overloaded
 
 Answer = TypeVar("Answer")
 
 _BUSY: Final = "The accounts are asked too much at once. Try again after Retry-After."
+_AWAY: Final = "The accounts cannot be asked at the moment. Try again after Retry-After."
 _RETRY_S: Final = 1.0
 
 
@@ -35,9 +37,21 @@ class Clerks:
         future.add_done_callback(self._answered)
         return asyncio.shield(future)  # the work goes on without whoever gave up
 
+    async def answer(self, work: Callable[[], Answer]) -> Answer:
+        """Return the answer; raises Overloaded also where the accounts are away."""
+        try:
+            return await self.ask(work)
+        except AccountsAway:
+            raise accounts_away() from None
+
     def _answered(self, _: "asyncio.Future[Answer]") -> None:
         self._asked -= 1
 
     def close(self) -> None:
         """Begin nothing more; what runs ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def accounts_away() -> Overloaded:
+    """Return what callers are told while the accounts cannot be asked."""
+    return Overloaded(_AWAY, retry_after_s=_RETRY_S)

@@ -22,11 +22,9 @@ from forebay.core.caller import Caller
 from forebay.core.clock import Clock
 from forebay.core.errors import Overloaded, Unauthenticated
 from forebay.core.knob import knob
-from forebay.serve.clerks import Clerks
+from forebay.serve.clerks import Clerks, accounts_away
 
 _UNKNOWN: Final = "This credential is unknown, has ended or was revoked. Send a valid API key."
-_AWAY: Final = "The accounts cannot be asked at the moment. Try again after Retry-After."
-_RETRY_S: Final = 1.0
 
 
 class FinderAway(Exception):
@@ -165,7 +163,7 @@ class Credentials:
             believed_s = self._config.cached_s + self._config.stale_s
             if known is not None and known.caller and self._now() - known.since <= believed_s:
                 return known.caller
-            raise Overloaded(_AWAY, retry_after_s=_RETRY_S) from None
+            raise accounts_away() from None
 
     async def _answer(self, digest: bytes, given: bytes) -> Caller | None:
         """Ask once for all who wait; raises FinderAway also where there is no answer in time."""

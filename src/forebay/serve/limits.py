@@ -6,7 +6,6 @@ let in and given back when it is known what it used (`serve/allowance.py`).  Bot
 """
 
 import enum
-import ipaddress
 import math
 from collections import OrderedDict
 from typing import Final
@@ -15,6 +14,7 @@ from forebay.core.caller import Account, Caller, Level, Rate
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, RateLimited
 from forebay.core.value import value
+from forebay.policy.addresses import network_of
 from forebay.policy.gcra import Ask, Gcra, Verdict
 from forebay.policy.rate import parse_rate, shown_rate
 from forebay.serve.limiter import Limiter, Taken
@@ -22,8 +22,6 @@ from forebay.serve.limits_config import LimitsConfig
 
 _REQUESTS_CLOSED: Final = Rate(amount=100, period_s=60.0)
 """Where accounts are asked for and nothing is set: what the source documents have."""
-_IPV6_PREFIX: Final = 64
-"""Bits of an IPv6 address that tell one client's network from another's: a client has the rest."""
 _PLANS_MAX: Final = 4_096
 """Callers whose asks are kept ready; credentials are remembered for seconds."""
 
@@ -215,7 +213,7 @@ class Limits:
         rate = self._defaults.probes[kind]
         if rate is None:
             return
-        ask = Ask(name=f"{kind}:{_network(address)}", crowd=f"{kind}:", rate=rate)
+        ask = Ask(name=f"{kind}:{network_of(address)}", crowd=f"{kind}:", rate=rate)
         (verdict,) = self._addresses.take(self._now(), (ask,))
         if not verdict.passed:
             self.refused(ADDRESS, Unit.REQUESTS)
@@ -301,16 +299,3 @@ def _seconds(seconds: float) -> str:
     if seconds < 10.0:  # noqa: PLR2004 - below that, tenths matter to a reader
         return f"{math.ceil(seconds * 10) / 10:g} s"
     return f"{math.ceil(seconds)} s"
-
-
-def _network(address: str) -> str:
-    """Return whose address it is: itself, or the network that one IPv6 client has to itself."""
-    if ":" not in address:
-        return address
-    try:
-        found = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.IPv6Network((found, _IPV6_PREFIX), strict=False).network_address)

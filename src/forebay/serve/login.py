@@ -19,7 +19,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from forebay.accounts.audit_event import Action, AuditEvent
 from forebay.accounts.config import AccountsAway
@@ -35,21 +35,18 @@ from forebay.core.errors import (
     Unauthenticated,
 )
 from forebay.policy.login_backoff import Attempt, LoginBackoff
-from forebay.serve.clerks import Clerks
+from forebay.serve.clerks import Clerks, accounts_away
 from forebay.serve.hashing import Hashing
 from forebay.serve.login_config import LoginConfig
 
-Answer = TypeVar("Answer")
 Note = Callable[[AuditEvent], None]
 """Takes one line of the audit log; never blocks, never raises."""
 
 _WRONG: Final = "The username or the password is wrong."
 _WAIT: Final = "Too many logins like this one failed. Try again after Retry-After."
-_AWAY: Final = "The accounts cannot be asked at the moment. Try again after Retry-After."
 _NO_TOKEN: Final = "Only a token from POST /auth/login can be logged out; revoke a key instead."
 _NO_PASSWORD: Final = "A password is changed with a token from POST /auth/login, and by no key."
 _SAME: Final = "The new password is the current one."
-_RETRY_S: Final = 1.0
 USERNAME_CHARACTERS_MAX: Final = 128
 PASSWORD_CHARACTERS_MAX: Final = 256
 """As `accounts.passwords`: longer ones cannot be right, and are refused before they are hashed."""
@@ -161,7 +158,9 @@ class Login:
     async def login(self, username: str, password: str, visit: Visit) -> Token:
         """Return a token; raises Invalid, Unauthenticated, RateLimited or Overloaded."""
         kept = await self._proven(Action.LOGIN, username, password, visit=visit)
-        token = await self._asked(partial(self._parts.tokens.issue, username, self._wall()))
+        token = await self._parts.clerks.answer(
+            partial(self._parts.tokens.issue, username, self._wall())
+        )
         if self._parts.passwords.outdated(kept):
             await self._hash_again(username, password, kept)
         self._parts.note(_event(Action.LOGIN, username, visit))
@@ -172,7 +171,9 @@ class Login:
         if not caller.token_id or caller.user.startswith(EXTERNAL):
             raise Forbidden(_NO_TOKEN)
         revoke = self._parts.denylist.revoke
-        await self._asked(partial(revoke, caller.token_id, caller.expires, self._wall()))
+        await self._parts.clerks.answer(
+            partial(revoke, caller.token_id, caller.expires, self._wall())
+        )
         self._parts.changed()
         self._parts.note(_event(Action.LOGOUT, caller.user, visit))
 
@@ -191,7 +192,9 @@ class Login:
         await self._proven(Action.PASSWORD_CHANGED, name, current, visit=visit)
         with parts.hashing.place(known=True) as place:
             hashed = await place.run(partial(parts.passwords.hashed, new))
-        await self._asked(partial(parts.directory.keep_password, name, hashed, ends_tokens=True))
+        await self._parts.clerks.answer(
+            partial(parts.directory.keep_password, name, hashed, ends_tokens=True)
+        )
         self._parts.changed()
         self._parts.note(_event(Action.PASSWORD_CHANGED, name, visit))
 
@@ -232,7 +235,7 @@ class Login:
         except AccountsAway:
             self._backoff.withdrawn(attempt)
             self.results[LoginResult.AWAY] += 1
-            raise Overloaded(_AWAY, retry_after_s=_RETRY_S) from None
+            raise accounts_away() from None
         return kept, fits
 
     async def _hash_again(self, username: str, password: str, kept: str) -> None:
@@ -242,15 +245,9 @@ class Login:
             with parts.hashing.place(known=True) as place:
                 hashed = await place.run(partial(parts.passwords.hashed, password))
             keep = partial(parts.directory.keep_password, username, hashed, instead_of=kept)
-            await self._asked(keep)
+            await self._parts.clerks.answer(keep)
         except Overloaded:
             return  # the next login tries again
-
-    async def _asked(self, work: Callable[[], Answer]) -> Answer:
-        try:
-            return await self._parts.clerks.ask(work)
-        except AccountsAway:
-            raise Overloaded(_AWAY, retry_after_s=_RETRY_S) from None
 
 
 def _check_length(param: str, text: str, characters_max: int) -> None:
