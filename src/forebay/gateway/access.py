@@ -163,9 +163,13 @@ class Access:
         """Write down what a caller has done."""
         self._write(exchange, action, Outcome.OK)
 
-    def failed(self, exchange: Exchange, error: ServingError) -> None:
-        """Write down that a caller was denied something, if that is what happened."""
-        if error.outcome in _DENIALS:
+    def failed(self, exchange: Exchange, error: ServingError, endpoint: Endpoint) -> None:
+        """Write down that a caller was denied something, if that is what happened.
+
+        A route that is open to all writes for itself who failed at what.
+        """
+        asks = endpoint.right is not None or endpoint.known
+        if asks and error.outcome in _DENIALS:
             self._write(exchange, Action.DENIED, error.outcome)
 
     def _write(self, exchange: Exchange, action: Action, outcome: Outcome) -> None:

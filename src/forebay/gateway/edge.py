@@ -232,7 +232,7 @@ class Gateway:
         """Tell the client, in the way that is left, and write the record that is missing."""
         if not exchange.piped:
             self._record(exchange, error, endpoint.label)
-        self.access.failed(exchange, error)
+        self.access.failed(exchange, error, endpoint)
         if isinstance(error, OverRate):
             exchange.standings += (error.standing,)
         if isinstance(error, ClientGone):
