@@ -266,3 +266,19 @@ async def test_at_the_end_of_its_work_a_server_writes_what_is_left(tmp_path: Pat
             "server.stopped",
             "server.started",
         ]
+
+
+async def test_whoever_logs_out_or_takes_another_password_ends_a_token_at_once(
+    tmp_path: Path,
+) -> None:
+    with opened(settings_of(tmp_path, admin_password=STRONG)) as found:
+        login, credentials = found.login, found.credentials
+        first, second = [(await login.login("admin", STRONG, FROM)).token for _ in range(2)]
+        await credentials.find(second.encode())
+        await login.logout(await credentials.find(first.encode()), FROM)
+        with pytest.raises(Unauthenticated):
+            await credentials.find(first.encode())
+        caller = await credentials.find(second.encode())
+        await login.change_password(caller, STRONG, f"{STRONG}-neu", visit=FROM)
+        with pytest.raises(Unauthenticated):
+            await credentials.find(second.encode())

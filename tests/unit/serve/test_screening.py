@@ -305,3 +305,24 @@ async def test_new_settings_are_taken_over() -> None:
         await guard.admitted(soon(ATTACK))
     guard.reconfigure(GuardConfig(mode="block", score_min=1.0, remembered_max=0))
     await guard.admitted(soon(ATTACK))
+
+
+class FixedJudge:
+    """Finds every text as suspect as any other."""
+
+    def __init__(self, score: float) -> None:
+        self.score = score
+
+    def sections(self, _: str) -> Iterator[Verdict]:
+        yield Verdict(score=self.score)
+
+
+async def test_a_text_is_refused_from_the_score_on_that_is_set() -> None:
+    for score, refused in ((0.5, True), (0.499, False)):
+        config = GuardConfig(mode="block", score_min=0.5)
+        guard = Screening(config, EventList(), judge=FixedJudge(score))
+        if refused:
+            with pytest.raises(Refused):
+                await guard.admitted(soon())
+        else:
+            await guard.admitted(soon())
