@@ -190,7 +190,9 @@ async def test_who_was_denied_is_written_down_and_other_failures_are_not(
     access.note = noted.append
     exchange = asked(authorization="Bearer ann")
     await access.admit(exchange, a_route(Right.READ))
-    access.failed(exchange, error)
+    access.failed(exchange, error, a_route(None))
+    assert not noted, "what is open to all writes for itself"
+    access.failed(exchange, error, a_route(Right.READ))
     if error.outcome in {Outcome.UNAUTHENTICATED, Outcome.FORBIDDEN}:
         (event,) = noted
         assert (event.action, event.outcome) == (Action.DENIED, error.outcome)
