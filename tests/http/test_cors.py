@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from forebay.core.caller import RIGHTS, Caller, Role
+from forebay.core.errors import Forbidden
 from forebay.gateway.cors import Cors
 from forebay.gateway.terms import Terms
 from tests.support.gateways import CHAT, Stage, a_stage, keys
@@ -128,3 +129,19 @@ async def test_where_callers_show_keys_a_pages_key_is_as_good_as_any() -> None:
     stage = a_stage(credentials=keys({"k": Caller(rights=RIGHTS[Role.USER])}))
     shown = {"origin": OTHER, "authorization": "Bearer k"}
     assert (await asked(stage, "GET", "/v1/models", **shown))[0] == 200
+
+
+def test_a_page_may_send_its_key_in_the_header_that_the_settings_name() -> None:
+    for name, allowed in (("X-Our-Key", True), ("X-API-Key", False)):
+        cors = Cors.parse("https://chat.example.org", name)
+        asks = {
+            b"origin": b"https://chat.example.org",
+            b"access-control-request-method": b"POST",
+            b"access-control-request-headers": b"X-Our-Key",
+        }
+        if allowed:
+            answer = dict(cors.preflight(asks, ("POST",)) or ())
+            assert answer[b"access-control-allow-headers"] == b"x-our-key"
+        else:
+            with pytest.raises(Forbidden, match="one of these headers"):
+                cors.preflight(asks, ("POST",))
