@@ -13,6 +13,14 @@ from forebay.gateway.terms import Terms
 from tests.support.gateways import Stage
 
 
+class _Server(uvicorn.Server):
+    """uvicorn that sees at once that it is to end, and not ten times a second."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await asyncio.sleep(0.002)
+
+
 @asynccontextmanager
 async def listening(
     stage: Stage, keep_alive_s: float = 5.0, terms: Terms | None = None
@@ -28,7 +36,7 @@ async def listening(
         timeout_keep_alive=keep_alive_s,  # type: ignore[arg-type]  # fractions do as well
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     task = asyncio.create_task(server._serve(sockets=[listener]))
     try:
         while not server.started:

@@ -103,6 +103,32 @@ def set_password(
     typer.echo(f"{name} has a new password, and is logged out everywhere.")
 
 
+@users.command("logout")
+def log_out(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The user. Or, with --all, nobody.")
+    ] = None,
+    *,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Everybody, by new signing keys: if others saw the old.")
+    ] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """End every token of a user, or of all; API keys go on."""
+    from forebay.accounts.signing_keys import SigningKeys  # noqa: PLC0415 - see main
+
+    if (name is None) != everybody:
+        fail("Name the user, or say --all.", status=USAGE)
+    with opened(config, assignments) as book:
+        if name is None:
+            SigningKeys(book.database, book.settings.tokens).replace_all(time.time())
+        else:
+            book.directory.end_tokens(name)
+        book.note(Action.LOGOUT, name or "everybody")
+    typer.echo(f"{name or 'Everybody'} is logged out everywhere, within half a minute.")
+
+
 @users.command("disable")
 def disable_user(
     name: UserName, *, config: ConfigFile = None, assignments: Assignments = None

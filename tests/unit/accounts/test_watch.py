@@ -80,5 +80,5 @@ def test_nothing_is_left_behind(pair: Pair) -> None:
     limit = time.monotonic() + 10.0
     while time.monotonic() < limit and watch._thread in threading.enumerate():
         time.sleep(0.01)
-    assert len([*folder.iterdir()]) == before
+    assert len([*folder.iterdir()]) <= before, "others' files may be closed meanwhile"
     assert watch._thread not in threading.enumerate()

@@ -92,3 +92,12 @@ def test_the_audit_log_is_shown_filtered_and_checked(desk: Desk) -> None:
     assert "cli:" in shown
     assert "user.created" not in desk.types("audit --actor somebody")
     assert "1 rows, none changed" in desk.types("audit --verify")
+
+
+def test_tokens_of_one_or_of_all_are_ended_and_that_is_written_down(desk: Desk) -> None:
+    desk.types("users create ann")
+    assert "ann is logged out everywhere" in desk.types("users logout ann")
+    assert "Everybody is logged out" in desk.types("users logout --all")
+    assert "Name the user" in desk.types("users logout", status=2)
+    assert "Name the user" in desk.types("users logout ann --all", status=2)
+    assert desk.types("audit").count("logout") == 2
