@@ -42,7 +42,7 @@ from forebay.gateway.usage import USAGE_PATH, Usage
 from forebay.serve.auditing import Auditor
 from forebay.serve.bookkeeping import Bookkeeper
 from forebay.serve.clerks import Clerks
-from forebay.serve.credentials import Credentials, FinderAway
+from forebay.serve.credentials import Credentials
 from forebay.serve.hashing import Hashing
 from forebay.serve.ledger import Ledger
 from forebay.serve.login import Login, LoginParts
@@ -258,15 +258,13 @@ class _Finder:
     bearers: Bearers
 
     def __call__(self, given: str) -> Caller | None:
-        """Return the caller, or None for nobody; raises FinderAway."""
+        """Return the caller, or None for nobody; raises AccountsAway."""
         try:
             if given.startswith(api_key.PREFIX):
                 return self.directory.caller_of_key(given, time.time())
             return self._bearer(given)
         except InvalidToken:
             return None
-        except AccountsAway as error:
-            raise FinderAway from error
 
     def _bearer(self, given: str) -> Caller | None:
         claims = self.bearers.verify(given, time.time())

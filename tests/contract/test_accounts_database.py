@@ -86,6 +86,9 @@ def test_gateways_that_start_at_once_bring_up_one_schema(accounts_url: str) -> N
 def test_threads_that_start_at_once_bring_up_one_schema(accounts_url: str) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(migrate, [accounts_url] * 6))
+    with a_database(accounts_url) as database, database.reading() as connection:
+        versions = connection.execute(sa.text("SELECT version_num FROM forebay_schema")).all()
+        assert versions == [("0001",)]
 
 
 def test_tables_of_a_newer_version_are_refused_in_words(accounts_url: str) -> None:

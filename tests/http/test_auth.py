@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from forebay.accounts.audit_event import AuditEvent
-from forebay.accounts.config import AccountsAway, default_url
+from forebay.accounts.config import default_url
 from forebay.accounts.denylist import Denylist
 from forebay.accounts.directory import Directory
 from forebay.accounts.passwords import Passwords
@@ -25,7 +25,7 @@ from forebay.core.clock import MONOTONIC
 from forebay.gateway.auth import Auth
 from forebay.gateway.edge import Gateway
 from forebay.serve.clerks import Clerks
-from forebay.serve.credentials import AccessConfig, Credentials, FinderAway
+from forebay.serve.credentials import AccessConfig, Credentials
 from forebay.serve.hashing import Hashing
 from forebay.serve.login import Login, LoginParts, LoginResult
 from forebay.serve.login_config import LoginConfig
@@ -118,8 +118,6 @@ def _find(directory: Directory, tokens: Tokens, text: str) -> Caller | None:
         caller = directory.caller_of_user(claims.user, claims.issued)
     except InvalidToken:
         return None
-    except AccountsAway:
-        raise FinderAway from None
     if caller is None:
         return None
     return dataclasses.replace(caller, token_id=claims.token_id, expires=claims.expires)

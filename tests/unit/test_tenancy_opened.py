@@ -18,7 +18,7 @@ from forebay.accounts.people import NewKey, UserChange
 from forebay.accounts.tokens import Claims, InvalidToken, TokenFault
 from forebay.core.caller import RIGHTS, Caller, Role
 from forebay.core.errors import Unauthenticated
-from forebay.serve.credentials import AccessConfig, FinderAway
+from forebay.serve.credentials import AccessConfig
 from forebay.serve.login import Visit
 from forebay.settings import Settings
 from forebay.tenancy import Tenancy, TenancyRefused
@@ -157,7 +157,7 @@ def test_a_token_that_is_not_taken_is_nobodys_and_accounts_that_are_away_say_so(
         directory = found.directory
         key = directory.create_key(NewKey(user="admin"))[1]
         assert found_by(directory, InvalidToken(TokenFault.SIGNATURE)) is None
-        with pytest.raises(FinderAway):
+        with pytest.raises(AccountsAway):
             found_by(directory, AccountsAway())
         caller = found_by(directory, OWN, key)
         assert caller is not None
@@ -167,7 +167,7 @@ def test_a_token_that_is_not_taken_is_nobodys_and_accounts_that_are_away_say_so(
             raise AccountsAway
 
         monkeypatch.setattr(Directory, "caller_of_key", away)
-        with pytest.raises(FinderAway):
+        with pytest.raises(AccountsAway):
             found_by(directory, OWN, key)
 
 
@@ -282,3 +282,13 @@ async def test_whoever_logs_out_or_takes_another_password_ends_a_token_at_once(
         await login.change_password(caller, STRONG, f"{STRONG}-neu", visit=FROM)
         with pytest.raises(Unauthenticated):
             await credentials.find(second.encode())
+
+
+async def test_the_making_of_the_first_administrator_is_in_the_audit_log(tmp_path: Path) -> None:
+    with opened(settings_of(tmp_path)) as found:
+        async with found.working():
+            pass
+    with opened(settings_of(tmp_path)) as again:
+        rows = Audit(again.database).page()
+    made = [row.target for row in rows if row.action == Action.USER_CREATED]
+    assert made == ["admin"], "once, however often the server starts"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from forebay.accounts.config import AccountsAway
 from forebay.core.caller import Caller
 from forebay.core.clock import Clock
 from forebay.core.errors import Overloaded, Unauthenticated
@@ -27,12 +28,8 @@ from forebay.serve.clerks import Clerks, accounts_away
 _UNKNOWN: Final = "This credential is unknown, has ended or was revoked. Send a valid API key."
 
 
-class FinderAway(Exception):
-    """Whoever knows the credentials cannot be asked."""
-
-
 Finder = Callable[[str], Caller | None]
-"""Credential -> whom it stands for, None for nobody; blocks; raises FinderAway."""
+"""Credential -> whom it stands for, None for nobody; blocks; raises AccountsAway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,14 +156,14 @@ class Credentials:
     async def _looked_up(self, digest: bytes, given: bytes, known: _Known | None) -> Caller | None:
         try:
             return await self._answer(digest, given)
-        except (FinderAway, Overloaded):
+        except (AccountsAway, Overloaded):
             believed_s = self._config.cached_s + self._config.stale_s
             if known is not None and known.caller and self._now() - known.since <= believed_s:
                 return known.caller
             raise accounts_away() from None
 
     async def _answer(self, digest: bytes, given: bytes) -> Caller | None:
-        """Ask once for all who wait; raises FinderAway also where there is no answer in time."""
+        """Ask once for all who wait; raises AccountsAway also where there is no answer in time."""
         now = self._now()
         look_up = self._under_way.get(digest)
         if look_up is None:
@@ -179,7 +176,7 @@ class Credentials:
         left_s = max(0.0, look_up.since + self._config.answer_s_max - now)
         await asyncio.wait({look_up.answer}, timeout=left_s)
         if not look_up.answer.done():
-            raise FinderAway
+            raise AccountsAway
         return look_up.answer.result()
 
     def _note(self, digest: bytes, done: "asyncio.Future[Caller | None]") -> None:

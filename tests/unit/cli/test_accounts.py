@@ -1,11 +1,18 @@
 """`forebay users`, `forebay keys` and `forebay audit`, as typed."""
 
+import contextlib
 import json
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from forebay.accounts.config import AccountsConfig, default_url
+from forebay.accounts.database import Database
+from forebay.accounts.directory import Directory
+from forebay.accounts.signing_keys import SigningKeys
+from forebay.accounts.token_config import TokensConfig
 from forebay.cli.main import app
 
 
@@ -13,6 +20,7 @@ class Desk:
     """A terminal over accounts of its own."""
 
     def __init__(self, folder: Path) -> None:
+        self.config = AccountsConfig(url=default_url(folder / "forebay"))
         self._environment = {"XDG_STATE_HOME": str(folder), "COLUMNS": "200"}
 
     def types(self, words: str, typed: str = "", *, status: int = 0) -> str:
@@ -96,8 +104,15 @@ def test_the_audit_log_is_shown_filtered_and_checked(desk: Desk) -> None:
 
 def test_tokens_of_one_or_of_all_are_ended_and_that_is_written_down(desk: Desk) -> None:
     desk.types("users create ann")
-    assert "ann is logged out everywhere" in desk.types("users logout ann")
-    assert "Everybody is logged out" in desk.types("users logout --all")
+    with contextlib.closing(Database(desk.config)) as database:
+        directory = Directory(database, desk.config, now=time.time)
+        issued = time.time()
+        assert directory.caller_of_user("ann", issued) is not None
+        assert "ann is logged out everywhere" in desk.types("users logout ann")
+        assert directory.caller_of_user("ann", issued) is None
+        signs = SigningKeys(database, TokensConfig()).signing(issued)
+        assert "Everybody is logged out" in desk.types("users logout --all")
+        assert SigningKeys(database, TokensConfig()).find(signs.kid, issued) is None
     assert "Name the user" in desk.types("users logout", status=2)
     assert "Name the user" in desk.types("users logout ann --all", status=2)
     assert desk.types("audit").count("logout") == 2

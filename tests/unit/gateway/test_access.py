@@ -165,7 +165,9 @@ async def test_a_prober_behind_a_proxy_is_counted_by_its_own_address() -> None:
 async def test_what_is_open_to_all_and_no_probe_is_never_counted() -> None:
     access = closed(limited(health="1/minute", probes="1/minute"))
     for _ in range(3):
-        await access.admit(asked(), a_route(None))
+        exchange = asked()
+        await access.admit(exchange, a_route(None))
+        assert exchange.standings == ()
 
 
 async def test_several_requests_are_charged_beside_the_first() -> None:

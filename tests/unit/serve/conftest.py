@@ -6,7 +6,9 @@ import pytest
 
 from forebay.serve.replay import Replay
 from forebay.serve.replay_config import ReplayConfig
+from tests.support.bookkeepers import Desk, Keeps
 from tests.support.generations import Generations
+from tests.support.redis import Said
 
 
 @pytest.fixture
@@ -21,3 +23,20 @@ async def replay() -> AsyncIterator[Replay]:
     yield replay
     await replay.stop()
     assert not list(replay.holdings())
+
+
+@pytest.fixture
+def keeps() -> Keeps:
+    return Keeps()
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()
+
+
+@pytest.fixture
+async def desk(keeps: Keeps, said: Said) -> AsyncIterator[Desk]:
+    desk = Desk(keeps, said)
+    yield desk
+    await desk.close()

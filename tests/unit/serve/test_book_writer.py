@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,23 +15,6 @@ from tests.support.bookkeepers import (
     until,
 )
 from tests.support.redis import Said
-
-
-@pytest.fixture
-def keeps() -> Keeps:
-    return Keeps()
-
-
-@pytest.fixture
-def said() -> Said:
-    return Said()
-
-
-@pytest.fixture
-async def desk(keeps: Keeps, said: Said) -> AsyncIterator[Desk]:
-    desk = Desk(keeps, said)
-    yield desk
-    await desk.close()
 
 
 async def test_a_caller_without_budgets_never_waits_for_the_database(

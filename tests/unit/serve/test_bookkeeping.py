@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,23 +20,6 @@ from tests.support.bookkeepers import (
 )
 from tests.support.books import ACME, ADA, NOON
 from tests.support.redis import Said
-
-
-@pytest.fixture
-def keeps() -> Keeps:
-    return Keeps()
-
-
-@pytest.fixture
-def said() -> Said:
-    return Said()
-
-
-@pytest.fixture
-async def desk(keeps: Keeps, said: Said) -> AsyncIterator[Desk]:
-    desk = Desk(keeps, said)
-    yield desk
-    await desk.close()
 
 
 async def test_the_most_that_a_request_can_cost_is_reserved_before(

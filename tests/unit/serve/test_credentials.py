@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from forebay.accounts.config import AccountsAway
 from forebay.core.caller import Caller
 from forebay.core.clock import ManualClock
 from forebay.core.errors import Overloaded, Unauthenticated
 from forebay.serve.clerks import Clerks
-from forebay.serve.credentials import AccessConfig, Credentials, FinderAway
+from forebay.serve.credentials import AccessConfig, Credentials
 
 ANN = Caller(user="ann", key_id="k1")
 CONFIG = AccessConfig(mode="closed", cached_s=5.0, stale_s=60.0, credentials_max=100)
@@ -31,7 +32,7 @@ class Book:
         self.asked[given] += 1
         self.open.wait(5)
         if self.away:
-            raise FinderAway
+            raise AccountsAway
         return self.known.get(given)
 
 
