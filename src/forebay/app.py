@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from forebay.fleet import ServedModel, listed, opened, versioned
 from forebay.gateway.admin import Admin, AdminConfig, InvalidSettings, Reloaded
 from forebay.gateway.admin_models import Fleet
 from forebay.gateway.edge import Gateway
+from forebay.gateway.routing import Endpoint
+from forebay.observing import Observing
 from forebay.serve.keeping import KeepingConfig, keeping
 from forebay.serve.lanes import Lanes
 from forebay.serve.ledger import Ledger
@@ -54,6 +56,7 @@ class Service:
     routes: Routes
     shadows: Shadows
     entrance: Entrance
+    observing: Observing
     tenancy: "Tenancy | None"
     """What only the closed mode has."""
     rereading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -68,6 +71,7 @@ class Service:
     async def working(self) -> AsyncIterator[None]:
         """Keep what others ask at work for as long as the scope lasts."""
         async with (
+            self.observing.working(),
             self.entrance.working(),
             self.tenancy.working() if self.tenancy else contextlib.nullcontext(),
         ):
@@ -82,7 +86,7 @@ class Service:
         self.entrance.reconfigure(settings)
         self.gateway.admin.config = _admin_config(settings.server)
         self.lifecycle.retry_after_s = settings.server.drain_retry_s
-        self.log.reconfigure(settings.log)
+        self.observing.reconfigure(settings)
 
     def read(self) -> ServerReading:
         """Return what the process says of itself at this moment."""
@@ -163,7 +167,8 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     fleet = Fleet(lanes=lanes, residency=residency, versions=versions, routes=routes, now=MONOTONIC)
     admin = Admin(ledger, MONOTONIC, fleet=fleet, config=_admin_config(settings.server))
     shadows = Shadows(routes, lanes, ledger, now=MONOTONIC)
-    hooks = (metrics, log, ledger, routes, shadows) if routes else (metrics, log, ledger)
+    observing = Observing(settings, metrics=metrics, log=log)
+    hooks = (*observing.hooks, ledger, *((routes, shadows) if routes else ()))
     pipeline = _pipeline(lifecycle, replay, lanes, hooks=hooks, entrance=entrance)
     shadows.pipeline = pipeline
     gateway = Gateway(
@@ -174,13 +179,15 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         ledger=ledger,
         admin=admin,
         hooks=hooks,
+        over=observing.over,
         log=log.event,
         now=MONOTONIC,
         config=settings.gateway,
         cache=settings.cache,
         routes=routes,
         access=entrance.access,
-        extra={} if tenancy is None else tenancy.join(entrance.access, ledger),
+        extra={**observing.routes, **_joined(tenancy, entrance, ledger)},
+        extra_below=observing.routes_below,
     )
     service = Service(
         live=live,
@@ -197,11 +204,18 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         routes=routes,
         shadows=shadows,
         entrance=entrance,
+        observing=observing,
         tenancy=tenancy,
     )
     admin.reload = service.reload
     metrics.watch_server(service.read)
     return service
+
+
+def _joined(
+    tenancy: "Tenancy | None", entrance: Entrance, ledger: Ledger
+) -> Mapping[str, Endpoint]:
+    return {} if tenancy is None else tenancy.join(entrance.access, ledger)
 
 
 def _entrance(

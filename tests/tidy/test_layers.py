@@ -28,6 +28,8 @@ LEVELS: Final = {
     "fleet": 8,
     "tenancy": 8,
     "entrance": 8,
+    "observing": 8,
+    "monitoring": 7,
     "doctor": 8,
     "app": 9,
     "process": 10,

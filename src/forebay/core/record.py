@@ -31,6 +31,7 @@ from forebay.core.request import (
     Usage,
 )
 from forebay.core.value import value
+from forebay.core.visit import Visit
 
 GAP_BOUNDS_S: Final = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
@@ -104,6 +105,8 @@ class RequestRecord:
     """The route that led to the model; empty where the client named the model itself."""
     caller: Caller = NOBODY
     """Who asked, as far as it was known."""
+    visit: Visit | None = None
+    """The exchange that it came by; several requests of a batch have one."""
 
     @property
     def e2e_s(self) -> float:

@@ -10,6 +10,7 @@ from typing import Final, NewType
 from forebay.core.caller import ANONYMOUS, NOBODY, Caller
 from forebay.core.tooling import Tooling
 from forebay.core.value import value
+from forebay.core.visit import Visit
 
 RequestId = NewType("RequestId", str)
 TokenId = int
@@ -207,6 +208,8 @@ class Request:
     """Per choice, what a lost worker made; empty: begin at the beginning."""
     via: str = ""
     """The route that led to the model; empty where the client named the model itself."""
+    visit: Visit | None = field(default=None, compare=False)
+    """The exchange that it came by; None: nobody outside asked."""
 
 
 def digest(request: Request, *, by_route: bool = False) -> str:

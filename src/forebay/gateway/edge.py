@@ -17,6 +17,7 @@ from forebay.core.clock import Clock
 from forebay.core.errors import Outcome, ServingError
 from forebay.core.record import EventLog, Hook, RequestRecord, Timeline
 from forebay.core.request import Route
+from forebay.core.visit import VisitHook
 from forebay.gateway import problems
 from forebay.gateway.access import Access
 from forebay.gateway.admin import ADMIN_ACTIONS, ADMIN_PATHS, Admin
@@ -64,13 +65,17 @@ class Gateway:
     hooks: tuple[Hook, ...]
     log: EventLog
     now: Clock
+    over: tuple[VisitHook, ...] = ()
+    """Who reads each exchange once it is over."""
     config: GatewayConfig = field(default_factory=GatewayConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     routes: Routes | None = None
     cors: Cors = field(default_factory=Cors)
     access: Access = field(default_factory=Access)
     extra: Mapping[str, Endpoint] = field(default_factory=dict)
-    """Routes of parts that not every server has, by path."""
+    """Routes of other parts, by path."""
+    extra_below: Mapping[str, Endpoint] = field(default_factory=dict)
+    """Routes of other parts, by the beginning of a path."""
 
     def __post_init__(self) -> None:
         """Draw up the routes."""
@@ -114,7 +119,11 @@ class Gateway:
             **self._documents,
             **self.extra,
         }
-        below = {MODELS_PATH: page(openai.model, Right.READ), STREAMS_PATH: reopen}
+        below = {
+            MODELS_PATH: page(openai.model, Right.READ),
+            STREAMS_PATH: reopen,
+            **self.extra_below,
+        }
         self.table = Table(exact=exact, below=below)
 
     def _other_calls(self, requests: Requests, shedding: Shedding) -> dict[str, Endpoint]:
@@ -195,6 +204,10 @@ class Gateway:
         finally:
             if exchange.counted:
                 self.ledger.closed(exchange.id)
+            visit = exchange.visit
+            visit.route, visit.ended = endpoint.label, self.now()
+            for read in self.over:
+                read(visit)
 
     async def _serve(self, exchange: Exchange, endpoint: Endpoint) -> None:
         """Let a route answer whoever may ask it, or tell what went wrong."""
@@ -204,6 +217,7 @@ class Gateway:
             if b"origin" in exchange.headers and not (self.access.closed or endpoint.right is None):
                 self.cors.check(exchange.headers[b"origin"])
             await self.access.admit(exchange, endpoint)
+            exchange.visit.let_in = self.now()
             endpoint.check(exchange.method)
             await endpoint.serve(exchange)
             if endpoint.action is not None:
@@ -260,6 +274,7 @@ class Gateway:
             error=error.message,
             via=exchange.via,
             caller=exchange.caller,
+            visit=exchange.visit,
         )
         page = not exchange.counted  # pages that answer are no requests; one that fails is
         if page:

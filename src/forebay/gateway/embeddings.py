@@ -34,6 +34,7 @@ from forebay.core.request import (
     Route,
     Sampling,
 )
+from forebay.core.visit import part
 from forebay.engine.protocol import Feature
 from forebay.gateway.closing import Reading
 from forebay.gateway.config import GatewayConfig
@@ -197,12 +198,15 @@ class Embeddings:
                 return
 
     async def _serve_input(self, work: _Work, index: int) -> None:
-        base = work.base
+        base, id = work.base, work.id_of(index)
+        several = len(work.prompts) > 1
+        received = self.now() if several else base.received
         request = replace(
             base,
-            id=work.id_of(index),
+            id=id,
             prompt=work.prompts[index][1],
-            received=self.now() if len(work.prompts) > 1 else base.received,
+            received=received,
+            visit=part(base.visit, id, received) if several else base.visit,
             completion_id=f"{base.completion_id}-{index}",
         )
         events = self.pipeline.complete(request)
@@ -226,6 +230,7 @@ class Embeddings:
             status=OUTCOMES[Outcome.CANCELLED].status,
             timeline=Timeline(received=work.base.received, ended=self.now()),
             via=work.base.via,
+            visit=work.base.visit,
         )
         for hook in self.hooks:
             hook(record)

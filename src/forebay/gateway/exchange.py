@@ -15,6 +15,7 @@ from forebay.core.caller import NOBODY, Caller
 from forebay.core.clock import Clock
 from forebay.core.errors import Invalid, Outcome, ServingError
 from forebay.core.request import Request, RequestId
+from forebay.core.visit import Visit
 from forebay.gateway import quota_headers
 from forebay.gateway.config import GatewayConfig
 from forebay.serve.limits import Standing
@@ -110,6 +111,7 @@ class Exchange:
         "standings",
         "started",
         "via",
+        "visit",
     )
 
     def __init__(
@@ -128,6 +130,13 @@ class Exchange:
         given = self.headers.get(b"x-request-id", b"")
         self.id = RequestId(given.decode("ascii") if _REQUEST_ID.fullmatch(given) else _new_id())
         self._connection: Connected = scope["extensions"][CONNECTED]
+        self.visit = Visit(
+            id=self.id,
+            method=self.method,
+            path=self.path,
+            received=self.received,
+            client=self.client[0] if self.client else "",
+        )
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -159,6 +168,7 @@ class Exchange:
         """Return the request's body; raises Invalid with 408, 413 or 415, or ClientGone."""
         body = await self._received()
         self.body_bytes, self.body_sign = len(body), hash((self.path, body))
+        self.visit.body_bytes = self.body_bytes
         return body
 
     async def _received(self) -> bytes:
@@ -225,6 +235,7 @@ class Exchange:
     async def start(self, status: int, headers: Iterable[Header]) -> None:
         """Send the status line and the headers, the request's id among them."""
         self.started = True
+        self.visit.status = status
         head = [*headers, (b"x-request-id", self.id.encode())]
         if self.standings:
             head += quota_headers.headers(*self.standings)
@@ -259,12 +270,20 @@ class Exchange:
         )
         self.started = True
         kept = b"" if self.method == "HEAD" else body
+        self.visit.status, self.visit.answer_bytes = status, len(kept)
         await self._deliver(self._connection.answer(status, head, kept, close=self.closing))
 
     async def relay(self, app: Application) -> None:
         """Let another application answer."""
         self.started = True
-        await app(self._scope, self._receive, self._send)
+        await app(self._scope, self._receive, self._relayed)
+
+    async def _relayed(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.visit.status = message["status"]
+        else:
+            self.visit.answer_bytes += len(message.get("body", b""))
+        await self._send(message)
 
     async def _flush(self, *, more: bool) -> None:
         body = b"".join(self._held)
@@ -272,6 +291,7 @@ class Exchange:
         self._held_bytes = 0
         if more and not body:
             return
+        self.visit.answer_bytes += len(body)
         await self._deliver(
             self._send({"type": "http.response.body", "body": body, "more_body": more})
         )

@@ -25,6 +25,7 @@ from forebay.core.clock import Clock
 from forebay.core.errors import OUTCOMES, Invalid, Outcome, ServingError
 from forebay.core.record import Hook, RequestRecord, Timeline
 from forebay.core.request import Begun, Delta, Finished, Priority, Request, RequestId, Usage
+from forebay.core.visit import part
 from forebay.gateway.closing import Reading
 from forebay.gateway.encoding import Gathered
 from forebay.gateway.exchange import Exchange, Header
@@ -118,11 +119,13 @@ class Batches:
         """Make an item's request; raises Invalid for a prompt that is none."""
         base, param = batch.base, f"prompts[{index}]"
         text = text_of(batch.prompts[index], index)
+        id, received = _id(batch, index), self._now()
         return replace(
             base,
-            id=_id(batch, index),
+            id=id,
             prompt=batch.translator.prompt(text, chat=batch.chat, param=param),
-            received=self._now(),
+            received=received,
+            visit=part(base.visit, id, received),
             completion_id=f"{base.completion_id}-{index}",
             key=None if base.key is None else f"{base.key}#{index}",
         )
@@ -183,6 +186,7 @@ class Batches:
             status=OUTCOMES[outcome].status if error is None else error.status,
             timeline=Timeline(received=batch.base.received, ended=now),
             error=None if error is None else error.message,
+            visit=batch.base.visit,
         )
         for hook in self._hooks:
             hook(record)

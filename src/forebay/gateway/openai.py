@@ -120,6 +120,7 @@ class OpenAI:
             caller=exchange.caller,
             completion_id=completion_id,
             resume_after=resume_after,
+            visit=exchange.visit,
         )
         stopwatch = Stopwatch(request, MONOTONIC)
         await EventStream(

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from forebay import __version__
 from forebay.core.caller import Caller
+from forebay.core.clock import MONOTONIC
 from forebay.core.errors import Invalid, UnknownModel
 from forebay.core.request import NO_REUSE, Events, Prompt, Request, Reuse, Route, Sampling
 from forebay.core.value import value
@@ -231,7 +232,9 @@ class Requests:
             ticket=wished.ticket,
             body_bytes=exchange.body_bytes,
             body_sign=exchange.body_sign,
+            visit=exchange.visit,
         )
+        exchange.visit.understood = MONOTONIC()
         return request, wished.ignored
 
     def _reuse(self, wished: Wishes, *, repeatable: bool) -> Reuse:

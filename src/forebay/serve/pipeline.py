@@ -74,6 +74,7 @@ class Pipeline:
                 error=failure.message if failure else None,
                 via=request.via,
                 caller=request.caller,
+                visit=request.visit,
             )
             for hook in self.hooks:
                 hook(record)
@@ -82,8 +83,14 @@ class Pipeline:
     async def _generate(self, request: Request) -> Events:
         """Make the tokens: once, however many clients read them."""
         request = await self.screening.admitted(request)
-        lanes = self.lanes
-        lane = lanes.get(request.model) or await lanes.awake(request.model, request.deadline)
+        visit, lanes = request.visit, self.lanes
+        if visit is not None:
+            visit.screened = self.now()
+        lane = lanes.get(request.model)
+        if lane is None:
+            lane = await lanes.awake(request.model, request.deadline)
+            if visit is not None:
+                visit.awake = self.now()
         async with (
             self.allowance.of(request) as spending,
             lane.admission.admit(request) as ticket,

@@ -115,6 +115,7 @@ class Shadows:
             repeatable=False,
             reuse=NO_REUSE,
             via="",
+            visit=None,
         )
         self._ledger.opened(copy.id)
         try:
