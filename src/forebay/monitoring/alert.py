@@ -37,7 +37,7 @@ class Alert:
 
     name: str
     expr: str
-    """PromQL; a window is written `$5m`, so that a drill can run the same rule on a faster clock."""
+    """PromQL; a window is written `$5m`, so that a drill can run the rule on a faster clock."""
     hold_s: float
     """How long `expr` must hold before it fires (`for`)."""
     keep_s: float = 0.0
