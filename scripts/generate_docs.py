@@ -69,7 +69,7 @@ def metrics_page() -> str:
     parts += ["## Buckets", ""]
     for metric in CATALOGUE:
         if metric.buckets:
-            bounds = ", ".join(f"{bound:g}" for bound in metric.buckets.bounds_s)
+            bounds = ", ".join(f"{bound:g}" for bound in metric.buckets.bounds)
             parts.append(f"- `{metric.name}`: {bounds}. From: {metric.buckets.source}.")
     return "\n".join(parts)
 

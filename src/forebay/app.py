@@ -91,7 +91,14 @@ class Service:
     def read(self) -> ServerReading:
         """Return what the process says of itself at this moment."""
         counts, closed = self.replay.counts, self.tenancy
+        observing = self.observing
         return ServerReading(
+            ready=self.lifecycle.readiness()[0],
+            http_in_progress=self.gateway.in_progress,
+            slo=observing.slo,
+            sent=observing.sent,
+            dropped=observing.dropped,
+            machine=observing.machine,
             loop_lag_s=self.loop_lag.take(),
             log_lines_dropped=self.log.dropped,
             imbalance=self.ledger.imbalance,
@@ -153,7 +160,8 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     settings = live.current
     log, loop_lag = open_log(settings.log), LoopLag(MONOTONIC)
     offers = [listed(model, settings) for model in models]
-    metrics = Metrics(models=[name for each in offers for name in each.own_names])
+    own_names = [name for each in offers for name in each.own_names]
+    metrics = Metrics(models=own_names, names_max=settings.metrics.names_max, aliases=aliases(settings.metrics))
     lanes = Lanes(opening=True)
     residency = opened(live, models, lanes=lanes, metrics=metrics, log=log)
     lifecycle = Lifecycle(residency.well, retry_after_s=settings.server.drain_retry_s)
@@ -171,7 +179,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     hooks = (*observing.hooks, ledger, *((routes, shadows) if routes else ()))
     pipeline = _pipeline(lifecycle, replay, lanes, hooks=hooks, entrance=entrance)
     shadows.pipeline = pipeline
-    gateway = Gateway(
+    gateway = _gateway(
         pipeline=pipeline,
         lanes=lanes,
         lifecycle=lifecycle,
@@ -180,6 +188,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         admin=admin,
         hooks=hooks,
         over=observing.over,
+        metrics_paths=settings.metrics.paths,
         log=log.event,
         now=MONOTONIC,
         config=settings.gateway,
@@ -210,6 +219,14 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     admin.reload = service.reload
     metrics.watch_server(service.read)
     return service
+
+
+def _gateway(**parts: Any) -> Gateway:  # noqa: ANN401 - whatever a gateway is made of
+    """Return the gateway, or raise StartRefused where a path is wanted twice."""
+    try:
+        return Gateway(**parts)
+    except ValueError as error:
+        raise StartRefused(f"metrics.path: {error}; name another.") from error
 
 
 def _joined(

@@ -6,13 +6,21 @@ work (a thread, a connection) it holds within `working`.
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
+from forebay.core.clock import MONOTONIC
 from forebay.core.record import Hook
 from forebay.core.visit import VisitHook
 from forebay.gateway.routing import Endpoint
 from forebay.settings import Settings
+from forebay.telemetry.gpu import Gpus
+from forebay.telemetry.http_tally import HttpTally
 from forebay.telemetry.logs import RequestLog
+from forebay.telemetry.machine import Machine, Places
 from forebay.telemetry.metrics import Metrics
+from forebay.telemetry.readings import MachineReading
+from forebay.telemetry.sampled import Sampled
 
 
 class Observing:
@@ -25,8 +33,36 @@ class Observing:
         self.log = log
         self.hooks: tuple[Hook, ...] = (metrics, log)
         """Read each record."""
-        self.over: tuple[VisitHook, ...] = ()
+        http = HttpTally()
+        metrics.join(http.families)
+        self.over: tuple[VisitHook, ...] = (http,)
         """Read each exchange when it is over."""
+        period_s = settings.metrics.sample_s
+        self._machine = Sampled(
+            Machine(_places(settings)).read, period_s=period_s, now=MONOTONIC, name="machine"
+        )
+        self._gpus = Sampled(Gpus().read, period_s=period_s, now=MONOTONIC, name="gpus")
+
+    @property
+    def machine(self) -> MachineReading:
+        """What the server runs on, as it was read a moment ago."""
+        reading = self._machine.latest() or MachineReading()
+        return replace(reading, gpus=self._gpus.latest() or ())
+
+    @property
+    def slo(self) -> Mapping[tuple[str, str], int]:
+        """(objective, good or bad) -> requests that it counts."""
+        return {}
+
+    @property
+    def sent(self) -> Mapping[str, int]:
+        """What reached a sink of telemetry, by its name: `SINKS`."""
+        return {}
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """What was given up on its way to a sink, by its name: `SINKS`."""
+        return {"log": self.log.dropped}
 
     @property
     def routes(self) -> Mapping[str, Endpoint]:
@@ -41,9 +77,18 @@ class Observing:
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Keep the readers at work for as long as the scope lasts."""
-        yield
+        with self._machine, self._gpus:
+            yield
 
     def reconfigure(self, settings: Settings) -> None:
         """Give each reader what is live of its settings."""
         self._settings = settings
         self.log.reconfigure(settings.log)
+
+
+def _places(settings: Settings) -> Places:
+    log, certificate = settings.log.destination, settings.server.tls_certificate
+    volumes = {"state": settings.replay.file().parent, "models": settings.model.folder()}
+    if log not in {"stdout", "stderr"}:
+        volumes["log"] = Path(log).parent
+    return Places(volumes=volumes, certificate=Path(certificate) if certificate else None)

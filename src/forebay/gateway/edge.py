@@ -30,10 +30,10 @@ from forebay.gateway.native import Native
 from forebay.gateway.native_encoding import failure
 from forebay.gateway.native_pages import NativePages
 from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH, OpenAI
-from forebay.gateway.ops import Exposition, Operations
+from forebay.gateway.ops import Exposition, Operations, Scrapes
 from forebay.gateway.requesting import Completes, Requests
 from forebay.gateway.responses import Responses
-from forebay.gateway.routing import Endpoint, Table, page, posted
+from forebay.gateway.routing import NOTHING, Endpoint, Table, page, posted
 from forebay.gateway.shedding import Shedding
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
@@ -76,6 +76,12 @@ class Gateway:
     """Routes of other parts, by path."""
     extra_below: Mapping[str, Endpoint] = field(default_factory=dict)
     """Routes of other parts, by the beginning of a path."""
+
+    metrics_paths: tuple[str, ...] = ("/metrics", "/prometheus")
+    """Where metrics are served.  Raises ValueError of a path that is something else's."""
+
+    in_progress: int = field(default=0, init=False)
+    """Exchanges that are not over."""
 
     def __post_init__(self) -> None:
         """Draw up the routes."""
@@ -124,7 +130,11 @@ class Gateway:
             STREAMS_PATH: reopen,
             **self.extra_below,
         }
-        self.table = Table(exact=exact, below=below)
+        others = Table(exact=exact, below=below)
+        if taken := [path for path in self.metrics_paths if others.find(path) is not NOTHING]:
+            raise ValueError(f"{taken[0]} is the path of something else")
+        scrape = page(Scrapes(self.metrics).scrape, Right.METRICS)
+        self.table = Table(exact={**exact, **dict.fromkeys(self.metrics_paths, scrape)}, below=below)
 
     def _other_calls(self, requests: Requests, shedding: Shedding) -> dict[str, Endpoint]:
         """Return the routes by which tokens and vectors are made, but OpenAI's oldest."""
@@ -163,15 +173,13 @@ class Gateway:
 
     def _pages(self) -> dict[str, Endpoint]:
         """Return what operators and orchestrators ask."""
-        ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes, metrics=self.metrics)
+        ops = Operations(lifecycle=self.lifecycle, lanes=self.lanes)
         pages = NativePages(self.lifecycle, self.lanes)
         return {
             "/livez": page(ops.live, None, Probe.PROBES),
             "/readyz": page(ops.ready, None, Probe.PROBES),
             "/startupz": page(ops.started, None, Probe.PROBES),
             "/health": page(ops.health, None, Probe.HEALTH),
-            "/metrics": page(ops.scrape, Right.METRICS),
-            "/prometheus": page(ops.scrape, Right.METRICS),
             "/models": page(pages.models, Right.READ),
             "/model/info": page(pages.info, Right.READ),
             "/status": page(pages.status, Right.READ),
@@ -196,12 +204,14 @@ class Gateway:
             return
         endpoint = self.table.find(scope["path"])
         exchange = Exchange(scope, receive, send, config=self.config, now=self.now)
+        self.in_progress += 1
         try:
             if endpoint.opens and exchange.method in endpoint.methods:
                 self.ledger.opened(exchange.id)
                 exchange.counted = True
             await self._serve(exchange, endpoint)
         finally:
+            self.in_progress -= 1
             if exchange.counted:
                 self.ledger.closed(exchange.id)
             visit = exchange.visit

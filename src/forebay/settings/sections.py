@@ -31,6 +31,7 @@ from forebay.serve.login_config import LoginConfig
 from forebay.serve.redis_link import StoreConfig
 from forebay.serve.replay_config import ReplayConfig
 from forebay.settings.offers import OfferConfig
+from forebay.telemetry.config import MetricsConfig
 from forebay.telemetry.logs import LogConfig
 
 
@@ -179,6 +180,7 @@ class Settings:
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     residency: ResidencyConfig = field(default_factory=ResidencyConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     models: Mapping[str, OfferConfig] = field(default_factory=dict)
     """Models on offer by name; empty: `model.name` alone."""
     routes: Mapping[str, RouteConfig] = field(default_factory=dict)

@@ -10,8 +10,12 @@ from typing import Final
 from forebay.core.record import GAP_BOUNDS_S
 from forebay.telemetry.access_catalogue import ACCESS_METRICS
 from forebay.telemetry.book_catalogue import BOOK_METRICS
+from forebay.telemetry.generation_catalogue import GENERATION_METRICS
 from forebay.telemetry.guard_catalogue import GUARD_METRICS
+from forebay.telemetry.http_catalogue import HTTP_METRICS
+from forebay.telemetry.machine_catalogue import MACHINE_METRICS
 from forebay.telemetry.metric import Buckets, Kind, Label, Metric
+from forebay.telemetry.service_catalogue import SERVICE_METRICS
 
 UNKNOWN: Final = "unknown"
 """What a label says of a value outside its closed set."""
@@ -42,36 +46,36 @@ RATE_LIMITS: Final = (
 
 
 _FIRST_TOKEN: Final = Buckets(
-    bounds_s=(
+    bounds=(
         *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5),
         *(0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
     ),
     source="OpenTelemetry's gen_ai.server.time_to_first_token, and 20, 40, 80 s for overload",
 )
 _DURATION: Final = Buckets(
-    bounds_s=(
+    bounds=(
         *(0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
         *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68),
     ),
     source="OpenTelemetry's gen_ai.server.request.duration, widened at both ends",
 )
 _GAP: Final = Buckets(
-    bounds_s=GAP_BOUNDS_S,
+    bounds=GAP_BOUNDS_S,
     source="core/record.py: 1 ms (small models in batches) to 5 s (a stall)",
 )
 _FREEING: Final = Buckets(
-    bounds_s=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+    bounds=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
     source="the goal: p99 of 0.25 s; 1 ms is one step of a small model, 2.5 s a long prefill",
 )
 _FORECAST_ERROR: Final = Buckets(
-    bounds_s=(
+    bounds=(
         *(-10.0, -5.0, -2.0, -1.0, -0.5, -0.2, -0.1, -0.05, 0.0),
         *(0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
     ),
     source="the classes' objectives, 2 and 60 s: a tenth of a second is good, two are a refusal",
 )
 _OVERHEAD: Final = Buckets(
-    bounds_s=(
+    bounds=(
         *(0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.005),
         *(0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
     ),
@@ -386,9 +390,8 @@ CATALOGUE: Final = (
     *(STORE_DEGRADED, RETRIES, POISONED, PROMISES, IMBALANCE, HELD),
     *(MODEL_LOADED, MODEL_MEMORY, MODEL_LOAD_TIME, MODEL_ASKED, MODEL_LOAD_FAILURES),
     *(ROUTE_SHARE, SHADOWS_DROPPED, RATE_LIMITED, LIMITS_DEGRADED),
-    *ACCESS_METRICS,
-    *BOOK_METRICS,
-    *GUARD_METRICS,
+    *(*ACCESS_METRICS, *BOOK_METRICS, *GUARD_METRICS, *GENERATION_METRICS),
+    *(*HTTP_METRICS, *SERVICE_METRICS, *MACHINE_METRICS),
     *(LOOP_LAG, LINES_DROPPED, BUILD),
 )
 """Everything at `/metrics` but `process_*`, which prometheus_client adds."""

@@ -17,8 +17,10 @@ class Label(enum.StrEnum):
 
     ACTION = "action"
     ROUTE = "route"
+    GPU = "gpu"
     KIND = "kind"
     LEVEL = "level"
+    METHOD = "method"
     MODEL = "model"
     OUTCOME = "outcome"
     OBJECTIVE = "objective"
@@ -26,19 +28,23 @@ class Label(enum.StrEnum):
     REASON = "reason"
     RESULT = "result"
     ROUTE_NAME = "name"
+    SINK = "sink"
+    SLO = "slo"
     SOURCE = "source"
+    STATUS = "status"
     UNIT = "unit"
     VERSION = "version"
+    VOLUME = "volume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buckets:
-    """Upper bounds of a histogram in seconds, inclusive, and where they come from.
+    """Upper bounds of a histogram in its unit, inclusive, and where they come from.
 
     With a bound below zero there is no sum: it could fall, and a rate of it would mean nothing.
     """
 
-    bounds_s: tuple[float, ...]
+    bounds: tuple[float, ...]
     source: str
 
 

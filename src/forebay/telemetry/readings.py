@@ -1,6 +1,6 @@
 """What metrics read when they are scraped: of each lane, and of the process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -101,8 +101,55 @@ class BookReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiskReading:
+    """The file system that a folder of ours lies on."""
+
+    free_bytes: int
+    """What we may still write."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuReading:
+    """A GPU, as its driver tells; None: it does not tell."""
+
+    index: int
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    utilization_ratio: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineReading:
+    """What the server runs on; None: not known, or there is none."""
+
+    memory_used_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    cpu_limit_cores: float | None = None
+    cpu_throttled_s: float | None = None
+    disks: Mapping[str, DiskReading] = field(default_factory=dict)
+    """By what is kept there: `VOLUMES`."""
+    certificate_expires_s: float | None = None
+    """Unix seconds."""
+    gpus: Sequence[GpuReading] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerReading:
     """What the process as a whole says of itself at this moment."""
+
+    ready: bool = False
+    """Whether new requests should come here."""
+    http_in_progress: int = 0
+    slo: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(objective, good or bad) -> requests that it counts."""
+    sent: Mapping[str, int] = field(default_factory=dict)
+    """What reached a sink of telemetry: `SINKS`."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """What was given up on its way to a sink: `SINKS`."""
+    machine: MachineReading = field(default_factory=MachineReading)
 
     loop_lag_s: float = 0.0
     log_lines_dropped: int = 0

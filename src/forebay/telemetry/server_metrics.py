@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from prometheus_client.core import Metric as Family
 
-from forebay.telemetry import access_catalogue, book_catalogue, catalogue, guard_catalogue
+from forebay.telemetry import (
+    access_catalogue,
+    book_catalogue,
+    catalogue,
+    guard_catalogue,
+    http_catalogue,
+    service_catalogue,
+)
 from forebay.telemetry.access_catalogue import LOGIN_RESULTS, TOKEN_FAULTS
 from forebay.telemetry.catalogue import (
     CACHE_RESULTS,
@@ -12,13 +19,18 @@ from forebay.telemetry.catalogue import (
     RATE_LIMITS,
 )
 from forebay.telemetry.families import closed, counter, gauge
+from forebay.telemetry.machine_metrics import of_machine
 from forebay.telemetry.readings import ServerReading
 
 
 def of_server(reading: ServerReading) -> Iterator[Family]:
     """Yield the families of one reading."""
     yield from _of_models(reading)
+    yield from _of_service(reading)
+    yield from of_machine(reading.machine)
     for metric, value in (
+        (service_catalogue.READY, reading.ready),
+        (http_catalogue.HTTP_IN_PROGRESS, reading.http_in_progress),
         (catalogue.LOOP_LAG, reading.loop_lag_s),
         (catalogue.IMBALANCE, reading.imbalance),
         (catalogue.STORE_DEGRADED, reading.store_degraded),
@@ -54,6 +66,21 @@ def of_server(reading: ServerReading) -> Iterator[Family]:
     for reason, count in closed(reading.tokens_refused, TOKEN_FAULTS).items():
         refused.add_metric([reason], count)
     yield from (cache, held, limited, logins, refused, _of_guard(reading))
+
+
+def _of_service(reading: ServerReading) -> Iterator[Family]:
+    events = counter(service_catalogue.SLO_EVENTS)
+    for labels, count in reading.slo.items():
+        events.add_metric(labels, count)
+    yield events
+    for metric, counts in (
+        (service_catalogue.SENT, reading.sent),
+        (service_catalogue.DROPPED, reading.dropped),
+    ):
+        total = counter(metric)
+        for sink in service_catalogue.SINKS:
+            total.add_metric([sink], counts.get(sink, 0))
+        yield total
 
 
 def _of_guard(reading: ServerReading) -> Family:
