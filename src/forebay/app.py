@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forebay.core.clock import MONOTONIC
@@ -25,9 +26,11 @@ from forebay.serve.residency import Residency
 from forebay.serve.routes import Routes
 from forebay.serve.shadow import Shadows
 from forebay.settings import LiveSettings, ServerConfig, Settings
+from forebay.telemetry.config import aliases
 from forebay.telemetry.logs import LogConfig, RequestLog
 from forebay.telemetry.loop_lag import LoopLag
 from forebay.telemetry.metrics import Metrics
+from forebay.telemetry.pseudonym import kept_salt
 from forebay.telemetry.readings import BookReading, ModelReading, ServerReading
 
 if TYPE_CHECKING:
@@ -158,10 +161,14 @@ class Service:
 def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     """Put the parts together; nothing runs yet."""
     settings = live.current
-    log, loop_lag = open_log(settings.log), LoopLag(MONOTONIC)
+    log, loop_lag = open_log(settings.log, salt=_salt(settings)), LoopLag(MONOTONIC)
     offers = [listed(model, settings) for model in models]
     own_names = [name for each in offers for name in each.own_names]
-    metrics = Metrics(models=own_names, names_max=settings.metrics.names_max, aliases=aliases(settings.metrics))
+    metrics = Metrics(
+        models=own_names,
+        names_max=settings.metrics.names_max,
+        aliases=aliases(settings.metrics),
+    )
     lanes = Lanes(opening=True)
     residency = opened(live, models, lanes=lanes, metrics=metrics, log=log)
     lifecycle = Lifecycle(residency.well, retry_after_s=settings.server.drain_retry_s)
@@ -179,7 +186,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     hooks = (*observing.hooks, ledger, *((routes, shadows) if routes else ()))
     pipeline = _pipeline(lifecycle, replay, lanes, hooks=hooks, entrance=entrance)
     shadows.pipeline = pipeline
-    gateway = _gateway(
+    gateway = Gateway(
         pipeline=pipeline,
         lanes=lanes,
         lifecycle=lifecycle,
@@ -219,14 +226,6 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     admin.reload = service.reload
     metrics.watch_server(service.read)
     return service
-
-
-def _gateway(**parts: Any) -> Gateway:  # noqa: ANN401 - whatever a gateway is made of
-    """Return the gateway, or raise StartRefused where a path is wanted twice."""
-    try:
-        return Gateway(**parts)
-    except ValueError as error:
-        raise StartRefused(f"metrics.path: {error}; name another.") from error
 
 
 def _joined(
@@ -294,11 +293,27 @@ def _admin_config(server: ServerConfig) -> AdminConfig:
     return AdminConfig(held_max=server.held_max)
 
 
-def open_log(config: LogConfig) -> RequestLog:
+def open_log(config: LogConfig, *, salt: bytes | None = None) -> RequestLog:
     """Open the log, or raise StartRefused with the fix."""
+    fix = "Set log.destination to stdout, stderr, tcp://host:port, or a file that may be written."
     try:
-        return RequestLog(config)
+        return RequestLog(config, salt=salt)
     except OSError as error:
         message = f"The log cannot be written to {config.destination}: {error.strerror}."
-        fix = "Set log.destination to stdout, stderr, or a file that may be written."
+        raise StartRefused(f"{message} {fix}") from error
+    except ValueError as error:
+        raise StartRefused(f"{config.destination} is no address to log to. {fix}") from error
+
+
+def _salt(settings: Settings) -> bytes | None:
+    """Return what hides users' names in the log; the open mode knows none."""
+    if settings.access.mode == "open":
+        return None
+    named = settings.log.salt_file
+    file = Path(named).expanduser() if named else settings.replay.file().parent / "log-salt"
+    try:
+        return kept_salt(file)
+    except OSError as error:
+        message = f"The salt of the log cannot be kept in {file}: {error.strerror}."
+        fix = "Set log.salt_file to a file that may be made, or that holds 32 random bytes."
         raise StartRefused(f"{message} {fix}") from error

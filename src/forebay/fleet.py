@@ -168,8 +168,9 @@ class _Scraped:
 
     metrics: Metrics
 
-    def loaded(self, lane: Lane) -> None:
+    def loaded(self, lane: Lane, load_s: float) -> None:
         """Read this lane at each scrape."""
+        self.metrics.loaded(lane.name, load_s)
         self.metrics.watch(lane.name, lane.admission, lane.engine)
 
     def unloaded(self, lane: Lane) -> None:

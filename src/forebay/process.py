@@ -23,11 +23,13 @@ from forebay.core.errors import ServingError
 from forebay.engine.registry import find
 from forebay.fleet import ServedModel
 from forebay.gateway.admin import InvalidSettings, Reloaded
+from forebay.gateway.arrival import Arrivals
 from forebay.gateway.client_address import TrustedProxies
 from forebay.gateway.connection import Connection
 from forebay.gateway.cors import Cors
 from forebay.gateway.crowd import Crowd, CrowdConfig
 from forebay.gateway.heads import Hosts
+from forebay.gateway.routing import PathTaken
 from forebay.gateway.terms import Terms
 from forebay.gateway.tls import Certificate, CertificateRefused, Door, TlsConfig
 from forebay.serve.lifecycle import State
@@ -62,7 +64,10 @@ def run(
         certificate = _certificate(server)
         server = replace(server, port=listener.getsockname()[1])  # 0 took a free one
         live.begin(replace(settings, server=server))
-        service = build(live, models)
+        try:
+            service = build(live, models)
+        except PathTaken as error:
+            raise StartRefused(f"metrics.path: {error}. Name another.") from error
         with service.log:
             try:
                 return uvloop.run(
@@ -271,6 +276,7 @@ def _terms(service: Service) -> Terms:
     service.gateway.cors = cors
     return Terms(
         config=settings.gateway,
+        arrivals=Arrivals(service.loop_lag),
         crowd=Crowd(crowd),
         hosts=Hosts.parse(server.hosts),
         cors=cors,

@@ -60,11 +60,10 @@ class Exposition(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """Answers probes and scrapes."""
+    """Answers probes."""
 
     lifecycle: Lifecycle
     lanes: Lanes
-    metrics: Exposition
 
     def live(self, _: Exchange) -> Reply:
         """Say that the event loop turns, or nobody would answer; true while draining too."""
@@ -95,6 +94,13 @@ class Operations:
             ],
         )
         return Reply(status=200 if well else 503, body=msgspec.json.encode(health))
+
+
+@dataclass(frozen=True, slots=True)
+class Scrapes:
+    """Answers whoever collects metrics."""
+
+    metrics: Exposition
 
     def scrape(self, exchange: Exchange) -> Reply:
         """Every metric, as text or as OpenMetrics."""

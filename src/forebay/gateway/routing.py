@@ -69,6 +69,14 @@ async def _find_nothing(_: Exchange) -> None:
 NOTHING: Final = Endpoint(serve=_find_nothing, methods=(), right=Right.READ, label=Route.UNMATCHED)
 
 
+class PathTaken(Exception):
+    """A setting wants a path that another route has."""
+
+    def __init__(self, path: str) -> None:
+        """Name the path."""
+        super().__init__(f"{path} is the path of something else")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Every route."""

@@ -56,8 +56,8 @@ class NoRoomYet(Overloaded):
 class Watcher(Protocol):
     """Is told which models are in memory."""
 
-    def loaded(self, lane: Lane) -> None:
-        """Note that a lane is open."""
+    def loaded(self, lane: Lane, load_s: float) -> None:
+        """Note that a lane is open, and how long that took."""
 
     def unloaded(self, lane: Lane) -> None:
         """Note that a lane is closed and its engine gone."""
@@ -283,10 +283,10 @@ class Residency:
                 reading.failed, reading.error = self._now(), error.message
                 self._log("model.failed", level="error", model=name, error=error.message)
                 raise
-            self._open(model, engine)
             reading.since, reading.error = self._now(), ""
             reading.failures_in_turn = 0
             reading.load_s = reading.since - began
+            self._open(model, engine)
             self._log("model.loaded", model=name, after_s=round(reading.load_s, 3))
 
     def _open(self, model: Model, engine: LaneEngine) -> None:
@@ -301,7 +301,7 @@ class Residency:
         content = "" if model.folder is None else model.folder.name
         lane = replace(lane, advice=model.advice, content=content)
         self._lanes.add(lane)
-        self._watcher.loaded(lane)
+        self._watcher.loaded(lane, self._readings[listing.name].load_s)
 
     async def _make_room(self, model: Model) -> None:
         """Unload whoever has to go; raises Overloaded if nobody may, EngineError if none would do.

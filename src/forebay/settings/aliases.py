@@ -27,6 +27,8 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "RATE_LIMIT": ("limits.requests",),
     "API_KEY_HEADER": ("access.api_key_header",),
     "MODEL_LOAD_IN_8BIT": ("transformers.precision",),
+    "PROMETHEUS_ENABLED": ("metrics.enabled",),
+    "METRICS_PATH": ("metrics.path",),
 }
 """Variable -> the settings that it sets; those of an engine that is not installed it passes over.
 

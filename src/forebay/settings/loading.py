@@ -19,6 +19,7 @@ from forebay.settings.offers import MODELS, NAMED, misfits, misled, named_in, ow
 from forebay.settings.secret_files import from_files
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
+from forebay.telemetry import config as metrics
 
 BY_DEFAULT: Final = "default"
 BY_MODE: Final = "access.mode=closed"
@@ -256,7 +257,8 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
         key = "admission.tenant_weights"
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=f"admission.{error}")
     wrong_tokens = token_rules.misfits(settings.tokens, settings.oidc)
-    for key, wrong in (*limits.misfits(settings.limits), *wrong_tokens):
+    wrong_metrics = metrics.misfits(settings.metrics)
+    for key, wrong in (*limits.misfits(settings.limits), *wrong_tokens, *wrong_metrics):
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=wrong)
     # Of a single model only the source is known here, not its name.
     known = own_names(settings.models) or set(settings.prices)

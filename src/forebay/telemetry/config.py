@@ -17,9 +17,7 @@ _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 class MetricsConfig:
     """What `/metrics` serves, and how often slow readings are made."""
 
-    enabled: bool = knob(
-        default=True, help="Serve metrics; off: their paths are found by nobody."
-    )
+    enabled: bool = knob(default=True, help="Serve metrics; off: their paths are found by nobody.")
     path: str = knob(
         "", "One more path to serve them at, beside /metrics and /prometheus; empty: none."
     )

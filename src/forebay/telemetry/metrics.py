@@ -5,27 +5,31 @@ servers in one process count apart.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from forebay import __version__
+from forebay.core.errors import Objective
 from forebay.core.record import RequestRecord
-from forebay.telemetry import catalogue
+from forebay.telemetry import catalogue, generation_catalogue, service_catalogue
+from forebay.telemetry.aliases import NO_ALIASES, Aliases
 from forebay.telemetry.catalogue import PROMISE_RESULTS, RESTART_REASONS, RETRY_REASONS, UNKNOWN
 from forebay.telemetry.families import closed, counter, gauge, histogram
-from forebay.telemetry.metric import Metric
+from forebay.telemetry.metric import Label, Metric
 from forebay.telemetry.readings import Door, EngineStats, Load, ServerReading, Worker
 from forebay.telemetry.server_metrics import of_server
 from forebay.telemetry.tally import Histogram, Tally
 
-_NAMES_MAX: Final = 512
-"""Names that are counted apart: versions come and go under new ones, and each has 100 series."""
+_FOLDED_MAX: Final = 10_000
+"""Names that are remembered to have no series of their own."""
+_OPEN_METRICS: Final = "application/openmetrics-text"
 _RECORDS_MAX: Final = 32
 """Records that are counted in one go: by itself each costs 10 us of a request's 180, among many 4,
 for the processor has forgotten this code in between."""
@@ -34,15 +38,29 @@ for the processor has forgotten this code in between."""
 class Metrics(Collector):
     """Counts every record, reads gauges when asked, and writes the exposition."""
 
-    def __init__(self, models: Sequence[str], *, version: str = __version__) -> None:
-        """Prepare every label set, so that each series starts at zero."""
-        # The whole mutable state: records that are to be counted, the tallies, and where to read
-        # gauges.
+    def __init__(
+        self,
+        models: Sequence[str],
+        *,
+        version: str = __version__,
+        aliases: Aliases = NO_ALIASES,
+        names_max: int = 64,
+    ) -> None:
+        """Prepare every label set, so that each series starts at zero.
+
+        Of models and versions that come later, `names_max` in all are counted by their names.
+        """
+        # The whole mutable state: records that are to be counted, the tallies, names that have
+        # none, and where to read gauges and what others count.
         self._records: deque[RequestRecord] = deque()
         self._tallies = {**{model: Tally() for model in models}, UNKNOWN: Tally(unknown=True)}
+        self._names_max: Final = max(names_max, len(models))
+        self._folded: set[str] = set()
         self._lanes: dict[str, tuple[Door, Worker]] = {}
         self._server: Callable[[], ServerReading] = ServerReading
+        self._others: list[Callable[[], Iterable[Family]]] = []
         self._version = version
+        self._aliases = aliases
         self._unknown: Final = self._tallies[UNKNOWN]
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -50,13 +68,17 @@ class Metrics(Collector):
 
     def know(self, model: str) -> None:
         """Count a model that came on offer later by its name; beyond a bound, as unknown."""
-        if len(self._tallies) < _NAMES_MAX:
-            self._tallies.setdefault(model, Tally())
+        if model in self._tallies:
+            return
+        if len(self._tallies) <= self._names_max:  # one of them is of what is unknown
+            self._tallies[model] = Tally()
+        elif len(self._folded) < _FOLDED_MAX:
+            self._folded.add(model)
 
     def watch(self, model: str, door: Door, worker: Worker) -> None:
-        """Read a lane's gauges from these at each scrape."""
-        assert model in self._tallies, f"{model} was not named when the metrics were made"
-        self._lanes[model] = (door, worker)
+        """Read a lane's gauges from these at each scrape, if it is counted by its name."""
+        if model in self._tallies:
+            self._lanes[model] = (door, worker)
 
     def unwatch(self, model: str) -> None:
         """Read a lane's gauges no more: it is closed."""
@@ -65,6 +87,10 @@ class Metrics(Collector):
     def watch_server(self, read: Callable[[], ServerReading]) -> None:
         """Read the process's gauges with `read` at each scrape."""
         self._server = read
+
+    def join(self, families: Callable[[], Iterable[Family]]) -> None:
+        """Write these too at each scrape: another reader counts them."""
+        self._others.append(families)
 
     def __call__(self, record: RequestRecord) -> None:
         """Count a request, before anybody reads."""
@@ -83,10 +109,29 @@ class Metrics(Collector):
         """Count an abort of a model's request: when nothing was held, what was made in vain."""
         self._tallies.get(model, self._unknown).freed(wait_s, phase, tokens)
 
+    def loaded(self, model: str, load_s: float) -> None:
+        """Count a load that succeeded."""
+        self._tallies.get(model, self._unknown).loads.observe(load_s)
+
     def exposition(self, accept: str) -> tuple[str, bytes]:
         """Return content type and body: OpenMetrics if `accept` asks for it, else text."""
         encode, content_type = choose_encoder(accept)
-        return content_type, encode(self._registry)
+        open_metrics = content_type.startswith(_OPEN_METRICS)
+        families = tuple(self._registry.collect())
+        details = {catalogue.DURATION.name: self._durations_by_route()} if self._aliases else {}
+        return content_type, encode(
+            self._aliases.page(families, details=details, open_metrics=open_metrics)
+        )
+
+    def _durations_by_route(self) -> Family:
+        """Return what aliases by endpoint need, and the page has added up over routes."""
+        labels = (Label.ROUTE, *catalogue.DURATION.labels)
+        family = HistogramMetricFamily(catalogue.DURATION.name, "", labels=labels)
+        for model, tally in self._tallies.items():
+            for (route, objective), durations in tally.durations.items():
+                where = [route, model, objective]
+                family.add_metric(where, durations.cumulative(), durations.sum)
+        return family
 
     def collect(self) -> Iterator[Family]:
         """Yield every family of the catalogue."""
@@ -94,6 +139,8 @@ class Metrics(Collector):
         yield from self._counters()
         yield from self._histograms()
         yield from self._gauges()
+        for families in self._others:
+            yield from families()
 
     def _counters(self) -> Iterator[Family]:
         family = counter(catalogue.REQUESTS)
@@ -107,18 +154,22 @@ class Metrics(Collector):
                 family.add_metric([model], getattr(tally, name))
             yield family
         answers, wasted = counter(catalogue.ANSWERS), counter(catalogue.WASTED_TOKENS)
+        finished = counter(generation_catalogue.FINISHED)
         for model, tally in self._tallies.items():
             for source, count in tally.answers.items():
                 answers.add_metric([model, source], count)
             for phase, tokens in tally.wasted_tokens.items():
                 wasted.add_metric([model, phase], tokens)
-        yield from (answers, wasted)
+            for reason, count in tally.finished.items():
+                finished.add_metric([model, reason], count)
+        yield from (answers, wasted, finished)
 
     def _histograms(self) -> Iterator[Family]:
         family = histogram(catalogue.DURATION)
         for model, tally in self._tallies.items():
-            for objective, durations in tally.durations.items():
-                family.add_metric([model, objective], durations.cumulative(), durations.sum_s)
+            for objective in Objective:
+                durations = tally.duration(objective)
+                family.add_metric([model, objective], durations.cumulative(), durations.sum)
         yield family
         # Nothing of an unknown model is ever measured: it has no place to be given.
         known = {model: tally for model, tally in self._tallies.items() if model != UNKNOWN}
@@ -127,7 +178,7 @@ class Metrics(Collector):
             for model, tally in known.items():
                 measured: Histogram = getattr(tally, name)
                 signed = metric is catalogue.FORECAST_ERROR  # a sum that can fall is none
-                total_s = None if signed else measured.sum_s
+                total_s = None if signed else measured.sum
                 family.add_metric([model], measured.cumulative(), total_s)
             yield family
 
@@ -143,9 +194,10 @@ class Metrics(Collector):
             yield family
         yield from self._lane_counters()
         yield from of_server(self._server())
-        build = gauge(catalogue.BUILD)
+        build, folded = gauge(catalogue.BUILD), gauge(service_catalogue.NAMES_FOLDED)
         build.add_metric([self._version], 1)
-        yield build
+        folded.add_metric([], len(self._folded))
+        yield from (build, folded)
 
     def _lane_counters(self) -> Iterator[Family]:
         restarts, promises = counter(catalogue.RESTARTS), counter(catalogue.PROMISES)
@@ -173,6 +225,8 @@ _MODEL_HISTOGRAMS: Final = (
     (catalogue.QUEUE_TIME, "queue"),
     (catalogue.PREFILL_TIME, "prefill"),
     (catalogue.DECODE_TIME, "decode"),
+    (generation_catalogue.INFERENCE_TIME, "inference"),
+    (generation_catalogue.LOAD_TIME, "loads"),
     (catalogue.OVERHEAD, "overhead"),
     (catalogue.FORECAST_ERROR, "forecast_error"),
     (catalogue.CANCEL_PROPAGATION, "cancel_propagation"),

@@ -13,7 +13,7 @@ from typing import Final
 from forebay.core.errors import OUTCOMES, Objective, Outcome
 from forebay.core.record import RequestRecord
 from forebay.core.request import Route, Source
-from forebay.telemetry import catalogue
+from forebay.telemetry import catalogue, generation_catalogue
 from forebay.telemetry.catalogue import UNKNOWN
 from forebay.telemetry.metric import Metric
 
@@ -23,29 +23,33 @@ _OBJECTIVES: Final = {outcome: ending.objective for outcome, ending in OUTCOMES.
 class Histogram:
     """Counts per bucket; the last is for what exceeds every bound."""
 
-    __slots__ = ("_bounds_s", "_counts", "sum_s")
+    __slots__ = ("_bounds", "_counts", "sum")
 
     def __init__(self, metric: Metric) -> None:
         """Take the buckets of a catalogued metric."""
         assert metric.buckets is not None
-        self._bounds_s = metric.buckets.bounds_s
-        self._counts = [0] * (len(self._bounds_s) + 1)
-        self.sum_s = 0.0
+        self._bounds = metric.buckets.bounds
+        self._counts = [0] * (len(self._bounds) + 1)
+        self.sum = 0.0
 
-    def observe(self, value_s: float) -> None:
-        """Count one duration."""
-        self._counts[bisect_left(self._bounds_s, value_s)] += 1
-        self.sum_s += value_s
+    def observe(self, value: float) -> None:
+        """Count one value, in the unit of the bounds."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
 
-    def add(self, counts: Sequence[int], sum_s: float) -> None:
+    def add(self, counts: Sequence[int], total: float) -> None:
         """Count many at once: counts per bucket of the same bounds, and their sum."""
         assert len(counts) == len(self._counts), "counted with other bounds"
         self._counts = [mine + more for mine, more in zip(self._counts, counts, strict=True)]
-        self.sum_s += sum_s
+        self.sum += total
+
+    def add_to(self, other: "Histogram") -> None:
+        """Let another of the same bounds count what this one has counted."""
+        other.add(self._counts, self.sum)
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Return (upper bound, count up to it), as Prometheus wants them."""
-        bounds = [*map(str, self._bounds_s), "+Inf"]
+        bounds = [*map(str, self._bounds), "+Inf"]
         return list(zip(bounds, accumulate(self._counts), strict=True))
 
 
@@ -65,18 +69,21 @@ class Tally:
         self.requests: dict[tuple[Route, Outcome], int] = {}
         for route in _NO_MODELS if unknown else _ROUTES:
             self._begin(route)
-        self.durations = {objective: Histogram(catalogue.DURATION) for objective in Objective}
+        self.durations: dict[tuple[Route, Objective], Histogram] = {}
         self.ttft = Histogram(catalogue.TTFT)
         self.tpot = Histogram(catalogue.TPOT)
         self.itl = Histogram(catalogue.ITL)
         self.queue = Histogram(catalogue.QUEUE_TIME)
         self.prefill = Histogram(catalogue.PREFILL_TIME)
         self.decode = Histogram(catalogue.DECODE_TIME)
+        self.inference = Histogram(generation_catalogue.INFERENCE_TIME)
+        self.loads = Histogram(generation_catalogue.LOAD_TIME)
         self.overhead = Histogram(catalogue.OVERHEAD)
         self.forecast_error = Histogram(catalogue.FORECAST_ERROR)
         self.cancel_propagation = Histogram(catalogue.CANCEL_PROPAGATION)
         self.wasted_tokens = dict.fromkeys(catalogue.WASTED_PHASES, 0)
         self.answers = dict.fromkeys(Source, 0)
+        self.finished = dict.fromkeys(generation_catalogue.FINISH_REASONS, 0)
         self.prompt_tokens = 0
         self.generation_tokens = 0
 
@@ -88,7 +95,11 @@ class Tally:
         if (record.route, record.outcome) not in self.requests:
             self._begin(record.route)
         self.requests[record.route, record.outcome] += 1
-        self.durations[_OBJECTIVES[record.outcome]].observe(record.e2e_s)
+        ending = record.route, _OBJECTIVES[record.outcome]
+        durations = self.durations.get(ending)
+        if durations is None:
+            durations = self.durations[ending] = Histogram(catalogue.DURATION)
+        durations.observe(record.e2e_s)
         timeline = record.timeline
         if record.outcome is Outcome.OK:
             self.answers[timeline.source] += 1
@@ -112,7 +123,18 @@ class Tally:
         self.cancel_propagation.observe(wait_s)
         self.wasted_tokens[phase if phase in self.wasted_tokens else UNKNOWN] += tokens
 
+    def duration(self, objective: Objective) -> Histogram:
+        """Return the durations of all routes together."""
+        total = Histogram(catalogue.DURATION)
+        for (_, its_objective), durations in self.durations.items():
+            if its_objective is objective:
+                durations.add_to(total)
+        return total
+
     def _count_engine(self, record: RequestRecord) -> None:
+        if record.outcome is Outcome.OK:
+            for reason in record.timeline.finish_reasons:
+                self.finished[reason] += 1
         if record.usage is not None:
             self.prompt_tokens += record.usage.prompt_tokens
             self.generation_tokens += record.usage.completion_tokens
@@ -120,5 +142,6 @@ class Tally:
         if engine is not None:
             if engine.first_token_s is not None:
                 self.prefill.observe(engine.first_token_s)
+                self.inference.observe(engine.first_token_s + (engine.decode_s or 0.0))
             if engine.decode_s is not None:
                 self.decode.observe(engine.decode_s)

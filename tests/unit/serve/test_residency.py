@@ -60,7 +60,8 @@ class Shelf:
             watcher=self,
         )
 
-    def loaded(self, lane: Lane) -> None:
+    def loaded(self, lane: Lane, load_s: float) -> None:
+        assert load_s >= 0
         self.open.append(lane.name)
 
     def unloaded(self, lane: Lane) -> None:
