@@ -16,6 +16,9 @@ from forebay.gateway.routing import Endpoint
 from forebay.settings import Settings
 from forebay.telemetry.gpu import Gpus
 from forebay.telemetry.http_tally import HttpTally
+from forebay.gateway.slo_page import SLO_PATH, slo_endpoint
+from forebay.serve.objectives import Objectives
+from forebay.serve.slo_file import read_spec
 from forebay.telemetry.logs import RequestLog
 from forebay.telemetry.machine import Machine, Places
 from forebay.telemetry.metrics import Metrics
@@ -31,7 +34,8 @@ class Observing:
         self._settings = settings
         self.metrics = metrics
         self.log = log
-        self.hooks: tuple[Hook, ...] = (metrics, log)
+        self.objectives = Objectives(read_spec(settings.slo), MONOTONIC)
+        self.hooks: tuple[Hook, ...] = (metrics, log, self.objectives)
         """Read each record."""
         http = HttpTally()
         metrics.join(http.families)
@@ -67,12 +71,12 @@ class Observing:
     @property
     def routes(self) -> Mapping[str, Endpoint]:
         """What readers tell of themselves, by path."""
-        return {}
+        return {SLO_PATH: slo_endpoint(self.objectives, MONOTONIC)}
 
     @property
     def routes_below(self) -> Mapping[str, Endpoint]:
         """What readers tell of themselves, by the beginning of a path."""
-        return {}
+        return self.objectives.counts
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:

@@ -22,6 +22,7 @@ from forebay.gateway import (
     problems,
     responses_answers,
     schemas,
+    slo_page,
 )
 from forebay.gateway.accounts_documents import ORDERS, READS, query
 from forebay.gateway.accounts_documents import SCHEMAS as ACCOUNTS_SCHEMAS
@@ -58,6 +59,7 @@ _SCHEMAS: Final = (
     ops.Health,
     admin.LedgerPage,
     admin.ReloadPage,
+    slo_page.SloPage,
     admin_models.ModelsPage,
     admin_models.RoutesPage,
     admin_models.Done,
@@ -155,6 +157,9 @@ def openapi(models: Iterable[str] = ()) -> Json:
             },
             admin.RELOAD_PATH: {
                 "post": _admin("Read the settings again; apply what is live.", "ReloadPage", 400)
+            },
+            slo_page.SLO_PATH: {
+                "get": _admin("Each objective: events, burn rates, what is left.", "SloPage")
             },
             **{path: _ordered(*order) for path, order in _ORDERS.items()},
             **{path: _account(path) for path in {**READS, **ORDERS}},

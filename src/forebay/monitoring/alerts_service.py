@@ -1,12 +1,12 @@
-"""Alerts of what clients feel: no answer, wrong answers, late answers, a budget that burns.
+"""Alerts of what clients feel: no answer, wrong answers, late answers.
 
-Error rates are taken from `llm_request_duration_seconds_count`, whose label `objective` is the
-outcome table's own word on what is good, bad, or the caller's affair.  Each ratio has a guard that
-counts events: one failure in a quiet hour is not a rate.
+Which outcomes are failures says the outcome table, as for the objectives.  Each ratio has a guard
+that counts events: one failure in a quiet hour is not a rate.
 """
 
 from typing import Final
 
+from forebay.core.errors import OUTCOMES, Objective
 from forebay.monitoring.alert import Alert, Area, Severity
 
 _MINUTE_S: Final = 60.0
@@ -21,27 +21,24 @@ def _at_least(count: int, name: str, match: str = "") -> str:
     return f"and on (model) sum by (model) (increase({name}{match}[$5m])) >= {count}"
 
 
-_ENDED: Final = "llm_request_duration_seconds_count"
-_BAD: Final = '{objective="bad"}'
-_GOOD: Final = '{objective="good"}'
-_COUNTED: Final = '{objective=~"good|bad"}'
+def _ended(*objectives: Objective) -> str:
+    """Match requests by how the objective counts them; copies for shadow models are nobody's."""
+    found = "|".join(name for name, row in OUTCOMES.items() if row.objective in objectives)
+    return f'{{outcome=~"{found}", route!="shadow"}}'
+
+
+_REQUESTS: Final = "llm_requests_total"
+_BAD: Final = _ended(Objective.BAD)
+_COUNTED: Final = _ended(Objective.GOOD, Objective.BAD)
 _BAD_RATIO: Final = (
-    f"sum by (model) (rate({_ENDED}{_BAD}[$5m])) / sum by (model) (rate({_ENDED}{_COUNTED}[$5m]))"
+    f"sum by (model) (rate({_REQUESTS}{_BAD}[$5m]))"
+    f" / sum by (model) (rate({_REQUESTS}{_COUNTED}[$5m]))"
 )
-_FIVE_BAD: Final = _at_least(5, _ENDED, _BAD)
+_FIVE_BAD: Final = _at_least(5, _REQUESTS, _BAD)
+_DURATION: Final = "llm_request_duration_seconds"
+_GOOD: Final = '{objective="good"}'
 _TTFT: Final = "llm_time_to_first_token_seconds"
 _TEN_TTFT: Final = _at_least(10, f"{_TTFT}_count")
-
-
-def _burns(rate: float, long: str, short: str) -> str:
-    """Return the query for a burn rate over two windows; the records are `monitoring/rules.py`'s.
-
-    Five bad events at least: a goal of 99.9 % would page for one failure among thirty requests.
-    """
-    return (
-        f"slo:burn:rate{long} > {rate:g} and on (slo) slo:burn:rate{short} > {rate:g}"
-        f" and on (slo) slo:bad:increase{long} >= 5"
-    )
 
 
 AVAILABILITY: Final = (
@@ -93,42 +90,6 @@ AVAILABILITY: Final = (
     ),
 )
 
-BUDGET: Final = (
-    Alert(
-        name="ErrorBudgetBurnFast",
-        expr=_burns(14.4, "1h", "5m"),
-        hold_s=0.0,
-        severity=Severity.PAGE,
-        area=Area.AVAILABILITY,
-        summary="The error budget of {{ $labels.slo }} is gone in two days at this rate.",
-        description="It burns {{ $value | humanize }} times as fast as it may: 2 % of thirty days'"
-        " budget went in the last hour, and it goes on.",
-        panel="llm/Error budget burn",
-    ),
-    Alert(
-        name="ErrorBudgetBurn",
-        expr=_burns(6, "6h", "30m"),
-        hold_s=0.0,
-        severity=Severity.PAGE,
-        area=Area.AVAILABILITY,
-        summary="The error budget of {{ $labels.slo }} is gone in five days at this rate.",
-        description="It burns {{ $value | humanize }} times as fast as it may: 5 % of thirty days'"
-        " budget went in the last six hours, and it goes on.",
-        panel="llm/Error budget burn",
-    ),
-    Alert(
-        name="ErrorBudgetBurnSlow",
-        expr=_burns(1, "3d", "6h"),
-        hold_s=0.0,
-        severity=Severity.TICKET,
-        area=Area.AVAILABILITY,
-        summary="The error budget of {{ $labels.slo }} will not last its thirty days.",
-        description="It burns {{ $value | humanize }} times as fast as it may: 10 % of thirty days'"
-        " budget went in the last three days, and it goes on.",
-        panel="llm/Error budget burn",
-    ),
-)
-
 LATENCY: Final = (
     Alert(
         name="VerySlowFirstToken",
@@ -157,7 +118,7 @@ LATENCY: Final = (
     Alert(
         name="HighResponseTime",
         # Of good ones only: a refusal is fast, and many of them would make all look well.
-        expr=f"{_p95('llm_request_duration_seconds', _GOOD)} > 10 {_at_least(10, _ENDED, _GOOD)}",
+        expr=f"{_p95(_DURATION, _GOOD)} > 10 {_at_least(10, f'{_DURATION}_count', _GOOD)}",
         hold_s=5 * _MINUTE_S,
         keep_s=5 * _MINUTE_S,
         severity=Severity.TICKET,

@@ -30,6 +30,7 @@ from forebay.serve.limits_config import LimitsConfig
 from forebay.serve.login_config import LoginConfig
 from forebay.serve.redis_link import StoreConfig
 from forebay.serve.replay_config import ReplayConfig
+from forebay.serve.slo_file import SloConfig
 from forebay.settings.offers import OfferConfig
 from forebay.telemetry.config import MetricsConfig
 from forebay.telemetry.logs import LogConfig
@@ -186,6 +187,7 @@ class Settings:
     routes: Mapping[str, RouteConfig] = field(default_factory=dict)
     """Names that lead to one of several models."""
     prices: Mapping[str, PriceConfig] = field(default_factory=dict)
+    slo: SloConfig = field(default_factory=SloConfig)
     """What models cost, by name."""
     engines: Mapping[str, Any] = field(default_factory=dict)
     """The configuration of each installed engine, by its name."""

@@ -1,0 +1,26 @@
+"""Files that others read (YAML), written so that people can read them too."""
+
+from typing import Any, Final
+
+import yaml
+
+_COLUMNS: Final = 100
+
+
+def rendered(content: Any, *, about: str) -> str:  # noqa: ANN401 - a document holds what it holds
+    """Return a YAML document, headed by what it is."""
+    head = "".join(f"# {line}\n" for line in about.strip().splitlines())
+    body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=_COLUMNS, allow_unicode=True)
+    return f"{head}{body}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Says everything where it stands: no anchors, and lists are indented."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401, ARG002 - the library's signature
+        """Write the same thing twice rather than point at it."""
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - the library's signature
+        """Indent lists, too."""
+        super().increase_indent(flow, False)  # noqa: FBT003 - the library's signature
