@@ -80,9 +80,10 @@ async def test_sighup_applies_what_is_live_and_cuts_nobody_off(tmp_path: Path) -
         file.write_text("gateway: {n_max: 1}\nserver: {backlog_max: 9}\n")
         server.process.send_signal(signal.SIGHUP)
         applied = await asyncio.to_thread(logged, server, "settings.applied")
-        assert (applied["setting"], applied["value"]) == ("gateway.n_max", "1")
+        assert (applied["forebay.setting"], applied["forebay.value"]) == ("gateway.n_max", "1")
         refused = await asyncio.to_thread(logged, server, "settings.refused")
-        assert (refused["setting"], refused["reason"]) == ("server.backlog_max", "needs a restart")
+        assert refused["forebay.setting"] == "server.backlog_max"
+        assert refused["forebay.reason"] == "needs a restart"
         assert (await post(server.port, path, two)).status == 400
         file.write_text("gateway: {n_max: none}\n")
         server.process.send_signal(signal.SIGHUP)

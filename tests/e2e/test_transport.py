@@ -170,7 +170,7 @@ def test_tls_is_served_and_its_certificate_renewed_by_a_signal(tmp_path: Path) -
             if refused:
                 break
             shown(server, authority)
-        assert "expired" in refused[0]["reason"]
+        assert "expired" in refused[0]["forebay.reason"]
         assert shown(server, authority) == again.serial
         assert server.stop() == 0
 

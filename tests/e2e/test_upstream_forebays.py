@@ -118,7 +118,7 @@ def test_a_server_killed_under_load_costs_no_request_that_had_not_begun(
     assert stream or front.metric("llm_retries_total") > 0
     assert front.get("/readyz")[0] == 200
     away = [line for line in front.log_lines() if line["message"] == "upstream.away"]
-    assert [line["upstream"] for line in away] == [behind[0].url]
+    assert [line["forebay.upstream"] for line in away] == [behind[0].url]
 
 
 def test_a_server_that_drains_costs_no_request(

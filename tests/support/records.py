@@ -13,6 +13,7 @@ from forebay.core.request import (
     Source,
     Usage,
 )
+from forebay.core.visit import TraceContext, Visit
 from tests.support.requests import a_request
 
 
@@ -37,6 +38,24 @@ def a_completed(
         timeline=timeline,
         request=a_request(model=model, stream=stream),
         usage=usage,
+    )
+
+
+def a_visit(path: str = "/v1/chat/completions") -> Visit:
+    """An exchange of a client that takes part in a trace."""
+    trace = TraceContext(
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+        parent_id="b7ad6b7169203331",
+        span_id="00f067aa0ba902b7",
+    )
+    return Visit(
+        id="req-1",
+        method="POST",
+        path=path,
+        received=1.0,
+        client="192.0.2.7",
+        body_bytes=321,
+        trace=trace,
     )
 
 

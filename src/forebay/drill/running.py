@@ -51,7 +51,7 @@ def _said(folder: Path) -> dict[str, int]:
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("{") and _INFO not in line:
                 event = json.loads(line)
-                words = (event.get(key) for key in ("message", "outcome", "error", "reason"))
+                words = (event.get(key) for key in ("message", "error.type", "error.message", "forebay.reason"))
                 found[" ".join(word for word in words if word)] += 1
     return dict(found.most_common(_SAID_MAX))
 

@@ -227,7 +227,7 @@ def _wrong(asked: Asked) -> bool:
 def _replacements_s(server: Server) -> list[float]:
     """Return what loading each worker after the first took, by the log."""
     ready = [line for line in server.log_lines() if line.get("message") == "worker.ready"]
-    return [line["after_s"] for line in ready[1:]]
+    return [line["forebay.after_s"] for line in ready[1:]]
 
 
 def _beyond(away: Sequence[float], loads: Sequence[float]) -> float | None:

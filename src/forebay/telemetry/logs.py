@@ -1,9 +1,6 @@
 """The log: one line per request and one per change of state.  It never blocks.
 
-Lines are JSON objects with the Elastic Common Schema's core names, or one-liners for a
-terminal.  No prompt, completion or secret is in them.  What a client sent (an id, a model's
-name) is bounded, and its unprintable characters are escaped, so that it can neither start a
-line of its own nor steer a terminal.
+What a line says is in `log_line`, how it looks in `log_formats`, and where it goes in `sink`.
 """
 
 import asyncio
@@ -13,17 +10,15 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self
+from typing import Final, Self
 
-import msgspec
-
-from forebay.core.errors import OUTCOMES, Blame, Outcome
 from forebay.core.knob import knob
 from forebay.core.record import RequestRecord
+from forebay.telemetry.log_formats import Format, Json, Text, head_of
+from forebay.telemetry.log_line import clean, constant_part, request_line
+from forebay.telemetry.process_use import ProcessUse
+from forebay.telemetry.pseudonym import Pseudonyms, a_salt
 from forebay.telemetry.sink import LineSink
-
-FIELD_CHARS_MAX: Final = 8_192
-"""Longest text in one field; a stack trace is the longest that is useful."""
 
 STOP_S_MAX: Final = 2.0
 """How long the end of the program waits for the reader of the log."""
@@ -35,8 +30,6 @@ one of many 8: the processor has forgotten this code in between."""
 _RECORDS_S: Final = 0.05
 """How long a record may wait for others."""
 
-LogLevel = Literal["info", "warning", "error"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
@@ -47,7 +40,19 @@ class LogConfig:
         "How lines look: json for machines, text for people; auto is text on a terminal.",
         choices=("auto", "json", "text"),
     )
-    destination: str = knob("stdout", "Where lines go: stdout, stderr, or a file to append to.")
+    destination: str = knob(
+        "stdout",
+        "Where lines go: stdout, stderr, a file to append to, or tcp://host:port, which is sent"
+        " JSON lines (Logstash, rsyslog).",
+    )
+    environment: str = knob(
+        "", "What lines say in service.environment, such as production; empty: nothing."
+    )
+    salt_file: str = knob(
+        "",
+        "File of the salt that hides users' names; made if absent. Servers with the same one"
+        " write the same user.id. Empty: log-salt in this server's own folder.",
+    )
     requests: bool = knob(default=True, help="Write a line for each request.", live=True)
     lines_max: int = knob(
         10_000,
@@ -61,16 +66,26 @@ class RequestLog:
     """A hook that writes a line per record; its `event` is the EventLog of everybody else."""
 
     def __init__(
-        self, config: LogConfig, *, wall: Callable[[], float] = time.time, service: str = "forebay"
+        self,
+        config: LogConfig,
+        *,
+        salt: bytes | None = None,
+        wall: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open the destination; `wall` is Unix seconds.  Raises OSError."""
+        """Open the destination; `wall` is Unix seconds.
+
+        `salt` hides users' names; without one they are others after each start.  Raises OSError,
+        or ValueError for an address that is none.
+        """
         self._requests = config.requests
-        self._sink = LineSink(config.destination, config.lines_max)
+        self._use = ProcessUse(now=now)
+        self._sink = LineSink(config.destination, config.lines_max, beat=self._beat)
         self._wall = wall
         self._stamp = _Stamp()
-        self._service = service
+        self._named = Pseudonyms(salt or a_salt())
         human = config.format == "text" or (config.format == "auto" and self._sink.terminal)
-        self._encode = _text if human else _json
+        self._format: Format = Text() if human else Json(constant_part(config.environment))
         self._handler = _Handler(self)
         # The mutable state beside the sink's: records without a line yet, each with the moment
         # of its end, and the loop whose timer will see to them.
@@ -95,6 +110,11 @@ class RequestLog:
         """Lines lost since the start."""
         return self._sink.dropped
 
+    @property
+    def sent(self) -> int:
+        """Lines that went out since the start."""
+        return self._sink.sent
+
     def __call__(self, record: RequestRecord) -> None:
         """Write a request's line, soon: with those of others, and before any event."""
         if not self._requests:
@@ -109,10 +129,15 @@ class RequestLog:
         """Write a change of state; a field named `level` is the line's level."""
         level = str(fields.pop("level", "info"))
         cleaned = {
-            name: _clean(value) if isinstance(value, str) else value
+            name: clean(value) if isinstance(value, str) else value
             for name, value in fields.items()
+            if value is not None
         }
-        self._put(event, level, cleaned)
+        if isinstance(user := cleaned.get("user"), str):
+            cleaned["user"] = self._named(user)
+        self._write()
+        head = head_of(self._stamp(self._wall()), level, event)
+        self._sink.put(self._format.event(head, cleaned))
 
     def stop(self) -> None:
         """Write what is left, and say how many lines were lost."""
@@ -133,19 +158,19 @@ class RequestLog:
 
     def _write(self) -> None:
         self._timed_by = None
-        records, encode, put = self._records, self._encode, self._sink.put
+        records, put = self._records, self._sink.put
+        encode, stamp, named = self._format.request, self._stamp, self._named
         while records:
             try:
                 record, ended = records.popleft()
             except IndexError:  # a library's warning in another thread writes them too
                 return
-            put(encode(_line(record, self._stamp(ended), self._service)))
+            put(encode(request_line(record, stamp(ended), named)))
 
-    def _put(self, message: str, level: str, fields: dict[str, Any]) -> None:
-        self._write()
-        head = {"@timestamp": self._stamp(self._wall()), "log.level": level, "message": message}
-        head["service.name"] = self._service
-        self._sink.put(self._encode(head | fields))
+    def _beat(self) -> None:
+        """Read what the processes use, in the sink's thread."""
+        if self._use.sample():
+            self._format.used(self._use.use)
 
 
 class _Stamp:
@@ -180,127 +205,3 @@ class _Handler(logging.Handler):
             text=record.getMessage(),
             stack_trace=trace or None,
         )
-
-
-def _level(outcome: Outcome) -> LogLevel:
-    ending = OUTCOMES[outcome]
-    if ending.blame is not Blame.US:
-        return "info"
-    return "warning" if ending.status == 503 else "error"  # noqa: PLR2004 - Unavailable
-
-
-_LEVELS: Final = {outcome: _level(outcome) for outcome in Outcome}
-
-
-class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A request's line; what is None is left out.  To fill and encode it is cheaper than a dict."""
-
-    timestamp: str = msgspec.field(name="@timestamp")
-    level: str = msgspec.field(name="log.level")
-    message: str
-    service: str = msgspec.field(name="service.name")
-    request_id: str
-    route: str
-    model: str
-    outcome: str
-    status: int
-    latency_ms: float
-    stream: bool | None = None
-    tenant: str | None = None
-    user: str | None = None
-    key_id: str | None = None
-    source: str | None = None
-    queue_ms: float | None = None
-    ttft_ms: float | None = None
-    tpot_ms: float | None = None
-    overhead_ms: float | None = None
-    prompt_tokens: int | None = None
-    tokens_generated: int | None = None
-    throughput_tokens_per_sec: float | None = None
-    error: str | None = None
-
-
-def _line(record: RequestRecord, timestamp: str, service: str) -> _Line:
-    request, usage = record.request, record.usage
-    latency_ms = _ms(record.e2e_s)
-    line = _Line(
-        timestamp=timestamp,
-        level=_LEVELS[record.outcome],
-        message="request",
-        service=service,
-        request_id=_clean(record.id),
-        route=record.route,
-        model=_clean(record.model),
-        outcome=record.outcome,
-        status=record.status,
-        latency_ms=latency_ms,
-        queue_ms=_measured_ms(record.queue_s),
-        ttft_ms=_measured_ms(record.ttft_s),
-        tpot_ms=_measured_ms(record.tpot_s),
-        overhead_ms=_measured_ms(record.overhead_s),
-        error=None if record.error is None else _clean(record.error),
-    )
-    if request is not None:
-        line.stream = request.stream
-        line.tenant = _clean(request.tenant)
-        line.source = record.timeline.source
-    if record.caller.user:
-        line.user = _clean(record.caller.user)
-        line.key_id = _clean(record.caller.key_id) or None
-    if usage is not None:
-        line.prompt_tokens = usage.prompt_tokens
-        line.tokens_generated = usage.completion_tokens
-        if latency_ms:
-            line.throughput_tokens_per_sec = round(usage.completion_tokens * 1000 / latency_ms, 1)
-    return line
-
-
-def _ms(value_s: float) -> float:
-    return round(value_s * 1000, 3)
-
-
-def _measured_ms(value_s: float | None) -> float | None:
-    return None if value_s is None else _ms(value_s)
-
-
-def _clean(text: str) -> str:
-    """Bound a text and escape what could break a line or steer a terminal.
-
-    Lone surrogates count as unprintable too, so that encoding cannot fail.
-    """
-    if len(text) > FIELD_CHARS_MAX:
-        text = text[:FIELD_CHARS_MAX] + "…"
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
-
-
-_json_lines: Final = msgspec.json.Encoder()
-
-
-def _json(fields: dict[str, Any] | _Line) -> bytes:
-    return _json_lines.encode(fields) + b"\n"
-
-
-_SHOWN_FIRST: Final = ("@timestamp", "log.level", "message", "service.name")
-
-
-def _text(line: dict[str, Any] | _Line) -> bytes:
-    fields: dict[str, Any] = msgspec.to_builtins(line)
-    clock = fields["@timestamp"][11:-1]
-    level = "" if fields["log.level"] == "info" else f" {fields['log.level'].upper()}"
-    rest = " ".join(
-        f"{name}={_quoted(value)}"
-        for name, value in fields.items()
-        if name not in _SHOWN_FIRST and value is not None
-    )
-    return f"{clock}{level} {fields['message']} {rest}\n".encode()
-
-
-def _quoted(value: Any) -> str:  # noqa: ANN401 - a field's value
-    text = str(value)
-    return f'"{text.replace(chr(34), chr(39))}"' if " " in text else text

@@ -5,16 +5,21 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forebay import __version__
+from forebay.core.caller import Caller
 from forebay.core.errors import Outcome
 from forebay.core.record import RequestRecord
 from forebay.core.request import Route
 from forebay.telemetry import logs
-from forebay.telemetry.logs import FIELD_CHARS_MAX, LogConfig, RequestLog
+from forebay.telemetry.log_line import ECS_VERSION, FIELD_CHARS_MAX
+from forebay.telemetry.logs import LogConfig, RequestLog
+from forebay.telemetry.process_use import SAMPLE_S
 from tests.support.records import a_completed, a_refused
 
 NOON = 1_800_000_000.25  # 2027-01-15T08:00:00.250Z
@@ -42,64 +47,58 @@ def hostile(model: str) -> RequestRecord:
     return record
 
 
-def test_a_request_makes_one_line_with_its_facts(tmp_path: Path) -> None:
+def test_a_line_tells_of_the_service_that_wrote_it(tmp_path: Path) -> None:
+    written = Written(tmp_path, environment="production")
+    written.log(a_completed())
+    written.log.event("server.ready")
+    for line in written.lines():
+        assert line["ecs.version"] == ECS_VERSION
+        assert line["service.name"] == "forebay"
+        assert line["service.version"] == __version__
+        assert line["service.environment"] == "production"
+
+
+def test_an_environment_that_nobody_named_is_absent(tmp_path: Path) -> None:
     written = Written(tmp_path)
     written.log(a_completed())
-    (line,) = written.lines()
-    assert line == {
-        "@timestamp": "2027-01-15T08:00:00.250Z",
-        "log.level": "info",
-        "message": "request",
-        "service.name": "forebay",
-        "request_id": "req-1",
-        "route": "chat_completions",
-        "model": "m",
-        "outcome": "ok",
-        "status": 200,
-        "latency_ms": 500.0,
-        "stream": True,
-        "tenant": "anonymous",
-        "source": "engine",
-        "queue_ms": 100.0,
-        "ttft_ms": 300.0,
-        "tpot_ms": 20.0,
-        "overhead_ms": 170.0,
-        "prompt_tokens": 5,
-        "tokens_generated": 3,
-        "throughput_tokens_per_sec": 6.0,
-    }
+    assert "service.environment" not in written.lines()[0]
 
 
-def test_a_measure_that_was_not_taken_is_absent(tmp_path: Path) -> None:
+def test_after_a_second_lines_say_what_the_processes_use(tmp_path: Path) -> None:
     written = Written(tmp_path)
-    written.log(a_refused())
+    written.log._use._read -= SAMPLE_S
+    written.log._beat()
+    written.log(a_completed())
     (line,) = written.lines()
-    assert line["error"] == "A fixed text."
-    assert not {"ttft_ms", "queue_ms", "tokens_generated", "stream"} & line.keys()
+    assert line["cpu_usage_percent"] >= 0.0
+    assert 5 < line["memory_mb"] < 100_000
 
 
-def test_no_prompt_is_in_the_log(tmp_path: Path) -> None:
+def test_before_that_lines_say_nothing_of_it(tmp_path: Path) -> None:
     written = Written(tmp_path)
     written.log(a_completed())
-    assert "hello there" not in written.text()
+    assert not {"cpu_usage_percent", "memory_mb"} & written.lines()[0].keys()
 
 
-@pytest.mark.parametrize(
-    ("outcome", "level"),
-    [
-        (Outcome.OK, "info"),
-        (Outcome.INVALID, "info"),
-        (Outcome.CANCELLED, "info"),
-        (Outcome.OVERLOADED, "warning"),
-        (Outcome.DRAINING, "warning"),
-        (Outcome.TIMED_OUT, "error"),
-        (Outcome.INTERNAL_ERROR, "error"),
-    ],
-)
-def test_the_level_says_whose_fault_it_was(tmp_path: Path, outcome: Outcome, level: str) -> None:
+def test_a_user_goes_by_another_name_also_in_events(tmp_path: Path) -> None:
     written = Written(tmp_path)
-    written.log(a_refused(outcome))
-    assert written.lines()[0]["log.level"] == level
+    written.log.event("guard.flagged", user="ann@example.org", request_id="r-1")
+    written.log(replace(a_completed(), caller=Caller(user="ann@example.org", key_id="k1")))
+    event, request = written.lines()
+    assert event["user.id"] == request["user.id"]
+    assert event["http.request.id"] == "r-1"
+    assert request["forebay.key_id"] == "k1"
+    assert "ann" not in written.path.read_text()
+
+
+def test_with_one_salt_a_user_is_the_same_after_a_restart(tmp_path: Path) -> None:
+    found = set()
+    for name in ("a", "b"):
+        config = LogConfig(destination=str(tmp_path / name))
+        with RequestLog(config, salt=b"s" * 32) as log:
+            log(replace(a_completed(), caller=Caller(user="ann")))
+        found.add(json.loads((tmp_path / name).read_text())["user.id"])
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("format_", ["json", "text"])
@@ -119,7 +118,7 @@ def test_what_a_client_sent_can_neither_start_a_line_nor_steer_a_terminal(
 def test_a_text_longer_than_a_field_is_cut(tmp_path: Path) -> None:
     written = Written(tmp_path)
     written.log(hostile("x" * 100_000))
-    assert len(written.lines()[0]["model"]) == FIELD_CHARS_MAX + 1
+    assert len(written.lines()[0]["gen_ai.request.model"]) == FIELD_CHARS_MAX + 1
 
 
 def test_an_event_is_a_line_with_its_fields_and_level(tmp_path: Path) -> None:
@@ -127,7 +126,8 @@ def test_an_event_is_a_line_with_its_fields_and_level(tmp_path: Path) -> None:
     written.log.event("worker.restarted", level="warning", reason="exited", after_s=1.5)
     (line,) = written.lines()
     assert line["message"] == "worker.restarted"
-    assert (line["log.level"], line["reason"], line["after_s"]) == ("warning", "exited", 1.5)
+    assert (line["log.level"], line["event.dataset"]) == ("warning", "forebay.event")
+    assert (line["forebay.reason"], line["forebay.after_s"]) == ("exited", 1.5)
 
 
 def test_what_a_library_logs_comes_into_the_log_with_its_trace(tmp_path: Path) -> None:
@@ -141,14 +141,28 @@ def test_what_a_library_logs_comes_into_the_log_with_its_trace(tmp_path: Path) -
         library.info("chatter")
     library.error("after the end")
     (line,) = written.lines()
-    assert (line["logger"], line["text"], line["log.level"]) == ("a.library", "it broke", "error")
-    assert "ValueError" in line["stack_trace"]
+    assert (line["log.logger"], line["log.level"]) == ("a.library", "error")
+    assert line["forebay.text"] == "it broke"
+    assert "ValueError" in line["error.stack_trace"]
 
 
 def test_text_is_one_line_that_a_person_can_read(tmp_path: Path) -> None:
     written = Written(tmp_path, format="text")
     written.log.event("server.ready", model="m", note="two words")
     assert written.text() == '08:00:00.250 server.ready model=m note="two words"\n'
+
+
+def test_a_request_is_one_short_line_for_a_person(tmp_path: Path) -> None:
+    written = Written(tmp_path, format="text")
+    written.log(a_completed())
+    written.log(a_refused(Outcome.OVERLOADED))
+    assert written.text() == (
+        "08:00:00.250 request route=chat_completions model=m status=200 latency_ms=500.0"
+        " queue_ms=100.0 ttft_ms=300.0 prompt_tokens=5 tokens=3 source=engine tenant=anonymous"
+        " request_id=req-1\n"
+        "08:00:00.250 WARNING request route=unmatched status=503 outcome=overloaded"
+        ' latency_ms=2.0 request_id=req-2 error="A fixed text."\n'
+    )
 
 
 def test_a_file_is_not_a_terminal_so_auto_writes_json(tmp_path: Path) -> None:
@@ -168,7 +182,7 @@ def test_lines_keep_their_order_and_none_is_lost_at_the_end(tmp_path: Path) -> N
     written = Written(tmp_path)
     for number in range(5_000):
         written.log.event("tick", number=number)
-    assert [line["number"] for line in written.lines()] == list(range(5_000))
+    assert [line["forebay.number"] for line in written.lines()] == list(range(5_000))
 
 
 def test_a_file_is_appended_to_and_read_by_its_owner_and_group_only(tmp_path: Path) -> None:
