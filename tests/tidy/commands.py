@@ -45,3 +45,8 @@ RUN_BY: Final[dict[str, str]] = {
     """-d '{"model": "smollm2-135m-instruct", "max_tokens": 32, "messages": """
     """[{"role": "user", "content": "What is the capital of France?"}]}'""": _README,
 }
+
+RUN_WHOLE: Final[dict[str, str]] = {
+    "docs/runbooks": "tests/e2e/test_runbooks.py::test_a_pages_commands_show_what_it_says",
+}
+"""Folder of documents -> the test that reads their commands out of them and runs each."""
