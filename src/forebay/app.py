@@ -182,7 +182,9 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     fleet = Fleet(lanes=lanes, residency=residency, versions=versions, routes=routes, now=MONOTONIC)
     admin = Admin(ledger, MONOTONIC, fleet=fleet, config=_admin_config(settings.server))
     shadows = Shadows(routes, lanes, ledger, now=MONOTONIC)
-    observing = Observing(settings, metrics=metrics, log=log)
+    observing = Observing(
+        settings, metrics=metrics, log=log, loop_lag=loop_lag, access=entrance.access
+    )
     hooks = (*observing.hooks, ledger, *((routes, shadows) if routes else ()))
     pipeline = _pipeline(lifecycle, replay, lanes, hooks=hooks, entrance=entrance)
     shadows.pipeline = pipeline

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from math import inf
 from typing import Any
 
 from forebay.gateway.exchange import CONNECTED
@@ -36,6 +37,8 @@ class Exchange:
                 (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
             ],
         }
+        self.came = inf
+        """When its head arrived: as the application came to it, unless a test says otherwise."""
         self._act: Callable[[], None] | None = None
         self._gone = False
         self.sent: list[Message] = []

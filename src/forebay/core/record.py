@@ -23,6 +23,7 @@ from forebay.core.request import (
     EngineTiming,
     Event,
     Finished,
+    FinishReason,
     Request,
     RequestId,
     Route,
@@ -38,6 +39,25 @@ GAP_BOUNDS_S: Final = (
     *(0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
 """Upper bounds of the inter-token histogram, seconds: 1 ms (small models in batches) to 5 s."""
+
+
+@dataclass(slots=True)
+class Said:
+    """An answer's text, kept beside its record where the operator wants that, up to a bound."""
+
+    characters_left: int
+    texts: dict[int, list[str]] = field(default_factory=dict)
+    """By choice."""
+
+    def add(self, choice: int, text: str) -> None:
+        """Keep as much of a piece as there is room for."""
+        if text and self.characters_left > 0:
+            self.texts.setdefault(choice, []).append(text[: self.characters_left])
+            self.characters_left -= len(text)
+
+    def by_choice(self) -> list[str]:
+        """Return the text of each choice."""
+        return ["".join(self.texts[choice]) for choice in sorted(self.texts)]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,11 +77,19 @@ class Timeline:
     source: Source = Source.ENGINE
     ttft_forecast_s: float | None = None
     """What the door expected of the time to first token; None where it did not say."""
+    finish_reasons: tuple[FinishReason, ...] = ()
+    """Why each choice stopped, in the order in which they did."""
+    said: Said | None = None
+    """Its text; None: nobody wants it."""
 
     def saw(self, event: Event, now: float) -> None:
         """Note an event that leaves the pipeline at `now`."""
         match event:
             case Delta():
+                if event.finish_reason is not None:
+                    self.finish_reasons += (event.finish_reason,)
+                if self.said is not None:
+                    self.said.add(event.choice, event.text)
                 if not event.tokens:
                     return
                 if self.last_token is None:
@@ -78,6 +106,17 @@ class Timeline:
                 self.scheduled = now
             case Finished():
                 self.engine = event.timing
+
+    def first_token_at(self, *, stream: bool) -> float | None:
+        """Return when the first token was made; None if none was.
+
+        Of a completion that is sent whole, the first delta leaves with the last; the engine's
+        own measure, added to the moment of admission, says when the first token was made.
+        """
+        engine_s = self.engine.first_token_s if self.engine else None
+        if stream or self.first_token is None or engine_s is None or self.admitted is None:
+            return self.first_token
+        return self.admitted + engine_s
 
     def _note_gap(self, gap_s: float) -> None:
         if not self.gaps:
@@ -122,19 +161,10 @@ class RequestRecord:
 
     @property
     def ttft_s(self) -> float | None:
-        """Time to first token, seconds; None if no token was made.
-
-        Of a completion that is sent whole, the first delta leaves with the last; the engine's
-        own measure, added to the moment of admission, says when the first token was made.
-        """
-        timeline = self.timeline
-        if timeline.first_token is None:
-            return None
-        if self.request is not None and not self.request.stream:
-            engine_s = timeline.engine.first_token_s if timeline.engine else None
-            if engine_s is not None and timeline.admitted is not None:
-                return timeline.admitted + engine_s - timeline.received
-        return timeline.first_token - timeline.received
+        """Time to first token, seconds; None if no token was made."""
+        stream = self.request is None or self.request.stream
+        first_token = self.timeline.first_token_at(stream=stream)
+        return None if first_token is None else first_token - self.timeline.received
 
     @property
     def ttft_error_s(self) -> float | None:

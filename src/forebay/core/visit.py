@@ -6,8 +6,12 @@ knows; readers look at it when the record is written, or when the exchange is ov
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from forebay.core.value import value
+
+if TYPE_CHECKING:
+    from forebay.core.record import Timeline
 
 
 @value
@@ -19,9 +23,19 @@ class TraceContext:
     parent_id: str = ""
     """The caller's span, 16 hexadecimal digits; empty: the trace begins here."""
     sampled: bool = False
-    """Somebody before us, who is trusted with that, keeps this trace."""
+    """This trace is to be kept, whatever happens: so says who is trusted with that, or our share."""
     state: str = ""
     """`tracestate`, to be passed on as it came."""
+    span_id: str = ""
+    """The span of this exchange, 16 hexadecimal digits; empty: no span is made of it."""
+
+    def onward(self) -> bytes:
+        """Return the lines of a request's head that lead a server behind us to this place."""
+        span_id = self.span_id or self.parent_id
+        if not span_id:
+            return b""
+        head = f"traceparent: 00-{self.trace_id}-{span_id}-{self.sampled:02x}\r\n"
+        return (f"{head}tracestate: {self.state}\r\n" if self.state else head).encode()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -45,8 +59,14 @@ class Visit:
     """When it was known who asks, and that it may."""
     understood: float | None = None
     """When its body had come and was a request."""
+    looked: bool = False
+    """An answer that was made before, or is being made, might have served."""
+    making: float | None = None
+    """When its own making began: none did."""
     screened: float | None = None
     """When the guard let it pass."""
+    asleep: float | None = None
+    """When it began to wait for its model, before it was understood."""
     awake: float | None = None
     """When its model was in memory; None where it was all along."""
     ended: float | None = None
@@ -59,8 +79,24 @@ class Visit:
     trace: TraceContext | None = None
     workers: tuple[int, ...] = ()
     """The workers that had it, in order: more than one where one was lost."""
+    failovers: tuple[str, ...] = ()
+    """Why it was taken from each worker that it lost."""
     cost_nanos: int | None = None
     """What it cost, billionths of the currency; None: nobody counts."""
+    reserved_tokens: int | None = None
+    """What was reserved of its accounts' budgets; None: they have none."""
+    limit: str = ""
+    """The limit that it was refused by: `user requests`."""
+    guard: str = ""
+    """What the guard found: `flagged override`; empty: it was not asked."""
+    tenant: str = ""
+    """Whose it is, once it was let in."""
+    items: int = 0
+    """How many requests it was, each with a record of its own; 0: it is one, or a page."""
+    of: str = ""
+    """The exchange that this is a part of; empty: it is one itself."""
+    timeline: "Timeline | None" = None
+    """The stations of the answer, once somebody makes it."""
 
 
 def part(visit: Visit | None, id: str, received: float) -> Visit | None:
@@ -71,7 +107,16 @@ def part(visit: Visit | None, id: str, received: float) -> Visit | None:
     if visit is None:
         return None
     return replace(
-        visit, id=id, received=received, wait_s=0.0, let_in=received, understood=received
+        visit,
+        id=id,
+        of=visit.id,
+        items=0,
+        received=received,
+        wait_s=0.0,
+        let_in=received,
+        understood=received,
+        asleep=None,
+        awake=None,
     )
 
 

@@ -117,6 +117,9 @@ class Engine(Protocol):
 class WorkerLost(EngineError):
     """The worker that had a request is no more; another may go on with it."""
 
+    reason = "gone"
+    """A word for why; the text is the same for all."""
+
 
 class Refused(Exception):
     """A step engine cannot honour a request; `param` names what.  The text goes to the client."""

@@ -365,7 +365,9 @@ class Supervisor:
         aboard = self._flights.worker_lost()
         if self.crew is not None:
             self.crew.lost(aboard)
-        self._flights.fail_all(WorkerLost(LOST))
+        lost = WorkerLost(LOST)
+        lost.reason = loss.value
+        self._flights.fail_all(lost)
 
     def _give_up_or_go_on(self, reason: str | None) -> None:
         """Raise EngineError if no worker was ever ready, and another would not be either."""

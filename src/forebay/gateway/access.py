@@ -109,6 +109,12 @@ class Access:
         """Whether callers have to say who they are."""
         return self._credentials is not None
 
+    def oversees(self, exchange: Exchange) -> bool:
+        """Whether a caller sees what is other tenants': administers, or sits at this machine."""
+        if self.closed:
+            return exchange.caller.may(Right.ADMIN)
+        return self._is_operator(exchange)
+
     async def admit(self, exchange: Exchange, endpoint: Endpoint) -> None:
         """Let a caller in to a route, note who it is, and count the request.
 

@@ -116,6 +116,12 @@ class GatewayConfig:
         maximum=16_777_216,
         live=True,
     )
+    server_timing: bool = knob(
+        default=True,
+        help="Say in the header Server-Timing of answers where their time went, as far as it is "
+        "known when the head is sent.",
+        live=True,
+    )
     generate_tokens: int = knob(
         256,
         "Most tokens that /generate and its kin make where the client names no number.",

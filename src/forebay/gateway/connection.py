@@ -349,8 +349,8 @@ class Connection(HttpToolsProtocol):
             version != "1.0" and self.parser.should_keep_alive(),
             self.on_response_complete,
         )
-        cycle.when_gone = self.when_gone
-        cycle.opening = opening
+        cycle.came = terms.arrivals.of(self.transport)
+        cycle.when_gone, cycle.opening = self.when_gone, opening
         self.scope["extensions"] = {CONNECTED: cycle}  # type: ignore[dict-item]  # an object
         return cycle
 

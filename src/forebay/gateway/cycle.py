@@ -78,6 +78,8 @@ class Cycle(RequestResponseCycle):
     transport: Cork  # type: ignore[assignment]  # uvicorn knows no corks
     when_gone: Callable[[Act | None], None]
     """The connection's."""
+    came: float = 0.0
+    """When its head arrived, monotonic seconds."""
     opening: bytes = b""
     """The first lines of the head, already encoded: the server's own headers."""
 

@@ -265,6 +265,7 @@ class Gateway:
         patience = asyncio.timeout(self.config.send_s_max) if exchange.clogged else _NO_LIMIT
         try:
             async with patience:
+            exchange.visit.limit = error.limit
                 if exchange.started:
                     await exchange.finish(_frame(exchange, error))
                 else:

@@ -57,6 +57,7 @@ from forebay.gateway.requesting import (
     Requests,
     answer_headers,
 )
+from forebay.gateway.server_timing import timing
 from forebay.serve.lanes import Lane, Lanes
 from forebay.serve.ledger import Ledger
 
@@ -169,6 +170,8 @@ class Embeddings:
         for index in range(count):
             self.ledger.opened(work.id_of(index))
         exchange.piped = True  # each input has its record; the exchange needs none
+        if count > 1:
+            exchange.visit.items, exchange.visit.tenant = count, exchange.caller.tenant
         try:
             with exchange.watching():
                 async with asyncio.TaskGroup() as group:
@@ -176,7 +179,8 @@ class Embeddings:
                         work.tasks.append(group.create_task(self._serve_inputs(work)))
                 if work.failure is not None:
                     raise work.failure
-                await exchange.answer(200, _answer(work), JSON, headers=headers)
+                head = headers + timing(exchange, stream=False)
+                await exchange.answer(200, _answer(work), JSON, headers=head)
         finally:
             for index in range(count):
                 if index not in work.begun:
@@ -222,15 +226,17 @@ class Embeddings:
 
     def _record_unbegun(self, work: _Work, index: int) -> None:
         """Write the record of an input that the pipeline never had."""
+        id, received = work.id_of(index), work.base.received
         record = RequestRecord(
-            id=work.id_of(index),
+            id=id,
             route=Route.EMBEDDINGS,
             model=work.base.model,
             outcome=Outcome.CANCELLED,
             status=OUTCOMES[Outcome.CANCELLED].status,
-            timeline=Timeline(received=work.base.received, ended=self.now()),
+            timeline=Timeline(received=received, ended=self.now()),
             via=work.base.via,
-            visit=work.base.visit,
+            caller=work.base.caller,
+            visit=part(work.base.visit, id, received),
         )
         for hook in self.hooks:
             hook(record)

@@ -58,6 +58,9 @@ def _joined(lines: Iterable[Header]) -> dict[bytes, bytes]:
 class Connected(Protocol):
     """A request's place on its connection."""
 
+    came: float
+    """When its head arrived, monotonic seconds."""
+
     def when_gone(self, act: Act | None, /) -> None:
         """Call `act` once the client has gone, or at once if it has; None: call nothing."""
 
@@ -83,7 +86,6 @@ class Exchange:
     """What one client sent and what it is given."""
 
     __slots__ = (
-        "_config",
         "_connection",
         "_cut",
         "_held",
@@ -96,6 +98,7 @@ class Exchange:
         "caller",
         "client",
         "closing",
+        "config",
         "counted",
         "failure",
         "headers",
@@ -136,11 +139,12 @@ class Exchange:
             path=self.path,
             received=self.received,
             client=self.client[0] if self.client else "",
+            wait_s=max(0.0, self.received - self._connection.came),
         )
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._config = config
+        self.config = config
         # The whole mutable state.  `caller`: who asks, once it was let in.  `standings`: how it
         # stands with its limits, which the answer's head tells.  `model`: the served name, once
         # it is known; `via`: the route that led to it.  `body_bytes` and `body_sign`: the body's
@@ -174,25 +178,25 @@ class Exchange:
     async def _received(self) -> bytes:
         self._check_type()
         length = self.headers.get(b"content-length", b"0")
-        large = not length.isdigit() or int(length[:20]) > self._config.body_bytes_max
+        large = not length.isdigit() or int(length[:20]) > self.config.body_bytes_max
         # On a connection that stays open the server throws away what is not read.
         discard = b"close" in self.headers.get(b"connection", b"").lower()
         if large and not discard:
             raise self._too_large()
         body = self._connection.arrived()
         if body is not None:
-            if len(body) > self._config.body_bytes_max:
+            if len(body) > self.config.body_bytes_max:
                 raise self._too_large()
             return body
         late = Strike()
-        timer = asyncio.get_running_loop().call_later(self._config.body_s_max, late)
+        timer = asyncio.get_running_loop().call_later(self.config.body_s_max, late)
         try:
-            return await self._read(self._config.discard_bytes_max if discard else 0)
+            return await self._read(self.config.discard_bytes_max if discard else 0)
         except asyncio.CancelledError:
             if not late.taken_back():
                 raise
             self.closing = True
-            message = f"The body did not arrive within {self._config.body_s_max:g} seconds."
+            message = f"The body did not arrive within {self.config.body_s_max:g} seconds."
             raise Invalid(message, status=408) from None
         finally:
             timer.cancel()
@@ -207,7 +211,7 @@ class Exchange:
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
             last = not message.get("more_body", False)
-            if size <= self._config.body_bytes_max:
+            if size <= self.config.body_bytes_max:
                 chunks.append(chunk)
             elif last or size > discard_bytes_max:
                 raise self._too_large()
@@ -229,7 +233,7 @@ class Exchange:
             raise Invalid("The body must not be compressed: no Content-Encoding.", status=415)
 
     def _too_large(self) -> Invalid:
-        limit = self._config.body_bytes_max
+        limit = self.config.body_bytes_max
         return Invalid(f"The body is larger than {limit} bytes, the most taken here.", status=413)
 
     async def start(self, status: int, headers: Iterable[Header]) -> None:
@@ -249,7 +253,7 @@ class Exchange:
         """Write a piece of the body, now or, with `hold`, together with the next piece."""
         self._held.append(chunk)
         self._held_bytes += len(chunk)
-        if not hold or self._held_bytes >= self._config.flush_bytes_max:
+        if not hold or self._held_bytes >= self.config.flush_bytes_max:
             await self._flush(more=True)
 
     async def finish(self, chunk: bytes) -> None:
@@ -300,7 +304,7 @@ class Exchange:
         late: asyncio.TimerHandle | None = None
         if self._cut is not None and self._connection.is_clogged():
             loop = asyncio.get_running_loop()
-            late = loop.call_later(self._config.send_s_max, self._cut)
+            late = loop.call_later(self.config.send_s_max, self._cut)
         try:
             await sending
         except OSError:

@@ -39,6 +39,7 @@ from forebay.gateway.native_calls import Translator, text_of
 from forebay.gateway.native_encoding import Stopwatch, per_second
 from forebay.gateway.problems import JSON, problem
 from forebay.gateway.requesting import Completes
+from forebay.gateway.server_timing import timing
 from forebay.serve.ledger import Ledger
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -87,13 +88,15 @@ class Batches:
         for index in range(count):
             self._ledger.opened(_id(batch, index))
         exchange.piped = True  # each item has its record; the exchange needs none
+        exchange.visit.items, exchange.visit.tenant = count, exchange.caller.tenant
         try:
             with exchange.watching():
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(count, batch.running_max)):
                         group.create_task(self._serve_items(work))
                 body = self._answer(work, exchange.received)
-                await exchange.answer(200, body, JSON, headers=batch.headers)
+                head = batch.headers + timing(exchange, stream=False)
+                await exchange.answer(200, body, JSON, headers=head)
         finally:
             for index in range(count):
                 if index not in work.begun:
@@ -177,16 +180,20 @@ class Batches:
         self, batch: Batch, index: int, *, outcome: Outcome, error: ServingError | None = None
     ) -> None:
         """Write the record of an item that the pipeline never had."""
-        now = self._now()
+        now, id, received = self._now(), _id(batch, index), batch.base.received
+        visit = part(batch.base.visit, id, received)
+        if error is not None and visit is not None:
+            visit.understood = None
         record = RequestRecord(
-            id=_id(batch, index),
+            id=id,
             route=batch.base.route,
             model=batch.base.model,
             outcome=outcome,
             status=OUTCOMES[outcome].status if error is None else error.status,
-            timeline=Timeline(received=batch.base.received, ended=now),
+            timeline=Timeline(received=received, ended=now),
             error=None if error is None else error.message,
-            visit=batch.base.visit,
+            caller=batch.base.caller,
+            visit=visit,
         )
         for hook in self._hooks:
             hook(record)

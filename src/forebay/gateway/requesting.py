@@ -133,8 +133,10 @@ class Requests:
         except Asleep:
             exchange.model = self._lanes.listing(name).own_name(name)
             ends = exchange.received + self._patience_s(exchange)
+            exchange.visit.asleep = MONOTONIC()
             with exchange.watching():  # a client that has left waits for nothing
                 lane = await self._lanes.awake(name, ends)
+            exchange.visit.awake = MONOTONIC()
         exchange.model = lane.name
         return lane
 

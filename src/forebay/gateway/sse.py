@@ -15,6 +15,7 @@ from forebay.gateway.closing import Reading
 from forebay.gateway.encoding import Encoder, Frames, Gathered
 from forebay.gateway.exchange import Exchange, Header
 from forebay.gateway.problems import JSON
+from forebay.gateway.server_timing import timing
 
 _STREAM_HEADERS: Final[tuple[Header, ...]] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -118,14 +119,14 @@ class EventStream:
                 script = script or _Script(self.encoder.frames(), self._numbering)
                 chunk = script.chunk(event)
                 if chunk and not exchange.started:
-                    await exchange.start(200, _STREAM_HEADERS + self.headers)
+                    await exchange.start(200, self._stream_head(exchange))
                 if exchange.started:
                     await exchange.push(chunk, hold=event.more)
             elif isinstance(event, Finished):
                 script = script or _Script(self.encoder.frames(), self._numbering)
                 last = script.last(event.usage)
                 if not exchange.started:
-                    await exchange.start(200, _STREAM_HEADERS + self.headers)
+                    await exchange.start(200, self._stream_head(exchange))
                 # Not after the last event: the record is written then, and would say "ok".
                 await exchange.finish(last)
             elif isinstance(event, Begun):
@@ -139,9 +140,13 @@ class EventStream:
             elif isinstance(event, Finished):
                 # Not after the last event: the record is written then, and would say "ok".
                 body = await self._encoded(choices, event.usage)
-                await exchange.answer(200, body, JSON, headers=self.headers)
+                head = self.headers + timing(exchange, stream=False)
+                await exchange.answer(200, body, JSON, headers=head)
             elif isinstance(event, Begun):
                 self._begun(event)
+
+    def _stream_head(self, exchange: Exchange) -> tuple[Header, ...]:
+        return _STREAM_HEADERS + self.headers + timing(exchange, stream=True)
 
     def _begun(self, event: Begun) -> None:
         """Take the answer's name from whoever began it, and say where it comes from."""

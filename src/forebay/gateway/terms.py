@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from forebay.gateway.arrival import Arrivals
 from forebay.gateway.client_address import TrustedProxies
 from forebay.gateway.config import GatewayConfig
 from forebay.gateway.cors import Cors
@@ -25,6 +26,7 @@ class Terms:
 
     config: GatewayConfig = field(default_factory=GatewayConfig)
     turns: Turns = field(default_factory=Turns)
+    arrivals: Arrivals = field(default_factory=Arrivals)
     crowd: Crowd = field(default_factory=Crowd)
     hosts: Hosts = field(default_factory=Hosts)
     cors: Cors = field(default_factory=Cors)

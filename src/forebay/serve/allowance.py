@@ -264,6 +264,7 @@ class _Scope:
                     " 0 are left until one of them ends.",
                     retry_after_s=None,
                     standing=UNLIMITED,
+                    limit=f"{permit.level} {Unit.CONCURRENT}",
                 )
         for permit in permits:
             taken[permit.name] = taken.get(permit.name, 0) + 1

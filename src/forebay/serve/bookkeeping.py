@@ -195,6 +195,9 @@ class Bookkeeper:
             return
         reserved.settled = True
         self._held.pop(reserved.id, None)
+        visit = reserved.request.visit
+        if visit is not None and reserved.price is not FREE:
+            visit.cost_nanos = reserved.price.of(spent.prompt_tokens, spent.completion_tokens)
         usage = self._usage(reserved, spent, outcome)
         if usage or reserved.shares or reserved.unreserved:
             self._writer.settle(
@@ -276,6 +279,8 @@ class Bookkeeper:
         reservation.shares, reservation.at = granted.shares, granted.at
         if granted.shares:
             self._held[reservation.id] = reservation
+            if reservation.request.visit is not None:
+                reservation.request.visit.reserved_tokens = reservation.most.tokens
         if granted.money:
             self._note_unpriced(reservation.request.model)
 

@@ -73,10 +73,13 @@ UNLIMITED: Final = Standing()
 class OverRate(RateLimited):
     """A limit is used up; `standing` is what the answer's headers say of it."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None, standing: Standing) -> None:
-        """Say when it is free again; None: nobody knows."""
+    def __init__(
+        self, message: str, *, retry_after_s: float | None, standing: Standing, limit: str
+    ) -> None:
+        """Say when it is free again, None: nobody knows; `limit` is as in `user requests`."""
         super().__init__(message, retry_after_s=retry_after_s)
         self.standing = standing
+        self.limit = limit
 
 
 @value
@@ -222,6 +225,7 @@ class Limits:
                 f" this one may ask again in {_seconds(verdict.retry_s)}.",
                 retry_after_s=verdict.retry_s,
                 standing=Standing(taken=Taken(asks=(ask,), verdicts=(verdict,))),
+                limit=f"{ADDRESS} {Unit.REQUESTS}",
             )
 
     def refusal(self, taken: Taken) -> OverRate | Invalid:
@@ -243,6 +247,7 @@ class Limits:
             f" It fits in {_seconds(verdict.retry_s)}.",
             retry_after_s=verdict.retry_s,
             standing=Standing(taken=taken),
+            limit=f"{level} {unit}",
         )
 
     def refused(self, level: str, unit: str) -> None:

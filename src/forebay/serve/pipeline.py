@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from forebay.core.clock import Clock
 from forebay.core.errors import OUTCOMES, EngineError, Outcome, ServingError
-from forebay.core.record import Hook, RequestRecord, Timeline
+from forebay.core.record import Hook, RequestRecord, Said, Timeline
 from forebay.core.request import Admitted, Delta, Events, Finished, Request, Usage
 from forebay.serve.allowance import Allowance, unlimited
 from forebay.serve.deadline import Deadline, until
@@ -27,6 +27,8 @@ class Pipeline:
     now: Clock
     allowance: Allowance = field(default_factory=unlimited)
     screening: Screening = field(default_factory=unscreened)
+    said_characters_max: int = 0
+    """How much of an answer's text its record keeps; 0: none."""
 
     def complete(self, request: Request) -> Events:
         """Yield a completion's events: made, joined, or read again."""
@@ -40,6 +42,10 @@ class Pipeline:
     async def _told(self, request: Request, answer: Events) -> Events:
         """Pass an answer on; however it ends, give all back and write one record."""
         timeline = Timeline(received=request.received)
+        if request.visit is not None:
+            request.visit.timeline = timeline
+        if self.said_characters_max:
+            timeline.said = Said(self.said_characters_max)
         outcome = Outcome.INTERNAL_ERROR  # our defect, until something better is known
         usage: Usage | None = None
         failure: ServingError | None = None
@@ -82,12 +88,16 @@ class Pipeline:
 
     async def _generate(self, request: Request) -> Events:
         """Make the tokens: once, however many clients read them."""
-        request = await self.screening.admitted(request)
         visit, lanes = request.visit, self.lanes
+        if visit is not None:
+            visit.making = self.now()
+        request = await self.screening.admitted(request)
         if visit is not None:
             visit.screened = self.now()
         lane = lanes.get(request.model)
         if lane is None:
+            if visit is not None:
+                visit.asleep, visit.awake = self.now(), None
             lane = await lanes.awake(request.model, request.deadline)
             if visit is not None:
                 visit.awake = self.now()

@@ -150,10 +150,12 @@ class Replay:
     def attach(self, request: Request, generate: Generate) -> Events:
         """Return the events that answer a request; closing them lets go of its generation."""
         if request.key is not None and self._config.enabled:
+            _looks(request)
             return until(request.deadline, self._keyed(request, generate))
         if request.resume_after is not None:
             raise keys.gone()  # keys are switched off: what it has the beginning of is not known
         if (request.repeatable and self._config.coalesce) or request.reuse is not NO_REUSE:
+            _looks(request)
             return until(request.deadline, self._repeatable(request, generate))
         return generate(request)
 
@@ -372,6 +374,11 @@ class Replay:
         yield name
         for event in events:
             yield event
+
+
+def _looks(request: Request) -> None:
+    if request.visit is not None:
+        request.visit.looked = True
 
 
 def _shared_name(name: str, request: Request, *, stream: bool) -> str:

@@ -223,9 +223,9 @@ class Replicas:
                             yield event
                     finally:
                         worker.leave(flight)
-                except WorkerLost:
+                except WorkerLost as lost:
                     self._leave(run)
-                    await self._prepare_rerun(run)
+                    await self._prepare_rerun(run, lost)
         finally:
             self._leave(run)
             if run.passenger.verdict is Verdict.GUILTY:
@@ -238,8 +238,10 @@ class Replicas:
         if self._quarantine.barred and self._quarantine.is_barred(_wish(request), self._now()):
             raise EngineError(_BARRED)
 
-    async def _prepare_rerun(self, run: Run) -> None:
+    async def _prepare_rerun(self, run: Run, lost: WorkerLost) -> None:
         """Return when a run may be placed again; raises EngineError if it must not be."""
+        if run.request.visit is not None:
+            run.request.visit.failovers += (lost.reason,)
         if run.passenger.verdict is not Verdict.GO_ON:
             raise EngineError(_SPENT)
         resumable = can_resume(run.request, self.info)
@@ -313,6 +315,8 @@ class Replicas:
         self._quarantine.board(index, run.passenger)
         self._loads[index] += 1
         run.placed, run.placed_at = index, self._now()
+        if run.request.visit is not None:
+            run.request.visit.workers += (index,)
 
     def _leave(self, run: Run) -> None:
         """Let a run have no worker; on whichever it was on probation, another may be."""

@@ -148,7 +148,12 @@ class Screening:
         elif verdict.score >= config.score_min:
             self._suspected(request, config, verdict)
         else:
-            self._counts["passed", CLEAN_REASON] += 1
+            self._count(request, "passed", CLEAN_REASON)
+
+    def _count(self, request: Request, action: str, reason: str) -> None:
+        self._counts[action, reason] += 1
+        if request.visit is not None:
+            request.visit.guard = f"{action} {reason}"
 
     async def _verdict(
         self, request: Request, config: GuardConfig, texts: Sequence[str]
@@ -213,8 +218,8 @@ class Screening:
     def _unscreened(self, request: Request, config: GuardConfig, reason: str) -> None:
         """Let pass what cannot be screened, or refuse it; either is counted and logged."""
         refused = config.mode == Mode.BLOCK
-        self._counts["refused" if refused else "unscreened", reason] += 1
-        self._log("guard.unscreened", request=request.id, reason=reason, refused=refused)
+        self._count(request, "refused" if refused else "unscreened", reason)
+        self._log("guard.unscreened", request_id=request.id, reason=reason, refused=refused)
         if not refused:
             return
         param = _param(request.prompt)
@@ -238,7 +243,7 @@ class Screening:
     def _suspected(self, request: Request, config: GuardConfig, verdict: Verdict) -> None:
         family = verdict.families[0] if verdict.families else Family.CLASSIFIER
         refused = config.mode == Mode.BLOCK
-        self._counts["refused" if refused else "flagged", family.value] += 1
+        self._count(request, "refused" if refused else "flagged", family.value)
         self._log(
             "guard.flagged",
             request_id=request.id,
@@ -258,7 +263,7 @@ class Screening:
             )
 
     def _leaked(self, request: Request, *, refused: bool) -> None:
-        self._counts["refused" if refused else "flagged", "canary"] += 1
+        self._count(request, "refused" if refused else "flagged", "canary")
         self._log("guard.canary_seen", request_id=request.id, refused=refused)
 
 

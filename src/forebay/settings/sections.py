@@ -34,6 +34,8 @@ from forebay.serve.slo_file import SloConfig
 from forebay.settings.offers import OfferConfig
 from forebay.telemetry.config import MetricsConfig
 from forebay.telemetry.logs import LogConfig
+from forebay.telemetry.otlp_config import OtlpMetricsConfig, TracesConfig
+from forebay.telemetry.receipts import ReceiptsConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +183,9 @@ class Settings:
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     residency: ResidencyConfig = field(default_factory=ResidencyConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    receipts: ReceiptsConfig = field(default_factory=ReceiptsConfig)
+    traces: TracesConfig = field(default_factory=TracesConfig)
+    otlp_metrics: OtlpMetricsConfig = field(default_factory=OtlpMetricsConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     models: Mapping[str, OfferConfig] = field(default_factory=dict)
     """Models on offer by name; empty: `model.name` alone."""

@@ -1,0 +1,121 @@
+"""The receipts that are kept: the latest, whoever asked.
+
+A hook on records and on exchanges that are over.  A receipt needs both, for its last part ends
+when the last byte is written.  Records wait for their exchange, and are taken up some at a time.
+
+Whoever was not let in cannot push out the receipts of those who were: of them a tenth as many are
+kept, apart.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from forebay.core.knob import knob
+from forebay.core.record import RequestRecord
+from forebay.core.request import Route
+from forebay.core.visit import Visit
+from forebay.telemetry.receipt import Facts, Stalled, facts_of, facts_of_batch, no_stall
+
+_WAITING_MAX: Final = 32
+"""Records that are taken up in one go; see `telemetry/metrics.py`."""
+_STRANGERS_RATIO: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptsConfig:
+    """Receipts of requests that ended: `GET /v1/requests`."""
+
+    kept_max: int = knob(
+        10_000,
+        "Most receipts kept in memory, about 1 kB each; the oldest go first. 0: none are made.",
+        minimum=0,
+        maximum=100_000,
+    )
+
+
+class Receipts:
+    """Keeps receipts; the newest of an id is found by it."""
+
+    def __init__(self, config: ReceiptsConfig, stalled: Stalled = no_stall) -> None:
+        """Keep as many as `config` says; `stalled` knows when the event loop did not turn."""
+        self._kept_max = config.kept_max
+        self._strangers_max = max(1, int(config.kept_max * _STRANGERS_RATIO))
+        self._stalled = stalled
+        # The whole mutable state: records and batches that are to be taken up, what is kept of
+        # those who were let in and of the others (the oldest first), all of these by their ids,
+        # and how many have gone.
+        self._waiting: deque[RequestRecord | Visit] = deque()
+        self._known: deque[Facts] = deque()
+        self._strangers: deque[Facts] = deque()
+        self._by_id: dict[str, list[Facts]] = {}
+        self.made = 0
+        """Receipts since the start."""
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._strangers)
+
+    def __call__(self, record: RequestRecord) -> None:
+        """Keep what is told of a request, once its exchange is over."""
+        if record.route is not Route.SHADOW:  # nobody asked for it
+            self._waiting.append(record)
+
+    def over(self, visit: Visit) -> None:
+        """Note that an exchange is over: what it was can be taken up."""
+        if visit.items:
+            self._waiting.append(visit)
+        if len(self._waiting) >= _WAITING_MAX:
+            self._take_up()
+
+    def find(self, id: str) -> Iterator[Facts]:
+        """Yield what is kept of an id, the newest first: clients may use one twice."""
+        self._take_up()
+        yield from reversed(self._by_id.get(id, ()))
+
+    def latest(self) -> Iterator[Facts]:
+        """Return all that is kept at this moment, the newest first."""
+        self._take_up()
+        kept = (tuple(self._known), tuple(self._strangers))
+        return heapq.merge(*map(reversed, kept), key=_ended, reverse=True)
+
+    def _take_up(self) -> None:
+        """Take up what is over; an answer that is still being written waits on."""
+        for _ in range(len(self._waiting)):
+            # Taken before it is read: one that cannot be would keep all others from it for ever.
+            each = self._waiting.popleft()
+            if isinstance(each, Visit):
+                self._keep(facts_of_batch(each, self._stalled), known=True)
+                continue
+            visit = each.visit
+            if visit is not None and visit.ended is None and not visit.of:
+                self._waiting.append(each)
+            else:
+                known = visit is None or visit.let_in is not None
+                self._keep(facts_of(each, self._stalled), known=known)
+
+    def _keep(self, facts: Facts, *, known: bool) -> None:
+        self.made += 1
+        kept, most = (
+            (self._known, self._kept_max) if known else (self._strangers, self._strangers_max)
+        )
+        kept.append(facts)
+        same = self._by_id.get(facts.id)
+        if same is None:
+            self._by_id[facts.id] = [facts]
+        else:
+            same.append(facts)
+        if len(kept) > most:
+            self._forget(kept.popleft())
+
+    def _forget(self, facts: Facts) -> None:
+        same = self._by_id[facts.id]
+        if len(same) == 1:
+            del self._by_id[facts.id]
+        else:
+            same.remove(facts)
+
+
+def _ended(facts: Facts) -> float:
+    return facts.ended
