@@ -8,6 +8,8 @@ from forebay.cli.reference import cli_page
 from forebay.core.errors import OUTCOMES
 from forebay.gateway.reference import http_api_page
 from forebay.settings.reference import configuration_page
+from forebay.telemetry.alias_table import ALIAS_TABLE, UNMEASURED
+from forebay.telemetry.aliases import Alias, AliasSet
 from forebay.telemetry.catalogue import CATALOGUE
 from forebay.telemetry.metric import Kind, Metric
 from scripts.route_access import route_access_page
@@ -38,6 +40,26 @@ Everything at `/metrics`, beside the process metrics of `prometheus_client` (`pr
 Durations are in seconds and come from one process's monotonic clock. Labels are closed sets: a
 value outside its set is `unknown`. A tenant, key, path or prompt is never a label.
 """
+
+
+ALIASES: Final = """\
+## Aliases
+
+Other people's names, for dashboards and autoscalers that exist. Each is read from a canonical
+family when the page is made; nothing is counted twice. The setting `metrics.aliases` says whose
+names are served. A page has at most `metrics.series_max` series: aliases that would exceed it are
+left out, each whole, the histograms first, and `forebay_alias_names_left_out` says how many.
+
+`endpoint` and `handler` are a path where a route has one path, and else the route's name. `model`
+is the model without its version, `version` is `default` for its own weights. Histograms by endpoint
+have every other bucket of the canonical one. `llm_requests_total` and
+`llm_request_duration_seconds`, which a source document names too, are canonical here, with labels
+of ours; `process_cpu_seconds_total` and `process_resident_memory_bytes` come with `process_*`.
+
+`promtool check metrics` complains of each `vllm:` name that its colon belongs to recording rules.
+That is so; they are vLLM's names all the same. It complains of nothing else.
+"""
+NOT_SERVED: Final = "What is not measured is not made up."
 
 
 def errors_page() -> str:
@@ -71,6 +93,17 @@ def metrics_page() -> str:
         if metric.buckets:
             bounds = ", ".join(f"{bound:g}" for bound in metric.buckets.bounds)
             parts.append(f"- `{metric.name}`: {bounds}. From: {metric.buckets.source}.")
+    parts += ["", ALIASES]
+    for alias_set in AliasSet:
+        rows = [_alias_row(alias) for alias in ALIAS_TABLE if alias.set is alias_set]
+        parts += [
+            f"### metrics.aliases: {alias_set}",
+            "",
+            *_table(("Name", "Kind", "Says"), rows),
+            "",
+        ]
+    parts += ["### What is not served", "", NOT_SERVED, ""]
+    parts += [f"- `{name}`: {why}" for name, why in UNMEASURED.items()]
     return "\n".join(parts)
 
 
@@ -87,6 +120,13 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 def render(page: Callable[[], str]) -> str:
     """Return a page as its file holds it."""
     return f"{NOTE}\n{page().rstrip()}\n"
+
+
+def _alias_row(alias: Alias) -> tuple[str, str, str]:
+    labels = ", ".join(alias.labels)
+    name = f"`{alias.name}{{{labels}}}`" if labels else f"`{alias.name}`"
+    kind = "untyped" if alias.text_only else alias.kind.value
+    return name, kind, alias.help.removeprefix("Another name of ")
 
 
 def _with_labels(metric: Metric) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,9 @@ from forebay import __version__
 from forebay.core.errors import Outcome
 from forebay.engine.protocol import Feature
 from forebay.gateway.native_parameters import NATIVE
+from forebay.gateway.routing import PathTaken
 from forebay.serve.lifecycle import State
+from forebay.telemetry.config import MetricsConfig
 from tests.support.asgi import ask
 from tests.support.gateways import a_stage
 
@@ -162,3 +165,23 @@ async def test_websockets_are_turned_away() -> None:
 
     await a_stage().gateway({"type": "websocket"}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/prometheus", "/stats"])
+async def test_metrics_are_served_at_every_path_that_the_settings_name(path: str) -> None:
+    gateway = replace(a_stage().gateway, metrics_paths=MetricsConfig(path="/stats").paths)
+    answer = await ask(gateway, "GET", path)
+    assert answer.status == 200
+    assert answer.content.startswith(b"# accept")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/prometheus"])
+async def test_metrics_that_are_switched_off_are_nowhere(path: str) -> None:
+    gateway = replace(a_stage().gateway, metrics_paths=MetricsConfig(enabled=False).paths)
+    assert (await ask(gateway, "GET", path)).status == 404
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models/m", "/v1/chat/completions"])
+def test_a_path_that_is_taken_cannot_be_that_of_the_metrics(path: str) -> None:
+    with pytest.raises(PathTaken, match=path):
+        replace(a_stage().gateway, metrics_paths=MetricsConfig(path=path).paths)

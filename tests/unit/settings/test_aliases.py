@@ -88,3 +88,15 @@ def test_the_configuration_names_the_alias_as_the_origin() -> None:
     shown = CliRunner().invoke(command_line, ["config"], env={"QUEUE_CAPACITY": "50"}).output
     (line,) = (line for line in shown.splitlines() if line.startswith("admission.waiting_max "))
     assert line.split()[1:] == ["50", "QUEUE_CAPACITY"]
+
+
+def test_prometheus_enabled_false_serves_no_metrics() -> None:
+    assert loaded(PROMETHEUS_ENABLED="false").settings.metrics.paths == ()
+    assert loaded(PROMETHEUS_ENABLED="true").settings.metrics.enabled
+
+
+def test_metrics_path_is_one_more_path_of_the_metrics() -> None:
+    paths = loaded(METRICS_PATH="/stats").settings.metrics.paths
+    assert paths == ("/metrics", "/prometheus", "/stats")
+    # The second source document sets it to a path that serves them anyway.
+    assert loaded(METRICS_PATH="/prometheus").settings.metrics.paths == ("/metrics", "/prometheus")
