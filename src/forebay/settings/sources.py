@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "FOREBAY_"
 FILE_VARIABLE: Final = "FOREBAY_CONFIG"
+KEY_VARIABLE: Final = "FOREBAY_KEY"
+"""A caller's API key (docs/accounts.md), and no setting of a server started in the same shell."""
 FILE_BYTES_MAX: Final = 1_048_576
 DEPTH_MAX: Final = 4
 """Levels of a file that are read as sections: models, one of them, its options, one of those."""
@@ -95,7 +97,7 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[Assignment | Problem]:
                 yield Problem(set_by=alias, text=text)
             yield Assignment(key=key, value=value, set_by=alias, text=True)
     for name, value in sorted(environ.items()):
-        if name.startswith(PREFIX) and name != FILE_VARIABLE:
+        if name.startswith(PREFIX) and name not in {FILE_VARIABLE, KEY_VARIABLE}:
             key = name.removeprefix(PREFIX).lower().replace("__", ".")
             yield Assignment(key=key, value=value, set_by=name, text=True)
 

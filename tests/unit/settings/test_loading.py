@@ -98,6 +98,12 @@ def test_a_variable_may_name_the_file(tmp_path: Path) -> None:
     assert loaded.settings.log.format == "json"
 
 
+def test_a_callers_key_in_the_environment_is_no_setting() -> None:
+    assert not {
+        each.set_by for each in load(Sources(environ={"FOREBAY_KEY": "fb_live_x"})).effective
+    } - {"default"}
+
+
 def test_variables_of_others_are_left_alone() -> None:
     load(Sources(environ={"PATH": "/bin", "FOREBAYISH": "1"}))
 
