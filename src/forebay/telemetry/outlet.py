@@ -21,6 +21,9 @@ CONNECT_S_MAX: Final = 2.0
 SEND_S_MAX: Final = 5.0
 """How long a peer may take nothing before the connection counts as dead."""
 
+CLOSE_S_MAX: Final = 0.5
+"""How long a peer may take to hang up after we did."""
+
 WAIT_S: Final = (0.1, 5.0)
 """First and longest wait between attempts to connect; each is twice the one before."""
 
@@ -171,7 +174,14 @@ class Peer:
             self._socket = None
 
     def close(self) -> None:
-        """Hang up; what the kernel holds it still sends."""
+        """Hang up.  What the kernel holds it still sends, if nothing that came lies unread."""
+        if self._socket is None:
+            return
+        with contextlib.suppress(OSError):
+            self._socket.settimeout(CLOSE_S_MAX)
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(4096):
+                pass
         self._part()
 
 
