@@ -186,7 +186,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         settings, metrics=metrics, log=log, loop_lag=loop_lag, access=entrance.access
     )
     hooks = (*observing.hooks, ledger, *((routes, shadows) if routes else ()))
-    pipeline = _pipeline(lifecycle, replay, lanes, hooks=hooks, entrance=entrance)
+    pipeline = _pipeline(settings, lifecycle, replay, lanes=lanes, hooks=hooks, entrance=entrance)
     shadows.pipeline = pipeline
     gateway = Gateway(
         pipeline=pipeline,
@@ -197,6 +197,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         admin=admin,
         hooks=hooks,
         over=observing.over,
+        contexts=observing.exports.contexts,
         metrics_paths=settings.metrics.paths,
         log=log.event,
         now=MONOTONIC,
@@ -249,10 +250,11 @@ def _entrance(
 
 
 def _pipeline(
+    settings: Settings,
     lifecycle: Lifecycle,
     replay: Replay,
-    lanes: Lanes,
     *,
+    lanes: Lanes,
     hooks: tuple[Hook, ...],
     entrance: Entrance,
 ) -> Pipeline:
@@ -264,6 +266,7 @@ def _pipeline(
         now=MONOTONIC,
         allowance=entrance.allowance,
         screening=entrance.screening,
+        said_characters_max=settings.traces.said_characters_max,
     )
 
 

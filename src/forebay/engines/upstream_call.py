@@ -143,7 +143,9 @@ class Call:
 
     async def _ask(self) -> tuple[Connection, Head]:
         """Send the request; a connection that went stale meanwhile is replaced by a new one."""
-        data = self._upstream.post(self._asked.path, self._asked.body)
+        visit = self._asked.request.visit
+        trace = visit.trace.onward() if visit is not None and visit.trace is not None else b""
+        data = self._upstream.post(self._asked.path, self._asked.body, trace)
         connection = self._upstream.idle()
         if connection is not None:
             try:

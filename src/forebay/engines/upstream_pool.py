@@ -63,15 +63,15 @@ class Upstream:
         """Whether it may be asked, and has room."""
         return self.breaker.closed and self.load < self._config.connections_max
 
-    def post(self, path: str, body: bytes) -> bytes:
-        """Return a request as bytes."""
+    def post(self, path: str, body: bytes, lines: bytes = b"") -> bytes:
+        """Return a request as bytes; `lines` stand at the end of its head."""
         head = self._posts.get(path)
         if head is None:
             target = f"POST {self.address.path}{path}".encode()
             kinds = b"content-type: application/json\r\naccept: application/json, "
             head = target + self._common + kinds + b"text/event-stream\r\ncontent-length: "
             self._posts[path] = head  # there are two paths
-        return b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        return b"%b%d\r\n%b\r\n%b" % (head, len(body), lines, body)
 
     def get(self, path: str) -> bytes:
         """Return a request without a body as bytes."""

@@ -41,6 +41,7 @@ from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
 from forebay.serve.limits import OverRate, Probe
 from forebay.serve.routes import Routes
+from forebay.telemetry.trace_context import Contexts
 
 _TRACE_CHARACTERS_MAX: Final = 8_000
 _NO_LIMIT: Final = contextlib.nullcontext()
@@ -67,6 +68,8 @@ class Gateway:
     now: Clock
     over: tuple[VisitHook, ...] = ()
     """Who reads each exchange once it is over."""
+    contexts: Contexts = field(default_factory=Contexts)
+    """What gives each exchange its place in a trace."""
     config: GatewayConfig = field(default_factory=GatewayConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     routes: Routes | None = None
@@ -204,6 +207,7 @@ class Gateway:
             return
         endpoint = self.table.find(scope["path"])
         exchange = Exchange(scope, receive, send, config=self.config, now=self.now)
+        exchange.visit.trace = self.contexts.of(exchange.headers, endpoint.label)
         self.in_progress += 1
         try:
             if endpoint.opens and exchange.method in endpoint.methods:

@@ -29,6 +29,12 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "MODEL_LOAD_IN_8BIT": ("transformers.precision",),
     "PROMETHEUS_ENABLED": ("metrics.enabled",),
     "METRICS_PATH": ("metrics.path",),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("traces.endpoint",),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": ("traces.protocol",),
+    "OTEL_EXPORTER_OTLP_HEADERS": ("traces.headers",),
+    "OTEL_SERVICE_NAME": ("traces.service_name",),
+    "OTEL_TRACES_SAMPLER_ARG": ("traces.ratio",),
+    "OTEL_SEMCONV_STABILITY_OPT_IN": ("traces.stability",),
 }
 """Variable -> the settings that it sets; those of an engine that is not installed it passes over.
 

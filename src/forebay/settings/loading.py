@@ -13,6 +13,7 @@ from forebay.gateway import terms
 from forebay.policy.addresses import is_loopback
 from forebay.policy.fair_share import parse_weights
 from forebay.serve import limits_config as limits
+from forebay.serve import slo_file
 from forebay.serve.redis_link import misfit
 from forebay.settings.aliases import ALIASES
 from forebay.settings.offers import MODELS, NAMED, misfits, misled, named_in, own_names
@@ -20,6 +21,7 @@ from forebay.settings.secret_files import from_files
 from forebay.settings.sections import FIXED_SECTIONS, Setting, Settings, settings_of
 from forebay.settings.sources import Assignment, Problem, Sources, read, variable
 from forebay.telemetry import config as metrics
+from forebay.telemetry import otlp_config as otlp
 
 BY_DEFAULT: Final = "default"
 BY_MODE: Final = "access.mode=closed"
@@ -258,7 +260,10 @@ def _refusals(settings: Settings, setters: Mapping[str, str]) -> Iterator[Proble
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=f"admission.{error}")
     wrong_tokens = token_rules.misfits(settings.tokens, settings.oidc)
     wrong_metrics = metrics.misfits(settings.metrics)
-    for key, wrong in (*limits.misfits(settings.limits), *wrong_tokens, *wrong_metrics):
+    wrong_otlp = otlp.misfits(settings.traces, settings.otlp_metrics)
+    wrong_limits = limits.misfits(settings.limits)
+    wrong_files = slo_file.misfits(settings.slo)
+    for key, wrong in (*wrong_limits, *wrong_tokens, *wrong_metrics, *wrong_otlp, *wrong_files):
         yield Problem(set_by=setters.get(key, BY_DEFAULT), text=wrong)
     # Of a single model only the source is known here, not its name.
     known = own_names(settings.models) or set(settings.prices)

@@ -187,12 +187,12 @@ class Settings:
     traces: TracesConfig = field(default_factory=TracesConfig)
     otlp_metrics: OtlpMetricsConfig = field(default_factory=OtlpMetricsConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    slo: SloConfig = field(default_factory=SloConfig)
     models: Mapping[str, OfferConfig] = field(default_factory=dict)
     """Models on offer by name; empty: `model.name` alone."""
     routes: Mapping[str, RouteConfig] = field(default_factory=dict)
     """Names that lead to one of several models."""
     prices: Mapping[str, PriceConfig] = field(default_factory=dict)
-    slo: SloConfig = field(default_factory=SloConfig)
     """What models cost, by name."""
     engines: Mapping[str, Any] = field(default_factory=dict)
     """The configuration of each installed engine, by its name."""

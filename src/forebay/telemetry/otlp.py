@@ -12,10 +12,8 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-from urllib.parse import unquote
 
 import requests
-from google.protobuf.message import Error as ProtobufError
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -34,12 +32,6 @@ SCOPE: Final = InstrumentationScope("forebay", __version__, SCHEMA_URL)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _ANSWER_BYTES_MAX: Final = 16_384
 """What is read of a collector's answer, so that the connection can be used again."""
-
-FAULTS: Final = (
-    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
-    ProtobufError,
-)
-"""What a foreign exporter may raise beside what it reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +52,6 @@ class Exporter(Protocol):
 
     def shutdown(self) -> None:
         """End a delivery that is under way."""
-
-
-def headers_of(text: str) -> dict[str, str]:
-    """Read headers as OTEL_EXPORTER_OTLP_HEADERS has them; raises ValueError."""
-    found = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, equals, value = part.partition("=")
-        if not (equals and name.strip()):
-            raise ValueError("a header is written as name=value")
-        found[unquote(name.strip()).lower()] = unquote(value.strip())
-    return found
 
 
 def resource(service_name: str) -> Resource:
@@ -158,11 +139,8 @@ def spans_delivery(
     """Return what delivers exchanges as the spans that `make` makes of them."""
 
     def deliver(finished: list[Any]) -> bool:
-        try:
-            spans = [readable(span, service) for span in make(finished)]
-            return bool(exporter.export(spans) is SpanExportResult.SUCCESS)
-        except FAULTS:
-            return False
+        spans = [readable(span, service) for span in make(finished)]
+        return bool(exporter.export(spans) is SpanExportResult.SUCCESS)
 
     return deliver
 
@@ -173,10 +151,7 @@ def metrics_delivery(
     """Return what delivers readings; of several that wait the newest tells all."""
 
     def deliver(readings: list[Any]) -> bool:
-        try:
-            return bool(exporter.export(convert(readings[-1])) is MetricExportResult.SUCCESS)
-        except FAULTS:
-            return False
+        return bool(exporter.export(convert(readings[-1])) is MetricExportResult.SUCCESS)
 
     return deliver
 

@@ -35,7 +35,7 @@ class Sender(Generic[T]):
         queue_max: int,
         give_up: Callable[[], None],
     ) -> None:
-        """`deliver` says whether it arrived and does not raise; `give_up` makes it return soon."""
+        """`deliver` says whether it arrived; `give_up` makes it return soon."""
         self._name = name
         self._deliver = deliver
         self._log = log
@@ -92,17 +92,21 @@ class Sender(Generic[T]):
         while self._queue and not self._given_up:
             size = min(len(self._queue), BATCH_MAX)
             batch = [self._queue.popleft() for _ in range(size)]
-            if self._deliver(batch):
+            try:
+                arrived, error = self._deliver(batch), ""
+            except Exception as defect:  # noqa: BLE001 - of a foreign library: one batch is lost
+                arrived, error = False, type(defect).__name__
+            if arrived:
                 self.sent += size
-                self._note(failing=False)
             else:
                 self._lost += size
-                self._note(failing=True)
+            self._note(error, failing=not arrived)
 
-    def _note(self, *, failing: bool) -> None:
+    def _note(self, error: str, *, failing: bool) -> None:
         """Tell the log when deliveries begin to fail, and when they succeed again; once each."""
         if failing is not self._failing:
             self._failing = failing
             event = "telemetry.lost" if failing else "telemetry.arrives"
             level = "warning" if failing else "info"
-            self._log(event, level=level, sink=self._name, dropped=self.dropped)
+            why = error or None
+            self._log(event, level=level, sink=self._name, dropped=self.dropped, error=why)

@@ -18,12 +18,14 @@ from forebay.telemetry import conventions as names
 Attribute = str | bool | int | float | Sequence[str] | Sequence[int]
 Attributes = dict[str, Attribute]
 
+_COMPLETION: Final = "text_completion"
 _TEXT_MAX: Final = 256
 """Characters of a text that a client chose: an id, the name of a model, a path."""
 
-_OPERATIONS: Final = {
+_OPERATIONS: Final[dict[str, str]] = {
     Route.CHAT_COMPLETIONS: "chat",
     Route.RESPONSES: "chat",
+    Route.COMPLETIONS: _COMPLETION,
     Route.EMBEDDINGS: "embeddings",
 }
 _PATHS: Final = {
@@ -51,13 +53,18 @@ class Told:
     """Most characters of prompts, and of answers; 0: none of either."""
 
 
-def operation(record: RequestRecord) -> str:
+def asked_for(record: RequestRecord) -> str:
     """Return what OpenTelemetry calls what was asked."""
     found = _OPERATIONS.get(record.route)
     if found is None:
         is_chat = record.request is not None and isinstance(record.request.prompt, Chat)
-        found = "chat" if is_chat else "text_completion"
+        found = "chat" if is_chat else _COMPLETION
     return found
+
+
+def operation_of(route: str) -> str:
+    """Return the same of an endpoint, where the single request is not known."""
+    return _OPERATIONS.get(route, _COMPLETION)
 
 
 def of_exchange(visit: Visit, told: Told) -> Attributes:
@@ -87,7 +94,7 @@ def of_exchange(visit: Visit, told: Told) -> Attributes:
 def of_request(record: RequestRecord, told: Told) -> Attributes:
     """Return what is known of a request."""
     found: Attributes = {
-        names.OPERATION: operation(record),
+        names.OPERATION: asked_for(record),
         names.PROVIDED_BY: names.UPSTREAM_NAME,
         names.OUTCOME: record.outcome.value,
         names.REQUEST_ID: _short(record.id),
@@ -171,7 +178,12 @@ def _answered(record: RequestRecord) -> Iterator[tuple[str, Attribute]]:
     if visit is not None:
         if visit.workers:
             yield names.WORKERS, list(visit.workers)
-            yield names.RETRIES, len(visit.workers) - 1
+        if visit.failovers:
+            yield names.RETRIES, len(visit.failovers)
+            yield names.RETRY_REASONS, list(visit.failovers)
+        for name, text in ((names.GUARD, visit.guard), (names.LIMIT, visit.limit)):
+            if text:
+                yield name, text
         if visit.cost_nanos is not None:
             yield names.COST, visit.cost_nanos / _NANOS
 

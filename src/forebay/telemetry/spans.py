@@ -13,6 +13,8 @@ Of an answer that was made for somebody else, or before, there is no prefill and
 """
 
 import hashlib
+import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -23,7 +25,7 @@ from forebay.core.request import Source
 from forebay.core.visit import TraceContext, Visit
 from forebay.telemetry import conventions as names
 from forebay.telemetry.sampling import Kept
-from forebay.telemetry.span_attributes import Attributes, Told, of_exchange, of_request, operation
+from forebay.telemetry.span_attributes import Attributes, Told, asked_for, of_exchange, of_request
 
 _STEP_S: Final = 0.01
 
@@ -106,14 +108,16 @@ class _Making:
         """Return the spans of an exchange that was several requests."""
         first = records[0]
         attributes = of_exchange(visit, self.told)
-        attributes |= {names.OPERATION: operation(first), names.REQUESTS: len(records)}
+        attributes |= {names.OPERATION: asked_for(first), names.REQUESTS: len(records)}
         attributes[names.KEPT] = kept.value
         root = self._root(visit, _name(first), attributes)
         root.error = next(filter(None, (_failed(record.outcome) for record in records)), "")
         spans = [root]
         for record in records:
             ended = record.timeline.ended or record.timeline.received
-            span = self._span(_name(record), root.span_id, record.timeline.received, ended)
+            span = self._span(
+                _name(record), root.span_id, begin=record.timeline.received, end=ended
+            )
             span.attributes = of_request(record, self.told)
             span.events = self._events(record)
             span.error = _failed(record.outcome)
@@ -122,7 +126,7 @@ class _Making:
 
     def _root(self, visit: Visit, name: str, attributes: Attributes) -> Span:
         ended = visit.received if visit.ended is None else visit.ended
-        span = self._span(name, self.trace.parent_id, visit.received, ended)
+        span = self._span(name, self.trace.parent_id, begin=visit.received, end=ended)
         return replace(
             span,
             span_id=self.trace.span_id,
@@ -131,7 +135,7 @@ class _Making:
             attributes=attributes,
         )
 
-    def _span(self, name: str, parent_id: str, begin: float, end: float) -> Span:
+    def _span(self, name: str, parent_id: str, *, begin: float, end: float) -> Span:
         # Derived, so that none has to be drawn: the exchange's own id is random.
         self.given += 1
         seed = f"{self.trace.trace_id}{self.trace.span_id}{self.given}".encode()
@@ -148,7 +152,7 @@ class _Making:
         failed = _failed(record.outcome)
         last = None
         for name, begin, end in stages(visit, record):
-            last = self._span(name, parent.span_id, begin, end)
+            last = self._span(name, parent.span_id, begin=begin, end=end)
             if name == "queue" and record.queue_s is not None:
                 last.attributes[names.QUEUE_S] = record.queue_s
             yield last
@@ -167,12 +171,8 @@ def stages(visit: Visit, record: RequestRecord) -> Iterator[tuple[str, float, fl
     timeline = record.timeline
     ended = timeline.received if timeline.ended is None else timeline.ended
     at = timeline.received
-    for name, until in (
-        ("receive", visit.understood),
-        ("guard", visit.screened),
-        ("load", visit.awake),
-    ):
-        if until is not None and until > at:
+    for name, until in _stations(visit):
+        if until > at:
             yield name, at, until
             at = until
     if timeline.admitted is None:
@@ -189,6 +189,19 @@ def stages(visit: Visit, record: RequestRecord) -> Iterator[tuple[str, float, fl
         return
     yield "prefill", timeline.admitted, first
     yield "decode", first, _decoded(record, first, ended)
+
+
+def _stations(visit: Visit) -> list[tuple[str, float]]:
+    """Return what a request passed before the line, by when it was through with it."""
+    waits_early = visit.understood is None or (visit.asleep or math.inf) < visit.understood
+    stations = (
+        ("receive", visit.asleep if waits_early else None),
+        ("load", visit.awake),
+        ("receive", visit.understood),
+        ("guard", visit.screened if visit.guard else None),
+    )
+    known = [(name, until) for name, until in stations if until is not None]
+    return sorted(known, key=operator.itemgetter(1))
 
 
 def first_token(record: RequestRecord) -> float | None:
@@ -218,7 +231,7 @@ def _decoded(record: RequestRecord, first: float, ended: float) -> float:
 def _name(record: RequestRecord) -> str:
     """`chat smollm2`; a model that is not served here has no place in a name."""
     model = "" if record.outcome is Outcome.UNKNOWN_MODEL else record.model
-    return f"{operation(record)} {model}".strip()
+    return f"{asked_for(record)} {model}".strip()
 
 
 def _failed(outcome: Outcome) -> str:

@@ -8,98 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from forebay.core.knob import knob
 from forebay.core.record import RequestRecord
 from forebay.core.visit import Visit
+from forebay.telemetry.otlp_config import TracesConfig
 from forebay.telemetry.sampling import Kept, kept
 from forebay.telemetry.span_attributes import Told
 from forebay.telemetry.spans import Anchor, Span, spans_of
 from forebay.telemetry.trace_context import Contexts
-
-HTTP: Final = "http/protobuf"
-GRPC: Final = "grpc"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TracesConfig:
-    """Which traces are sent, what is in them, and to where."""
-
-    endpoint: str = knob(
-        "",
-        "Address of an OpenTelemetry collector, as http://127.0.0.1:4318 (grpc: 4317); empty: no "
-        "spans are made. Needs forebay[otlp], and for grpc forebay[otlp-grpc].",
-    )
-    protocol: str = knob(
-        HTTP, "How the collector is spoken to, for metrics too.", choices=(HTTP, GRPC)
-    )
-    headers: str = knob(
-        "",
-        "Headers that the collector wants, as name=value,name=value; for metrics too.",
-        secret=True,
-    )
-    service_name: str = knob("forebay", "What this server is called in traces and metrics.")
-    ratio: float = knob(
-        1.0,
-        "Share of traces that is kept, by trace id; what failed by our fault or was slow is kept "
-        "all the same.",
-        minimum=0.0,
-        maximum=1.0,
-        live=True,
-    )
-    slow_s: float = knob(
-        30.0,
-        "A request that took this long is always kept, in seconds.",
-        minimum=0.0,
-        maximum=86_400.0,
-        live=True,
-    )
-    trust_parent: str = knob(
-        "auto",
-        "Whether a caller's traceparent says if its trace is kept, and its tracestate is passed "
-        "on; auto: in open mode.",
-        choices=("auto", "on", "off"),
-    )
-    tenants: bool = knob(default=False, help="Tell tenants apart in spans, by a hash.")
-    content: bool = knob(
-        default=False,
-        help="Put prompts and answers into spans, and stop sequences: whoever reads traces reads "
-        "them.",
-    )
-    content_characters_max: int = knob(
-        4_096,
-        "Most characters of a request's prompt, and of its answer, with traces.content.",
-        minimum=1,
-        maximum=1_000_000,
-    )
-    stability: str = knob(
-        "",
-        "As OTEL_SEMCONV_STABILITY_OPT_IN: with gen_ai_latest_experimental, spans have only the "
-        "newest names.",
-    )
-    queue_max: int = knob(
-        2_048,
-        "Most exchanges that wait to be sent; more are dropped and counted.",
-        minimum=16,
-        maximum=1_000_000,
-    )
-    send_s_max: float = knob(
-        10.0,
-        "Longest time for one delivery to the collector, its repetitions included, in seconds; "
-        "for metrics too.",
-        minimum=0.1,
-        maximum=120.0,
-    )
-    stop_s_max: float = knob(
-        2.0,
-        "When the server stops, longest time to send what is left, in seconds.",
-        minimum=0.0,
-        maximum=60.0,
-    )
-
-    @property
-    def said_characters_max(self) -> int:
-        """How much of an answer's text its record must keep."""
-        return self.content_characters_max if self.endpoint and self.content else 0
 
 
 @dataclass(frozen=True, slots=True)
