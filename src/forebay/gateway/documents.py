@@ -20,6 +20,7 @@ from forebay.gateway import (
     ops,
     parameters,
     problems,
+    receipts,
     responses_answers,
     schemas,
     slo_page,
@@ -51,6 +52,8 @@ _SCHEMAS: Final = (
     EmbeddingsCall,
     EmbeddingList,
     Embedding,
+    receipts.ReceiptBody,
+    receipts.ReceiptList,
     answers.Model,
     answers.ModelList,
     *NATIVE_SCHEMAS,
@@ -144,6 +147,14 @@ def openapi(models: Iterable[str] = ()) -> Json:
                         _LAST_EVENT_ID,
                     ]
                 }
+            },
+            receipts.RECEIPTS_PATH: {
+                "get": _read("Requests that ended, the newest first.", "ReceiptList")
+                | {"parameters": [query(name) for name in receipts.FIELDS]}
+            },
+            f"{receipts.RECEIPT_PATH}{{id}}": {
+                "get": _read("Where a request's time went, and what was decided.", "ReceiptBody")
+                | {"parameters": [{"name": "id", "in": "path", "required": True, **_STRING}]}
             },
             **{path: {"post": _native(path)} for path in CALLS},
             **{path: {"get": _read(*page)} for path, page in PAGES.items()},

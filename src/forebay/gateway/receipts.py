@@ -35,7 +35,7 @@ _LISTED_MAX: Final = 500
 _MS_MAX: Final = 86_400_000
 _SEEN_PER_TURN: Final = 500
 """Receipts that are looked at in one turn of the loop: 0.3 ms."""
-_FIELDS: Final = frozenset({"limit", "outcome", "model", "slower_than_ms"})
+FIELDS: Final = ("limit", "outcome", "model", "slower_than_ms")
 _NAME_CHARACTERS_MAX: Final = 256
 _NONE: Final = (
     "No request of that id is known: it is another tenant's, it still runs, it is too old"
@@ -169,7 +169,7 @@ class ReceiptPages:
 
     async def list(self, exchange: Exchange) -> None:
         """Answer `GET /v1/requests`."""
-        query = query_of(exchange.query, _FIELDS)
+        query = query_of(exchange.query, FIELDS)
         limit = whole(query, "limit", default=_LISTED, most=_LISTED_MAX)
         wanted = _wanted(query)
         found: list[ReceiptBody] = []
