@@ -52,6 +52,7 @@ class Observing:
         self.objectives = Objectives(read_spec(settings.slo), MONOTONIC)
         self.hooks: tuple[Hook, ...] = (metrics, log, self.objectives)
         """Read each record."""
+        metrics.exemplars = settings.metrics.exemplars
         http = HttpTally()
         metrics.join(http.families)
         self.over: tuple[VisitHook, ...] = (http,)
@@ -113,6 +114,7 @@ class Observing:
     def reconfigure(self, settings: Settings) -> None:
         """Give each reader what is live of its settings."""
         self._settings = settings
+        self.metrics.exemplars = settings.metrics.exemplars
         self.log.reconfigure(settings.log)
         self.exports.reconfigure(settings.traces)
 

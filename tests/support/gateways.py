@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -145,8 +145,8 @@ def chat(text: str = "hello", **fields: Any) -> dict[str, Any]:
 class NoMetrics:
     """Exposes one line."""
 
-    def exposition(self, accept: str) -> tuple[str, bytes]:
-        return "text/plain; version=0.0.4", f"# accept {accept}\n".encode()
+    def pieces(self, accept: str) -> tuple[str, Iterator[bytes]]:
+        return "text/plain; version=0.0.4", iter((b"# accept ", f"{accept}\n".encode()))
 
 
 def keys(known: Mapping[str, Caller]) -> Credentials:

@@ -89,7 +89,7 @@ async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Pa
         live = {
             each.key.partition(".")[0] for each in settings_of(FIXED_SECTIONS) if each.knob.live
         }
-        assert live == {*LIVE, "limits", "log", "server"}
+        assert live == {*LIVE, "limits", "log", "metrics", "server", "traces"}
         changed = replace(
             settings,
             server=replace(settings.server, drain_retry_s=9.0),
@@ -101,6 +101,7 @@ async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Pa
             limits=replace(settings.limits, requests="7/minute"),
             gateway=replace(settings.gateway, n_max=1),
             replay=replace(settings.replay, linger_s=1.0),
+            metrics=replace(settings.metrics, exemplars=False),
         )
         service.reconfigure(changed)
         for section, read in LIVE.items():
@@ -109,6 +110,7 @@ async def test_every_live_setting_reaches_the_part_that_works_by_it(tmp_path: Pa
         assert rate == Rate(amount=7, period_s=60.0)
         assert service.lifecycle.retry_after_s == 9.0
         assert service.log._requests is False
+        assert service.metrics.exemplars is False
 
 
 def test_what_the_gateway_reads_again_is_what_it_was_built_with(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from forebay.gateway.openai import MODELS_PATH, STREAMS_PATH, OpenAI
 from forebay.gateway.ops import Exposition, Operations, Scrapes
 from forebay.gateway.requesting import Completes, Requests
 from forebay.gateway.responses import Responses
-from forebay.gateway.routing import NOTHING, Endpoint, Table, page, posted
+from forebay.gateway.routing import NOTHING, READS, Endpoint, PathTaken, Table, page, posted
 from forebay.gateway.shedding import Shedding
 from forebay.serve.cache import CacheConfig
 from forebay.serve.lanes import Lanes
@@ -81,7 +81,7 @@ class Gateway:
     """Routes of other parts, by the beginning of a path."""
 
     metrics_paths: tuple[str, ...] = ("/metrics", "/prometheus")
-    """Where metrics are served.  Raises ValueError of a path that is something else's."""
+    """Where metrics are served; PathTaken is raised of a path that is something else's."""
 
     in_progress: int = field(default=0, init=False)
     """Exchanges that are not over."""
@@ -135,9 +135,11 @@ class Gateway:
         }
         others = Table(exact=exact, below=below)
         if taken := [path for path in self.metrics_paths if others.find(path) is not NOTHING]:
-            raise ValueError(f"{taken[0]} is the path of something else")
-        scrape = page(Scrapes(self.metrics).scrape, Right.METRICS)
-        self.table = Table(exact={**exact, **dict.fromkeys(self.metrics_paths, scrape)}, below=below)
+            raise PathTaken(taken[0])
+        scrape = Endpoint(serve=Scrapes(self.metrics).scrape, methods=READS, right=Right.METRICS)
+        self.table = Table(
+            exact={**exact, **dict.fromkeys(self.metrics_paths, scrape)}, below=below
+        )
 
     def _other_calls(self, requests: Requests, shedding: Shedding) -> dict[str, Endpoint]:
         """Return the routes by which tokens and vectors are made, but OpenAI's oldest."""
@@ -263,13 +265,13 @@ class Gateway:
         self.access.failed(exchange, error, endpoint)
         if isinstance(error, OverRate):
             exchange.standings += (error.standing,)
+            exchange.visit.limit = error.limit
         if isinstance(error, ClientGone):
             return
         # Only a client that does not read keeps a write waiting.
         patience = asyncio.timeout(self.config.send_s_max) if exchange.clogged else _NO_LIMIT
         try:
             async with patience:
-            exchange.visit.limit = error.limit
                 if exchange.started:
                     await exchange.finish(_frame(exchange, error))
                 else:

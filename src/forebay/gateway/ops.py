@@ -1,6 +1,8 @@
 """What operators and orchestrators ask: is it alive, is it ready, how is it doing."""
 
+import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,8 +56,8 @@ class Health(Struct, kw_only=True):
 class Exposition(Protocol):
     """What writes the metrics out."""
 
-    def exposition(self, accept: str) -> tuple[str, bytes]:
-        """Return content type and body."""
+    def pieces(self, accept: str) -> tuple[str, Iterator[bytes]]:
+        """Return content type and body; each piece is written when it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +104,18 @@ class Scrapes:
 
     metrics: Exposition
 
-    def scrape(self, exchange: Exchange) -> Reply:
-        """Every metric, as text or as OpenMetrics."""
+    async def scrape(self, exchange: Exchange) -> None:
+        """Answer with every metric, as text or as OpenMetrics.
+
+        Thousands of series take a while to write: between pieces others have their turn.
+        """
         accept = exchange.headers.get(b"accept", b"").decode("latin-1")
-        content_type, body = self.metrics.exposition(accept)
-        return Reply(body=body, content_type=content_type.encode("latin-1"))
+        content_type, pieces = self.metrics.pieces(accept)
+        body: list[bytes] = []
+        for piece in pieces:
+            body.append(piece)
+            await asyncio.sleep(0)
+        await exchange.answer(200, b"".join(body), content_type.encode("latin-1"))
 
 
 def _probe(*, well: bool, status: str) -> Reply:

@@ -19,7 +19,7 @@ from forebay.serve.limits import Probe
 Handler = Callable[[Exchange], Awaitable[None]]
 Page = Callable[[Exchange], Reply]
 
-_READS: Final = ("GET", "HEAD")
+READS: Final = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def page(make: Page, right: Right | None, probe: Probe | None = None) -> Endpoin
         reply = make(exchange)
         await exchange.answer(reply.status, reply.body, reply.content_type, headers=reply.headers)
 
-    return Endpoint(serve=serve, methods=_READS, right=right, probe=probe)
+    return Endpoint(serve=serve, methods=READS, right=right, probe=probe)
 
 
 async def _find_nothing(_: Exchange) -> None:

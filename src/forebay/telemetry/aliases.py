@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client.core import Metric as Family
-from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from forebay.telemetry.families import gauge
@@ -81,17 +80,6 @@ _BUCKET_END: Final = "_bucket"
 _UNTYPED: Final = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Collector):
-    """Families that are collected already."""
-
-    families: tuple[Family, ...]
-
-    def collect(self) -> Iterator[Family]:
-        """Yield them."""
-        yield from self.families
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aliases:
     """The rows that are served, and how large a page may get by them."""
@@ -106,16 +94,16 @@ class Aliases:
 
     def page(
         self, families: Sequence[Family], *, details: Mapping[str, Family], open_metrics: bool
-    ) -> Page:
-        """Return the page with its aliases, as far as it has room for them.
+    ) -> Iterator[Family]:
+        """Yield the families of a page, and their aliases, as far as it has room for them.
 
         A name is there with all its series or not at all, and those that stand first in the table
         come first: what autoscalers read is small.  `details`: by name, a family with more labels
         than the page shows.
         """
+        yield from families
         known = {**{_page_name(family): family for family in families}, **details}
         left = self.series_max - sum(len(family.samples) for family in families)
-        made: list[Family] = []
         left_out = 0
         for alias in self.table:
             if open_metrics and alias.text_only:
@@ -125,10 +113,10 @@ class Aliases:
                 left_out += 1
                 continue
             left -= len(family.samples)
-            made.append(family)
+            yield family
         untold = gauge(ALIASES_LEFT_OUT)
         untold.add_metric([], left_out)
-        return Page((*families, untold, *made))
+        yield untold
 
 
 NO_ALIASES: Final = Aliases(table=(), series_max=0)
@@ -165,26 +153,43 @@ def _summed(alias: Alias, sources: Iterable[Family]) -> Series:
     found: Series = {}
     for source in sources:
         histogram = source.type == Kind.HISTOGRAM
-        bounds = _bounds(source, coarse=alias.coarse) if histogram else frozenset()
+        bounds = _bounds(source, coarse=alias.coarse) if histogram else {}
+        name = len(source.name)
+        # All buckets of a histogram have the same labels but one: theirs are made once.
+        made: dict[tuple[str, ...], tuple[tuple[str, str], ...] | None] = {}
         for sample in source.samples:
-            if any(sample.labels.get(label) not in values for label, values in alias.only.items()):
-                continue
-            labels = [(label, make(sample.labels)) for label, make in alias.labels.items()]
-            end = sample.name.removeprefix(source.name) if histogram else ""
+            end = sample.name[name:] if histogram else ""
+            known = tuple(sample.labels.values())
             if end == _BUCKET_END:
-                if sample.labels["le"] not in bounds:
+                known = known[:-1]  # the bound stands last
+            try:
+                labels = made[known]
+            except KeyError:
+                labels = made[known] = _relabelled(alias, sample.labels)
+            if labels is None:
+                continue
+            if end == _BUCKET_END:
+                bound = bounds.get(sample.labels["le"])
+                if bound is None:
                     continue
-                labels.append(("le", sample.labels["le"]))
-            key = (end, tuple(labels))
+                labels = (*labels, bound)
+            key = (end, labels)
             found[key] = found.get(key, 0.0) + sample.value
     return found
 
 
-def _bounds(histogram: Family, *, coarse: bool) -> frozenset[str]:
+def _relabelled(alias: Alias, labels: Labels) -> tuple[tuple[str, str], ...] | None:
+    """Return the alias's labels; None: what has these is not counted."""
+    if any(labels.get(label) not in values for label, values in alias.only.items()):
+        return None
+    return tuple((label, make(labels)) for label, make in alias.labels.items())
+
+
+def _bounds(histogram: Family, *, coarse: bool) -> dict[str, tuple[str, str]]:
     """Return the bounds that are kept: buckets count upwards, so that any may be left out."""
     found = (sample.labels["le"] for sample in histogram.samples if "le" in sample.labels)
     bounds = list(dict.fromkeys(found))
-    return frozenset(bounds[::-1][::2] if coarse else bounds)
+    return {bound: ("le", bound) for bound in (bounds[::-1][::2] if coarse else bounds)}
 
 
 def _grouped(found: Series) -> Series:

@@ -35,6 +35,7 @@ class MetricsConfig:
     exemplars: bool = knob(
         default=True,
         help="In OpenMetrics, name a trace beside buckets of latency, where one is kept.",
+        live=True,
     )
     sample_s: float = knob(
         5.0,

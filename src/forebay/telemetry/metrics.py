@@ -4,6 +4,7 @@ Used from one thread, the event loop's.  Each instance has a registry of its own
 servers in one process count apart.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from typing import Final
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.core import Metric as Family
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from forebay import __version__
+from forebay.core.clock import MONOTONIC
 from forebay.core.errors import Objective
 from forebay.core.record import RequestRecord
-from forebay.telemetry import catalogue, generation_catalogue, service_catalogue
+from forebay.telemetry import catalogue, exposition, generation_catalogue, service_catalogue
 from forebay.telemetry.aliases import NO_ALIASES, Aliases
 from forebay.telemetry.catalogue import PROMISE_RESULTS, RESTART_REASONS, RETRY_REASONS, UNKNOWN
 from forebay.telemetry.families import closed, counter, gauge, histogram
@@ -29,7 +30,6 @@ from forebay.telemetry.tally import Histogram, Tally
 
 _FOLDED_MAX: Final = 10_000
 """Names that are remembered to have no series of their own."""
-_OPEN_METRICS: Final = "application/openmetrics-text"
 _RECORDS_MAX: Final = 32
 """Records that are counted in one go: by itself each costs 10 us of a request's 180, among many 4,
 for the processor has forgotten this code in between."""
@@ -45,13 +45,18 @@ class Metrics(Collector):
         version: str = __version__,
         aliases: Aliases = NO_ALIASES,
         names_max: int = 64,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """Prepare every label set, so that each series starts at zero.
 
         Of models and versions that come later, `names_max` in all are counted by their names.
+        `wall` is Unix seconds.
         """
-        # The whole mutable state: records that are to be counted, the tallies, names that have
+        # The whole mutable state: whether traces are named, and when this process's clock read 0
+        # for the page that is made; records that are to be counted, the tallies, names that have
         # none, and where to read gauges and what others count.
+        self.exemplars = True
+        self._epoch_s: float | None = None
         self._records: deque[RequestRecord] = deque()
         self._tallies = {**{model: Tally() for model in models}, UNKNOWN: Tally(unknown=True)}
         self._names_max: Final = max(names_max, len(models))
@@ -61,6 +66,7 @@ class Metrics(Collector):
         self._others: list[Callable[[], Iterable[Family]]] = []
         self._version = version
         self._aliases = aliases
+        self._wall = wall
         self._unknown: Final = self._tallies[UNKNOWN]
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -103,7 +109,8 @@ class Metrics(Collector):
         while records:
             # Taken before it is counted: one that cannot be would keep all others from it for ever.
             record = records.popleft()
-            tallies.get(record.model, unknown).count(record)
+            tally = tallies.get(record.model, unknown)
+            tally.count(record, _trace_id(record) if self.exemplars else "")
 
     def freed(self, model: str, wait_s: float, phase: str, tokens: int) -> None:  # noqa: PLR0917 - a FreedHook, once the model is given
         """Count an abort of a model's request: when nothing was held, what was made in vain."""
@@ -115,15 +122,24 @@ class Metrics(Collector):
 
     def exposition(self, accept: str) -> tuple[str, bytes]:
         """Return content type and body: OpenMetrics if `accept` asks for it, else text."""
-        encode, content_type = choose_encoder(accept)
-        open_metrics = content_type.startswith(_OPEN_METRICS)
-        families = tuple(self._registry.collect())
-        details = {catalogue.DURATION.name: self._durations_by_route()} if self._aliases else {}
-        return content_type, encode(
-            self._aliases.page(families, details=details, open_metrics=open_metrics)
-        )
+        content_type, pieces = self.pieces(accept)
+        return content_type, b"".join(pieces)
 
-    def _durations_by_route(self) -> Family:
+    def pieces(self, accept: str) -> tuple[str, Iterator[bytes]]:
+        """Return content type and body, piece by piece, as they are now.
+
+        A piece is written when it is asked for: who gives way in between keeps nobody waiting.
+        """
+        content_type = exposition.content_type(accept)
+        open_metrics = content_type == exposition.OPEN_METRICS
+        traced = open_metrics and self.exemplars
+        self._epoch_s = self._wall() - MONOTONIC() if traced else None
+        families = tuple(self._registry.collect())
+        details = {catalogue.DURATION.name: self.durations_by_route()} if self._aliases else {}
+        page = self._aliases.page(families, details=details, open_metrics=open_metrics)
+        return content_type, exposition.pieces(page, content_type)
+
+    def durations_by_route(self) -> Family:
         """Return what aliases by endpoint need, and the page has added up over routes."""
         labels = (Label.ROUTE, *catalogue.DURATION.labels)
         family = HistogramMetricFamily(catalogue.DURATION.name, "", labels=labels)
@@ -169,7 +185,8 @@ class Metrics(Collector):
         for model, tally in self._tallies.items():
             for objective in Objective:
                 durations = tally.duration(objective)
-                family.add_metric([model, objective], durations.cumulative(), durations.sum)
+                buckets = durations.cumulative(self._epoch_s)
+                family.add_metric([model, objective], buckets, durations.sum)
         yield family
         # Nothing of an unknown model is ever measured: it has no place to be given.
         known = {model: tally for model, tally in self._tallies.items() if model != UNKNOWN}
@@ -179,7 +196,7 @@ class Metrics(Collector):
                 measured: Histogram = getattr(tally, name)
                 signed = metric is catalogue.FORECAST_ERROR  # a sum that can fall is none
                 total_s = None if signed else measured.sum
-                family.add_metric([model], measured.cumulative(), total_s)
+                family.add_metric([model], measured.cumulative(self._epoch_s), total_s)
             yield family
 
     def _gauges(self) -> Iterator[Family]:
@@ -211,6 +228,12 @@ class Metrics(Collector):
                 retries.add_metric([model, reason], worker.reruns)
             poisoned.add_metric([model], worker.poisoned)
         yield from (restarts, promises, retries, poisoned)
+
+
+def _trace_id(record: RequestRecord) -> str:
+    """Return the record's trace, if somebody keeps it."""
+    trace = record.visit.trace if record.visit is not None else None
+    return trace.trace_id if trace is not None and trace.sampled else ""
 
 
 _TOKEN_COUNTERS: Final = (

@@ -8,7 +8,9 @@ once.
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
+
+from prometheus_client.samples import Exemplar
 
 from forebay.core.errors import OUTCOMES, Objective, Outcome
 from forebay.core.record import RequestRecord
@@ -20,22 +22,43 @@ from forebay.telemetry.metric import Metric
 _OBJECTIVES: Final = {outcome: ending.objective for outcome, ending in OUTCOMES.items()}
 
 
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
+"""Upper bound, count up to it, and a trace that stands for it."""
+
+
+class Trace(NamedTuple):
+    """A request whose trace is kept: where to look when its bucket fills."""
+
+    trace_id: str
+    value: float
+    at: float
+
+    def exemplar(self, epoch_s: float) -> Exemplar:
+        """Return it as OpenMetrics has it."""
+        return Exemplar({"trace_id": self.trace_id}, self.value, round(epoch_s + self.at, 3))
+
+
 class Histogram:
     """Counts per bucket; the last is for what exceeds every bound."""
 
-    __slots__ = ("_bounds", "_counts", "sum")
+    __slots__ = ("_bounds", "_counts", "sum", "traces")
 
     def __init__(self, metric: Metric) -> None:
         """Take the buckets of a catalogued metric."""
         assert metric.buckets is not None
         self._bounds = metric.buckets.bounds
         self._counts = [0] * (len(self._bounds) + 1)
+        self.traces: dict[int, Trace] = {}
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count one value, in the unit of the bounds."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
+
+    def mark(self, value: float, trace_id: str, at: float) -> None:
+        """Let a trace that is kept stand for the bucket of a value that was counted at `at`."""
+        self.traces[bisect_left(self._bounds, value)] = Trace(trace_id, value, at)
 
     def add(self, counts: Sequence[int], total: float) -> None:
         """Count many at once: counts per bucket of the same bounds, and their sum."""
@@ -46,11 +69,22 @@ class Histogram:
     def add_to(self, other: "Histogram") -> None:
         """Let another of the same bounds count what this one has counted."""
         other.add(self._counts, self.sum)
+        for bucket, trace in self.traces.items():
+            known = other.traces.get(bucket)
+            if known is None or known.at < trace.at:
+                other.traces[bucket] = trace
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Return (upper bound, count up to it), as Prometheus wants them."""
+    def cumulative(self, epoch_s: float | None = None) -> list[Bucket]:
+        """Return (upper bound, count up to it), as Prometheus wants them.
+
+        With the trace that stands for it, if `epoch_s` says when this process's clock read 0.
+        """
         bounds = [*map(str, self._bounds), "+Inf"]
-        return list(zip(bounds, accumulate(self._counts), strict=True))
+        found: list[Bucket] = list(zip(bounds, accumulate(self._counts), strict=True))
+        if epoch_s is not None:
+            for bucket, trace in self.traces.items():
+                found[bucket] = (*found[bucket][:2], trace.exemplar(epoch_s))
+        return found
 
 
 _ROUTES: Final = (Route.CHAT_COMPLETIONS, Route.COMPLETIONS)
@@ -90,8 +124,8 @@ class Tally:
     def _begin(self, route: Route) -> None:
         self.requests |= {(route, outcome): 0 for outcome in Outcome}
 
-    def count(self, record: RequestRecord) -> None:
-        """Count one record: each measure where it is defined."""
+    def count(self, record: RequestRecord, trace_id: str = "") -> None:
+        """Count one record: each measure where it is defined; its trace, if that is kept."""
         if (record.route, record.outcome) not in self.requests:
             self._begin(record.route)
         self.requests[record.route, record.outcome] += 1
@@ -100,6 +134,8 @@ class Tally:
         if durations is None:
             durations = self.durations[ending] = Histogram(catalogue.DURATION)
         durations.observe(record.e2e_s)
+        if trace_id:
+            self._mark(record, trace_id, durations)
         timeline = record.timeline
         if record.outcome is Outcome.OK:
             self.answers[timeline.source] += 1
@@ -117,6 +153,16 @@ class Tally:
         if timeline.gaps and record.request is not None and record.request.stream:
             self.itl.add(timeline.gaps, timeline.gaps_sum_s)
         self._count_engine(record)
+
+    def _mark(self, record: RequestRecord, trace_id: str, durations: Histogram) -> None:
+        timeline = record.timeline
+        assert timeline.ended is not None, "a record is written by ending"
+        durations.mark(record.e2e_s, trace_id, timeline.ended)
+        if timeline.admitted is None or timeline.source is not Source.ENGINE:
+            return
+        for histogram, value_s in ((self.ttft, record.ttft_s), (self.tpot, record.tpot_s)):
+            if value_s is not None:
+                histogram.mark(value_s, trace_id, timeline.ended)
 
     def freed(self, wait_s: float, phase: str, tokens: int) -> None:
         """Count an abort: how long until nothing was held, and the tokens made in vain."""

@@ -17,6 +17,7 @@ from forebay.core.record import GAP_BOUNDS_S, Timeline
 from forebay.core.request import Route, Source
 from forebay.engine.worker_process import Loss
 from forebay.telemetry.catalogue import CATALOGUE, RESTART_REASONS
+from forebay.telemetry.http_tally import HttpTally
 from forebay.telemetry.metric import Kind
 from forebay.telemetry.metrics import Metrics
 from forebay.telemetry.readings import ServerReading
@@ -302,6 +303,7 @@ def test_two_servers_in_one_process_count_apart() -> None:
 def test_the_page_holds_the_catalogue_and_nothing_else_but_the_process() -> None:
     metrics, lane = Metrics(["m"]), FakeLane()
     metrics.watch("m", lane, lane)
+    metrics.join(HttpTally().families)
     found = {
         (family.name, family.type, family.documentation)
         for family in text_string_to_metric_families(page(metrics))
@@ -376,5 +378,5 @@ def test_every_histogram_has_rising_bounds_and_a_source() -> None:
     for metric in CATALOGUE:
         assert (metric.buckets is not None) == (metric.kind is Kind.HISTOGRAM)
         if metric.buckets is not None:
-            assert list(metric.buckets.bounds_s) == sorted(set(metric.buckets.bounds_s))
+            assert list(metric.buckets.bounds) == sorted(set(metric.buckets.bounds))
             assert metric.buckets.source
