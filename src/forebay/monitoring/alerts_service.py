@@ -48,7 +48,7 @@ AVAILABILITY: Final = (
         hold_s=_MINUTE_S,
         severity=Severity.PAGE,
         area=Area.AVAILABILITY,
-        summary="{{ $labels.instance }} does not answer Prometheus.",
+        summary="Forebay {{ $labels.instance }} does not answer Prometheus.",
         description="Nothing has been scraped for a minute: the process, its host or the way there"
         " is gone. Its clients get nothing.",
         panel="llm/Up",
