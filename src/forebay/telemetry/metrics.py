@@ -185,6 +185,8 @@ class Metrics(Collector):
         for model, tally in self._tallies.items():
             for objective in Objective:
                 durations = tally.duration(objective)
+                if model == UNKNOWN and not durations.count:
+                    continue  # what ends before its model is known is seldom good
                 buckets = durations.cumulative(self._epoch_s)
                 family.add_metric([model, objective], buckets, durations.sum)
         yield family

@@ -51,6 +51,11 @@ class Histogram:
         self.traces: dict[int, Trace] = {}
         self.sum = 0.0
 
+    @property
+    def count(self) -> int:
+        """How many were counted."""
+        return sum(self._counts)
+
     def observe(self, value: float) -> None:
         """Count one value, in the unit of the bounds."""
         self._counts[bisect_left(self._bounds, value)] += 1
@@ -98,11 +103,13 @@ class Tally:
     def __init__(self, *, unknown: bool = False) -> None:
         """Start every count at zero; those of seldom routes do when their first request comes.
 
+        Of those, what is the callers' own fault is there from when it first happens: each series
+        costs, and no objective counts it.
         `unknown`: of requests that ended before their model was known.
         """
         self.requests: dict[tuple[Route, Outcome], int] = {}
         for route in _NO_MODELS if unknown else _ROUTES:
-            self._begin(route)
+            self.requests |= {(route, outcome): 0 for outcome in Outcome}
         self.durations: dict[tuple[Route, Objective], Histogram] = {}
         self.ttft = Histogram(catalogue.TTFT)
         self.tpot = Histogram(catalogue.TPOT)
@@ -122,13 +129,16 @@ class Tally:
         self.generation_tokens = 0
 
     def _begin(self, route: Route) -> None:
-        self.requests |= {(route, outcome): 0 for outcome in Outcome}
+        for outcome, objective in _OBJECTIVES.items():
+            if objective is not Objective.IGNORED:
+                self.requests.setdefault((route, outcome), 0)
 
     def count(self, record: RequestRecord, trace_id: str = "") -> None:
         """Count one record: each measure where it is defined; its trace, if that is kept."""
-        if (record.route, record.outcome) not in self.requests:
+        counted = self.requests.get((record.route, record.outcome))
+        if counted is None:
             self._begin(record.route)
-        self.requests[record.route, record.outcome] += 1
+        self.requests[record.route, record.outcome] = (counted or 0) + 1
         ending = record.route, _OBJECTIVES[record.outcome]
         durations = self.durations.get(ending)
         if durations is None:

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from forebay.core.errors import Outcome
+from forebay.core.errors import OUTCOMES, Objective, Outcome
 from forebay.core.record import GAP_BOUNDS_S, Timeline
 from forebay.core.request import Route, Source
 from forebay.engine.worker_process import Loss
@@ -97,12 +97,25 @@ def test_every_outcome_of_the_main_routes_starts_at_zero(route: Route) -> None:
 
 
 @pytest.mark.parametrize("route", list(Route))
-def test_every_outcome_of_any_other_route_is_there_from_its_first_request(route: Route) -> None:
+def test_what_an_objective_counts_is_there_from_the_first_request_of_any_route(
+    route: Route,
+) -> None:
     metrics = Metrics(["m"])
     metrics(dataclasses.replace(a_completed(), route=route))
-    for outcome in Outcome:
+    for outcome, ending in OUTCOMES.items():
         labels = {"route": route, "model": "m", "outcome": outcome}
-        assert value(metrics, "llm_requests_total", **labels) == (outcome is Outcome.OK)
+        if ending.objective is not Objective.IGNORED:
+            assert value(metrics, "llm_requests_total", **labels) == (outcome is Outcome.OK)
+
+
+def test_a_callers_own_fault_on_a_seldom_route_is_there_once_it_happened() -> None:
+    metrics = Metrics(["m"])
+    labels = {"route": "infer", "model": "m"}
+    for count in (1, 2):
+        metrics(dataclasses.replace(a_refused(Outcome.INVALID, model="m"), route=Route.INFER))
+        assert value(metrics, "llm_requests_total", **labels, outcome="invalid") == count
+    assert value(metrics, "llm_requests_total", **labels, outcome="overloaded") == 0
+    assert 'outcome="conflict",route="infer"' not in page(metrics)
 
 
 def test_the_outcomes_add_up_to_the_requests_received() -> None:
