@@ -52,6 +52,7 @@ MODULE_WORDS: Final = frozenset(
 # Names that others chose: module.name -> why.
 GIVEN: Final[dict[str, str]] = {
     "forebay.gateway.config.cors_origins": "the Fetch standard's word for whose page it is",
+    "forebay.drill.stand_ins.pynvml.nvmlDeviceGetUtilizationRates": "NVIDIA's own name",
 }
 
 

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -161,6 +161,10 @@ class Serving:
     """Wait until it is."""
     key: str = ""
     """An API key that it knows, in closed mode."""
+    module: str = "forebay.cli.main"
+    """What Python runs."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside those of this process."""
 
 
 @contextlib.contextmanager
@@ -179,12 +183,12 @@ def started(wish: Serving) -> Server:
     """Start a server; whoever asked stops it."""
     port = wish.port or free_port()
     log = wish.folder / f"{wish.name}.log"
-    command = [sys.executable, "-m", "forebay.cli.main", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", wish.module, "serve", "--port", str(port)]
     command += [] if wish.engine == "auto" else ["--engine", wish.engine]
     for setting in ("log.format=json", *wish.settings):
         command += ["--set", setting]
     environment = {name: value for name, value in os.environ.items() if "FOREBAY_" not in name}
-    environment["XDG_STATE_HOME"] = str(wish.folder / wish.name)
+    environment |= {"XDG_STATE_HOME": str(wish.folder / wish.name), **wish.environment}
     with log.open("ab") as sink:
         process = subprocess.Popen(  # noqa: S603 - the words are ours
             command, stdout=sink, stderr=sink, env=environment

@@ -33,6 +33,8 @@ class Stage:
         self.quick = quick
         self.folder = folder
         self.say = say
+        self.only: tuple[str, ...] = ()
+        """The parts of the drill that were asked for by name; none: all of them."""
         self.faults: list[Broken] = []
         self._began = time.monotonic()
         self._servers = 0
