@@ -11,7 +11,6 @@ from typing import Final
 from forebay.core.errors import OUTCOMES, Blame, Outcome
 
 _IDS: Final = 1 << 64
-_DIGITS: Final = 16
 
 
 class Kept(enum.StrEnum):
@@ -24,9 +23,9 @@ class Kept(enum.StrEnum):
     """Its id is in the share, or a trusted caller keeps it."""
 
 
-def in_share(id: str, ratio: float) -> bool:
-    """Whether an id of hexadecimal digits is in the share of all ids, judged by its last 16."""
-    return int(id[-_DIGITS:], 16) < round(ratio * _IDS)
+def limit_of(ratio: float) -> int:
+    """Return what the last 64 bits of an id are below, if it is in this share of all ids."""
+    return round(ratio * _IDS)
 
 
 def kept(

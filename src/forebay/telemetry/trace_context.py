@@ -13,7 +13,7 @@ from typing import Final
 
 from forebay.core.request import Route
 from forebay.core.visit import TraceContext
-from forebay.telemetry.sampling import in_share
+from forebay.telemetry.sampling import limit_of
 
 _VERSION_00: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _LATER: Final = re.compile(
@@ -32,8 +32,13 @@ _MEMBER: Final = re.compile(
     r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 
-TRACED: Final = frozenset(Route) - {Route.PROBE, Route.UNMATCHED, Route.SHADOW}
-"""Routes whose exchanges become spans: not pages, and not what is nowhere."""
+_BITS: Final = 192
+"""Of a trace's id and a span's together."""
+_LAST: Final = (1 << 64) - 1
+
+_UNTRACED: Final = (Route.PROBE, Route.UNMATCHED)
+"""Routes whose exchanges become no spans: pages, and what is nowhere.  A tuple: its members are
+compared by identity, where a set would ask for their hash, which enumerations compute slowly."""
 
 
 class Contexts:
@@ -51,32 +56,40 @@ class Contexts:
         self._spans = spans
         self._trusts = trusts
         self._dice = dice
-        self.ratio = ratio
-        """The share of traces that is kept of those that begin here."""
+        self._limit = limit_of(ratio)
+
+    def keep(self, ratio: float) -> None:
+        """Keep this share of the traces that begin from now on."""
+        self._limit = limit_of(ratio)
 
     def of(self, headers: Mapping[bytes, bytes], route: Route) -> TraceContext | None:
         """Return an exchange's place, or None where there is no trace and none begins."""
         given = headers.get(b"traceparent")
-        makes = self._spans and route in TRACED
-        if given is None and not makes:
-            return None
-        found = None if given is None else parsed(given, headers.get(b"tracestate", b""))
+        makes = self._spans and route not in _UNTRACED
+        if given is None:
+            return self._begun() if makes else None
+        found = parsed(given, headers.get(b"tracestate", b""))
         if not makes:
             return None if found is None else self._passed(found)
+        return self._begun() if found is None else self._continued(found)
+
+    def _begun(self) -> TraceContext:
         # Unique, not secret, as the ids of requests are.
-        span_id = f"{self._dice(64) or 1:016x}"
-        if found is None:
-            trace_id = f"{self._dice(128) or 1:032x}"
-            kept = in_share(trace_id, self.ratio)
-            return TraceContext(trace_id=trace_id, sampled=kept, span_id=span_id)
+        ids = self._dice(_BITS) | 1
+        digits = f"{ids:048x}"
+        return TraceContext(
+            trace_id=digits[16:], sampled=ids & _LAST < self._limit, span_id=digits[:16]
+        )
+
+    def _continued(self, found: TraceContext) -> TraceContext:
+        span = self._dice(64) or 1
         # A stranger chose the trace id, perhaps such that it is in the share: ours is judged.
-        kept = found.sampled if self._trusts else in_share(span_id, self.ratio)
         return TraceContext(
             trace_id=found.trace_id,
             parent_id=found.parent_id,
-            sampled=kept,
+            sampled=found.sampled if self._trusts else span < self._limit,
             state=found.state if self._trusts else "",
-            span_id=span_id,
+            span_id=f"{span:016x}",
         )
 
     def _passed(self, found: TraceContext) -> TraceContext:

@@ -47,7 +47,7 @@ class Traces:
 
     def reconfigure(self, config: TracesConfig) -> None:
         """Hold the exchanges that end from now on to these."""
-        self.contexts.ratio = config.ratio
+        self.contexts.keep(config.ratio)
         self._slow_s = config.slow_s
 
     def __call__(self, record: RequestRecord) -> None:
