@@ -23,7 +23,7 @@ from forebay.gateway.problems import JSON
 from forebay.gateway.querying import query_of, whole
 from forebay.gateway.receipts_page import POLICY, page_of
 from forebay.gateway.routing import Endpoint
-from forebay.telemetry.receipt import Facts, read
+from forebay.telemetry.receipt import Facts, Receipt, read
 from forebay.telemetry.receipts import Receipts
 
 RECEIPTS_PATH: Final = "/v1/requests"
@@ -209,9 +209,9 @@ class ReceiptPages:
             error=facts.error or None,
             stream=facts.stream,
             total_ms=_ms(receipt.total_s),
-            ended_in=facts.ended_in,
+            ended_in=receipt.ended_in,
             loop_stall_ms=_ms(facts.loop_stall_s),
-            parts=list(_parts(facts)),
+            parts=list(_parts(receipt)),
             first_token=FirstToken(
                 actual_ms=_measured_ms(facts.ttft_s), forecast_ms=_measured_ms(facts.forecast_s)
             )
@@ -227,10 +227,10 @@ class ReceiptPages:
         )
 
 
-def _parts(facts: Facts) -> Iterator[PartBody]:
+def _parts(receipt: Receipt) -> Iterator[PartBody]:
     """Yield the parts in milliseconds; rounded so that they still sum to the total."""
     start = 0.0
-    for span in read(facts).spans:
+    for span in receipt.spans:
         end = _ms(span.start_s + span.duration_s)
         yield PartBody(part=span.part, start_ms=start, duration_ms=round(end - start, 3))
         start = end
@@ -242,7 +242,7 @@ def _decisions(facts: Facts) -> Decisions:
         limit=facts.limit or UNSET,
         reserved_tokens=UNSET if facts.reserved_tokens is None else facts.reserved_tokens,
         via=facts.via or UNSET,
-        priority=facts.priority or UNSET,
+        priority=UNSET if facts.priority is None else facts.priority.name.lower(),
         workers=facts.workers or UNSET,
         retries=len(facts.failovers) or UNSET,
         failovers=facts.failovers or UNSET,
@@ -251,6 +251,8 @@ def _decisions(facts: Facts) -> Decisions:
 
 
 def _cache(facts: Facts) -> str:
+    if facts.admitted is None and facts.last_token is None:
+        return ""  # it did not come to that
     match facts.source:
         case Source.CACHED:
             return "hit"

@@ -27,11 +27,12 @@ from forebay.core.request import (
 from forebay.core.visit import Visit, part
 from forebay.telemetry.receipt import (
     TEXT_CHARACTERS_MAX,
-    Part,
     Receipt,
     facts_of_batch,
+    read,
     receipt_of,
 )
+from forebay.telemetry.stations import Part
 from tests.support.requests import a_request
 
 USAGE = Usage(prompt_tokens=5, completion_tokens=3)
@@ -113,7 +114,7 @@ def test_a_stream_s_parts_are_those_of_its_stations() -> None:
         "decode": 2.0,
         "flush": 0.75,
     }
-    assert receipt.facts.ended_in is Part.FLUSH
+    assert receipt.ended_in is Part.FLUSH
 
 
 def test_the_last_byte_ends_a_receipt_and_not_the_record() -> None:
@@ -217,7 +218,7 @@ def test_a_request_that_ended_early_says_where(
 ) -> None:
     visit = a_visit(**{name: ON_THE_WAY[name] for name in stations}, ended=20.0)
     receipt = receipt_of(a_record(visit, a_timeline(*events), outcome))
-    assert receipt.facts.ended_in is ended_in
+    assert receipt.ended_in is ended_in
     assert receipt.spans[-1].part is ended_in
     parts(receipt)
     assert receipt.total_s == 10.5
@@ -228,7 +229,7 @@ def test_one_that_gave_up_while_its_model_was_loaded_says_so() -> None:
     late = a_visit(**ON_THE_WAY, asleep=11.5, ended=20.0)
     for visit in (early, late):
         receipt = receipt_of(a_record(visit, a_timeline(), Outcome.CANCELLED))
-        assert receipt.facts.ended_in is Part.LOAD
+        assert receipt.ended_in is Part.LOAD
 
 
 def test_one_that_waited_for_a_kept_answer_in_vain_says_so() -> None:
@@ -240,7 +241,7 @@ def test_one_that_waited_for_a_kept_answer_in_vain_says_so() -> None:
 def test_one_that_left_amid_another_s_answer_says_so() -> None:
     visit = a_visit(let_in=10.25, understood=11.0, looked=True, ended=20.0)
     timeline = a_timeline((Delta("a"), 14.0), source=Source.JOINED)
-    assert receipt_of(a_record(visit, timeline, Outcome.CANCELLED)).facts.ended_in is Part.JOIN
+    assert receipt_of(a_record(visit, timeline, Outcome.CANCELLED)).ended_in is Part.JOIN
 
 
 def test_an_item_of_a_batch_has_the_parts_that_are_its_own() -> None:
@@ -268,7 +269,7 @@ def test_an_item_whose_turn_never_came_waited_in_line() -> None:
 def test_a_batch_s_own_receipt_holds_the_time_of_its_items() -> None:
     visit = a_visit(let_in=10.25, understood=11.0, items=2, ended=15.0, status=200)
     facts = facts_of_batch(visit)
-    assert dict(facts.stations)[Part.ITEMS] == 15.0
+    assert parts(read(facts)) == {"wait": 0.5, "access": 0.25, "parse": 0.75, "items": 4.0}
     assert (facts.items, facts.outcome, facts.began) == (2, "ok", 9.5)
 
 
@@ -344,4 +345,4 @@ def test_the_name_of_whoever_began_an_answer_is_no_part() -> None:
     )
     visit = a_visit(let_in=10.25, understood=11.0, looked=True, ended=20.0)
     receipt = receipt_of(a_record(visit, a_timeline((begun, 12.0)), Outcome.CANCELLED))
-    assert receipt.facts.ended_in is Part.REPLAY
+    assert receipt.ended_in is Part.REPLAY
