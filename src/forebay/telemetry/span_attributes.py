@@ -153,18 +153,14 @@ def _sampled(sampling: Sampling) -> Attributes:
 
 
 def _answered(record: RequestRecord) -> Iterator[tuple[str, Attribute]]:
-    timeline, visit, request = record.timeline, record.visit, record.request
+    timeline, request = record.timeline, record.request
     if record.outcome is Outcome.OK:
         yield names.RESPONSE_MODEL, _short(record.model)
-        if request is not None and request.completion_id:
-            yield names.RESPONSE_ID, request.completion_id
     if record.usage is not None:
         yield names.INPUT_TOKENS, record.usage.prompt_tokens
         yield names.OUTPUT_TOKENS, record.usage.completion_tokens
     if timeline.finish_reasons:
         yield names.FINISH_REASONS, [reason.value for reason in timeline.finish_reasons]
-    if request is not None:
-        yield names.ANSWER_SOURCE, timeline.source.value
     for name, value in (
         (names.QUEUE_S, record.queue_s),
         (names.TTFT_S, record.ttft_s),
@@ -173,19 +169,28 @@ def _answered(record: RequestRecord) -> Iterator[tuple[str, Attribute]]:
     ):
         if value is not None:
             yield name, value
-    if request is not None and request.stream and timeline.first_token is not None:
-        yield names.FIRST_CHUNK_S, timeline.first_token - timeline.received
-    if visit is not None:
-        if visit.workers:
-            yield names.WORKERS, list(visit.workers)
-        if visit.failovers:
-            yield names.RETRIES, len(visit.failovers)
-            yield names.RETRY_REASONS, list(visit.failovers)
-        for name, text in ((names.GUARD, visit.guard), (names.LIMIT, visit.limit)):
-            if text:
-                yield name, text
-        if visit.cost_nanos is not None:
-            yield names.COST, visit.cost_nanos / _NANOS
+    if request is not None:
+        yield names.ANSWER_SOURCE, timeline.source.value
+        if record.outcome is Outcome.OK and request.completion_id:
+            yield names.RESPONSE_ID, request.completion_id
+        if request.stream and timeline.first_token is not None:
+            yield names.FIRST_CHUNK_S, timeline.first_token - timeline.received
+    if record.visit is not None:
+        yield from _handled(record.visit)
+
+
+def _handled(visit: Visit) -> Iterator[tuple[str, Attribute]]:
+    """Yield what was done with a request."""
+    if visit.workers:
+        yield names.WORKERS, list(visit.workers)
+    if visit.failovers:
+        yield names.RETRIES, len(visit.failovers)
+        yield names.RETRY_REASONS, list(visit.failovers)
+    for name, text in ((names.GUARD, visit.guard), (names.LIMIT, visit.limit)):
+        if text:
+            yield name, text
+    if visit.cost_nanos is not None:
+        yield names.COST, visit.cost_nanos / _NANOS
 
 
 def _content(record: RequestRecord, characters_max: int) -> Iterator[tuple[str, Attribute]]:

@@ -45,6 +45,11 @@ class Traces:
         # The mutable state: records by the span of an exchange that is not over.
         self._records: dict[str, list[RequestRecord]] = {}
 
+    @property
+    def held(self) -> int:
+        """Exchanges with a record that are not over."""
+        return len(self._records)
+
     def reconfigure(self, config: TracesConfig) -> None:
         """Hold the exchanges that end from now on to these."""
         self.contexts.keep(config.ratio)

@@ -10,8 +10,10 @@ def why(*outcomes: Outcome, lasted_s: float = 1.0, sampled: bool = False) -> Kep
 
 @pytest.mark.parametrize(
     "outcome",
-    [Outcome.OVERLOADED, Outcome.EXPIRED, Outcome.TIMED_OUT, Outcome.ENGINE_ERROR]
-    + [Outcome.INTERNAL_ERROR],
+    [
+        *(Outcome.OVERLOADED, Outcome.EXPIRED, Outcome.DRAINING, Outcome.TIMED_OUT),
+        *(Outcome.ENGINE_ERROR, Outcome.INTERNAL_ERROR),
+    ],
 )
 def test_what_went_wrong_by_our_fault_is_kept_whatever_the_share_says(outcome: Outcome) -> None:
     assert why(outcome) is Kept.FAULT
