@@ -52,7 +52,7 @@ class Observing:
         self.objectives = Objectives(read_spec(settings.slo), MONOTONIC)
         self.hooks: tuple[Hook, ...] = (metrics, log, self.objectives)
         """Read each record."""
-        metrics.exemplars = settings.metrics.exemplars
+        self._name_traces(settings)
         http = HttpTally()
         metrics.join(http.families)
         self.over: tuple[VisitHook, ...] = (http,)
@@ -63,7 +63,11 @@ class Observing:
             self.hooks, self.over = (*self.hooks, receipts), (*self.over, receipts.over)
             self._receipts = ReceiptPages(receipts, access.oversees, now=MONOTONIC, wall=time.time)
         self.exports = Exports(
-            settings.traces, settings.otlp_metrics, _served(settings), numbers=metrics, log=log.event
+            settings.traces,
+            settings.otlp_metrics,
+            _served(settings),
+            numbers=metrics,
+            log=log.event,
         )
         self.hooks, self.over = (*self.hooks, *self.exports.hooks), (*self.over, *self.exports.over)
         period_s = settings.metrics.sample_s
@@ -114,9 +118,13 @@ class Observing:
     def reconfigure(self, settings: Settings) -> None:
         """Give each reader what is live of its settings."""
         self._settings = settings
-        self.metrics.exemplars = settings.metrics.exemplars
+        self._name_traces(settings)
         self.log.reconfigure(settings.log)
         self.exports.reconfigure(settings.traces)
+
+    def _name_traces(self, settings: Settings) -> None:
+        self.metrics.exemplars = settings.metrics.exemplars
+        self.metrics.traces_slow_s = settings.traces.slow_s if settings.traces.endpoint else None
 
 
 def _served(settings: Settings) -> Served:

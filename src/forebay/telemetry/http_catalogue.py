@@ -14,7 +14,7 @@ _EXCHANGE: Final = Buckets(
 )
 _SIZE: Final = Buckets(
     bounds=(0.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 1_048_576.0),
-    source="powers of four, thinned: each route has them; to 1 MiB, gateway.body_bytes_max's default",
+    source="powers of four, thinned: each route has them; to 1 MiB, the largest body",
 )
 
 HTTP_REQUESTS: Final = Metric(

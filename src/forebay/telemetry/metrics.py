@@ -25,6 +25,7 @@ from forebay.telemetry.catalogue import PROMISE_RESULTS, RESTART_REASONS, RETRY_
 from forebay.telemetry.families import closed, counter, gauge, histogram
 from forebay.telemetry.metric import Label, Metric
 from forebay.telemetry.readings import Door, EngineStats, Load, ServerReading, Worker
+from forebay.telemetry.sampling import kept
 from forebay.telemetry.server_metrics import of_server
 from forebay.telemetry.tally import Histogram, Tally
 
@@ -52,10 +53,12 @@ class Metrics(Collector):
         Of models and versions that come later, `names_max` in all are counted by their names.
         `wall` is Unix seconds.
         """
-        # The whole mutable state: whether traces are named, and when this process's clock read 0
-        # for the page that is made; records that are to be counted, the tallies, names that have
-        # none, and where to read gauges and what others count.
+        # The whole mutable state: whether traces are named; from which duration on they are kept
+        # whatever their share, None where no spans are made; when this process's clock read 0, for
+        # the page that is made; records that are to be counted, the tallies, names that have none,
+        # and where to read gauges and what others count.
         self.exemplars = True
+        self.traces_slow_s: float | None = None
         self._epoch_s: float | None = None
         self._records: deque[RequestRecord] = deque()
         self._tallies = {**{model: Tally() for model in models}, UNKNOWN: Tally(unknown=True)}
@@ -110,7 +113,17 @@ class Metrics(Collector):
             # Taken before it is counted: one that cannot be would keep all others from it for ever.
             record = records.popleft()
             tally = tallies.get(record.model, unknown)
-            tally.count(record, _trace_id(record) if self.exemplars else "")
+            tally.count(record, self._trace_id(record) if self.exemplars else "")
+
+    def _trace_id(self, record: RequestRecord) -> str:
+        """Return the record's trace, if somebody keeps it."""
+        trace = record.visit.trace if record.visit is not None else None
+        if trace is None:
+            return ""
+        if trace.sampled or self.traces_slow_s is None:
+            return trace.trace_id if trace.sampled else ""
+        why = kept((record.outcome,), record.e2e_s, sampled=False, slow_s=self.traces_slow_s)
+        return trace.trace_id if why else ""
 
     def freed(self, model: str, wait_s: float, phase: str, tokens: int) -> None:  # noqa: PLR0917 - a FreedHook, once the model is given
         """Count an abort of a model's request: when nothing was held, what was made in vain."""
@@ -230,12 +243,6 @@ class Metrics(Collector):
                 retries.add_metric([model, reason], worker.reruns)
             poisoned.add_metric([model], worker.poisoned)
         yield from (restarts, promises, retries, poisoned)
-
-
-def _trace_id(record: RequestRecord) -> str:
-    """Return the record's trace, if somebody keeps it."""
-    trace = record.visit.trace if record.visit is not None else None
-    return trace.trace_id if trace is not None and trace.sampled else ""
 
 
 _TOKEN_COUNTERS: Final = (

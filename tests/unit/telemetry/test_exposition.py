@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from forebay.core.errors import Outcome
 from forebay.core.record import RequestRecord, Timeline
 from forebay.core.request import Route, Source
 from forebay.core.visit import TraceContext, Visit
@@ -167,3 +168,14 @@ def test_traces_are_named_no_more_once_that_is_switched_off() -> None:
     metrics(a_traced())
     metrics.exemplars = False
     assert not lines(metrics, "llm_")
+
+
+def test_what_was_slow_or_our_fault_is_kept_and_named_where_spans_are_made() -> None:
+    metrics = Metrics(["m"])
+    metrics.traces_slow_s = 0.5  # a_completed() takes as long
+    failed = a_refused(Outcome.ENGINE_ERROR, model="m")
+    metrics(a_traced(trace_id="a" * 32, sampled=False))
+    metrics(a_traced(failed, trace_id="b" * 32, sampled=False))
+    metrics(a_traced(a_refused(model="m"), trace_id="c" * 32, sampled=False))
+    page = "".join(lines(metrics, "llm_request_duration_seconds"))
+    assert ["a" * 32 in page, "b" * 32 in page, "c" * 32 in page] == [True, True, False]
