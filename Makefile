@@ -15,7 +15,7 @@ SECONDS ?= 60
 TORCH ?= torch==2.13.0
 
 # Debian packages that some tests use: promtool (from prometheus) checks the metrics page.
-TEST_PACKAGES := curl nginx postgresql prometheus prometheus-alertmanager redis-server rsyslog rsyslog-elasticsearch
+TEST_PACKAGES := curl nginx openssl postgresql prometheus prometheus-alertmanager redis-server rsyslog rsyslog-elasticsearch
 
 BIN := .venv/bin
 IMAGE := forebay:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/forebay/__init__.py)

@@ -81,9 +81,13 @@ class Authority:
         files.key.chmod(0o600)
         return files
 
+    @property
+    def pem(self) -> bytes:
+        """Its own certificate, by which those are trusted that it issues."""
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
     def client(self) -> ssl.SSLContext:
         """Return a client's context that trusts this authority only."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        pem = self._certificate.public_bytes(serialization.Encoding.PEM)
-        context.load_verify_locations(cadata=pem.decode())
+        context.load_verify_locations(cadata=self.pem.decode())
         return context
