@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from forebay import __version__
-from forebay.cli import accounts, check_monitoring, measuring, serving, supply, usage
+from forebay.cli import (
+    accounts,
+    check_monitoring,
+    measuring,
+    monitoring,
+    serving,
+    supply,
+    usage,
+)
 
 app = typer.Typer(
     name="forebay",
@@ -23,6 +31,7 @@ app.add_typer(serving.commands)
 app.add_typer(supply.commands)
 app.add_typer(measuring.commands)
 app.add_typer(check_monitoring.commands)
+app.add_typer(monitoring.commands)
 app.add_typer(accounts.commands)
 app.add_typer(usage.commands)
 

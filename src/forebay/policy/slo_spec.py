@@ -137,12 +137,13 @@ def _goal(name: str, goals: _Section) -> Goal:
         goal=share,
         priority=_CLASSES[own.choice("class", _CLASSES)] if own.has("class") else None,
         at_most_s=own.number("at_most_s", 0.0, _AT_MOST_S_MAX) if measure in TIMED else None,
-        description=own.text("description", _LINE, f"one line of up to {_TEXT_MAX} characters"),
+        description=own.text("description", _LINE, _ONE_LINE) if own.has("description") else "",
     )
 
 
 _LINE: Final = re.compile(rf"[^\r\n{{}}`|]{{1,{_TEXT_MAX}}}")
 """No braces: Prometheus would take them for a template."""
+_ONE_LINE: Final = f"one line of up to {_TEXT_MAX} characters, without braces, bars and backticks"
 
 
 def _burn(name: str, alerts: _Section, window_s: int) -> Burn:
