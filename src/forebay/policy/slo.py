@@ -5,7 +5,7 @@ is an event of no objective; neither is a copy for a shadow model, which nobody 
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,16 +89,21 @@ class Spec:
 
 _OBJECTIVES: Final = {outcome: ending.objective for outcome, ending in OUTCOMES.items()}
 
+Judgement = Callable[[RequestRecord, Objective, float], bool | None]
+"""(record, how its ending counts, threshold) -> was it good; None: it is no event."""
+
 
 class Judge:
     """Says of each record which objectives it is an event of, and which way."""
 
     def __init__(self, spec: Spec) -> None:
-        """Sort the objectives by class, once."""
+        """Sort the objectives by class, once: a record is judged in 2 us."""
         numbered = tuple(enumerate(spec.goals))
         self._by_class: Final = {
             priority: tuple(
-                (number, goal) for number, goal in numbered if goal.priority in {None, priority}
+                (number, _JUDGEMENTS[goal.measure], goal.at_most_s or 0.0)
+                for number, goal in numbered
+                if goal.priority in {None, priority}
             )
             for priority in Priority
         }
@@ -109,8 +114,9 @@ class Judge:
             return
         # What could not be read far enough to know its class has the class of those who say none.
         priority = record.request.priority if record.request else Priority.INTERACTIVE
-        for number, goal in self._by_class[priority]:
-            good = judged(goal, record)
+        counted = _OBJECTIVES[record.outcome]
+        for number, judge, at_most_s in self._by_class[priority]:
+            good = judge(record, counted, at_most_s)
             if good is not None:
                 yield number, good
 
@@ -118,37 +124,43 @@ class Judge:
 def judged(goal: Goal, record: RequestRecord) -> bool | None:
     """Return whether a record is a good event of an objective; None: it is no event of it."""
     counted = _OBJECTIVES[record.outcome]
-    match goal.measure:
-        case Measure.AVAILABILITY:
-            return None if counted is Objective.IGNORED else counted is Objective.GOOD
-        case Measure.TTFT:
-            return _soon(goal, record, counted)
-        case Measure.TPOT:
-            assert goal.at_most_s is not None
-            tpot_s = record.tpot_s
-            return None if tpot_s is None else tpot_s <= goal.at_most_s
-        case Measure.COMPLETENESS:
-            return _whole(record, counted)
+    return _JUDGEMENTS[goal.measure](record, counted, goal.at_most_s or 0.0)
 
 
-def _soon(goal: Goal, record: RequestRecord, counted: Objective) -> bool | None:
+def _served(_: RequestRecord, counted: Objective, __: float) -> bool | None:
+    return None if counted is Objective.IGNORED else counted is Objective.GOOD
+
+
+def _soon(record: RequestRecord, counted: Objective, at_most_s: float) -> bool | None:
     """Whether the first token was in time.
 
     Whoever waited longer than that and got none had a bad time, though it may have left by
     itself; whoever left or was refused sooner says nothing of it.
     """
-    assert goal.at_most_s is not None
     ttft_s = record.ttft_s
     if ttft_s is not None:
-        return ttft_s <= goal.at_most_s
+        return ttft_s <= at_most_s
     gave_up = record.outcome is Outcome.CANCELLED or counted is Objective.BAD
     waited = gave_up and record.request is not None and record.route is not Route.EMBEDDINGS
-    return False if waited and record.e2e_s > goal.at_most_s else None
+    return False if waited and record.e2e_s > at_most_s else None
 
 
-def _whole(record: RequestRecord, counted: Objective) -> bool | None:
+def _fast(record: RequestRecord, _: Objective, at_most_s: float) -> bool | None:
+    tpot_s = record.tpot_s
+    return None if tpot_s is None else tpot_s <= at_most_s
+
+
+def _whole(record: RequestRecord, counted: Objective, _: float) -> bool | None:
     """Whether a stream that had begun came to its end; one that its reader left is no event."""
     began = record.timeline.first_token is not None
     if not began or record.request is None or not record.request.stream:
         return None
     return None if counted is Objective.IGNORED else counted is Objective.GOOD
+
+
+_JUDGEMENTS: Final[Mapping[Measure, Judgement]] = {
+    Measure.AVAILABILITY: _served,
+    Measure.TTFT: _soon,
+    Measure.TPOT: _fast,
+    Measure.COMPLETENESS: _whole,
+}
