@@ -11,6 +11,7 @@ from benchmarks import (
     login_timing,
     machine,
     overhead,
+    receipts,
     tenancy,
     timing_leak,
     upstream,
@@ -20,7 +21,16 @@ from benchmarks import (
 def main() -> None:
     """Run what was asked for; without an argument, everything."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    known = ("overhead", "throughput", "upstream", "engines", "timing", "tenancy", "login")
+    known = (
+        "overhead",
+        "throughput",
+        "upstream",
+        "engines",
+        "timing",
+        "tenancy",
+        "login",
+        "receipts",
+    )
     parser.add_argument("which", nargs="?", choices=known)
     parser.add_argument("--trials", type=int, default=5, help="interleaved repetitions")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each overhead measurement")
@@ -49,6 +59,9 @@ def main() -> None:
         measured = timing_leak.run()
         measured["comparisons"] += login_timing.run()["comparisons"]
         _show("timing", measured, timing_leak.report(measured))
+    if chosen.which in (None, "receipts"):
+        measured = receipts.run()
+        _show("receipts", measured, receipts.report(measured))
     if chosen.which == "login":
         measured = login_flood.run(login_flood.Plan(trials=chosen.trials, seconds=chosen.seconds))
         _show("login", measured, login_flood.report(measured))

@@ -13,6 +13,7 @@ from forebay.cli import (
     check_monitoring,
     measuring,
     monitoring,
+    receipts,
     serving,
     supply,
     usage,
@@ -34,6 +35,7 @@ app.add_typer(check_monitoring.commands)
 app.add_typer(monitoring.commands)
 app.add_typer(accounts.commands)
 app.add_typer(usage.commands)
+app.add_typer(receipts.commands)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value

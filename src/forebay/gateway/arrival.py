@@ -2,12 +2,13 @@
 
 The loop cannot know: it reads when it comes to reading.  While it turns as it should, what it reads
 has just come, and nothing is asked.  When it has just stalled (`telemetry/loop_lag.py`), the
-kernel is asked when it last took something from the client (`TCP_INFO`, on Linux); its word is
-exact to one of its own steps, 1 to 10 ms.  Where it has none (Unix sockets, other systems), all of
-a stall that still goes on counts, though the bytes may have come later in it.
+kernel is asked when it last took something from the client (`TCP_INFO`, on Linux).  Where it has no
+word (Unix sockets, other systems), all of a stall that still goes on counts, though the bytes may
+have come later in it.
 
-The bound of the error: a stall that no ring fell into is not noticed, so that up to `STALL_S_MIN` +
-`PERIOD_S`, 25 ms, may be missing; of one that was noticed, one step of the kernel's.
+The bound of the error: the kernel's clock turns in steps of 1 to 10 ms, so its word is exact to one
+of them, or two where the machine lacks CPU.  A stall that no ring fell into is not noticed: up to
+`STALL_S_MIN` + `PERIOD_S`, 25 ms, may be missing.
 """
 
 import asyncio

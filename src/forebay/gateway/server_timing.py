@@ -9,7 +9,7 @@ from typing import Final
 
 from forebay.core.clock import MONOTONIC
 from forebay.gateway.exchange import Exchange, Header
-from forebay.telemetry.stations import after, before, rising
+from forebay.telemetry.stations import after, before
 
 _NAME: Final = b"server-timing"
 
@@ -24,9 +24,9 @@ def timing(exchange: Exchange, *, stream: bool) -> tuple[Header, ...]:
         ends += after(visit, timeline, timeline.first_token_at(stream=stream))
     at = began = visit.received - visit.wait_s
     spent: dict[str, float] = {}  # the reading may come twice, around the loading of a model
-    for part, end in rising(ends, began, now):
-        spent[part] = spent.get(part, 0.0) + (end - at) * 1_000
-        at = end
+    for part, end in ends:
+        spent[part] = spent.get(part, 0.0) + max(0.0, end - at) * 1_000
+        at = max(at, end)
     spent["total"] = (now - began) * 1_000
     return ((_NAME, (_form(tuple(spent)) % tuple(spent.values())).encode()),)
 
