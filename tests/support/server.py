@@ -93,13 +93,14 @@ def serving(
     folder: Path,
     *arguments: str,
     ready: bool = True,
+    port: int = 0,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
     """Run `forebay serve` with these arguments; its log goes to a file in `folder`.
 
     `environment` comes on top of this process's own, less what is Forebay's in that.
     """
-    port, log = free_port(), folder / "server.log"
+    port, log = port or free_port(), folder / "server.log"
     command = [sys.executable, "-m", "forebay", "serve", "--port", str(port), *arguments]
     command += ["--set", "log.format=json"]
     own = {k: v for k, v in os.environ.items() if not k.startswith("FOREBAY_")}
