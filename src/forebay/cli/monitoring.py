@@ -42,11 +42,12 @@ def write(
         str, typer.Option(metavar="URL", help="Where alerts link to runbooks.")
     ] = _RUNBOOKS,
 ) -> None:
-    """Write rules, alerts and configurations for Prometheus and Alertmanager.
+    """Write rules, alerts, dashboards and configurations for what watches a server.
 
     The rules are made from the objectives. Files of these names in DIR are replaced, others are
     left alone; docs/alerts.md says what to set in them.
     """
+    from forebay.monitoring.dashboards import DashboardsUnavailable  # noqa: PLC0415 - see main
     from forebay.monitoring.rules import Links  # noqa: PLC0415 - see main
     from forebay.monitoring.writing import write as write_files  # noqa: PLC0415 - see main
     from forebay.policy.slo_spec import SpecError  # noqa: PLC0415 - see main
@@ -59,8 +60,13 @@ def write(
         spec = read_spec(SloConfig(file=str(slo) if slo else ""))
     except SpecError as error:
         fail(f"{slo}: {error}", status=USAGE)
+    links = Links(runbooks=runbooks, grafana=grafana)
     try:
-        written = write_files(folder, spec, Links(runbooks=runbooks, grafana=grafana))
+        try:
+            written = write_files(folder, spec, links)
+        except DashboardsUnavailable as error:
+            typer.echo(error, err=True)
+            written = write_files(folder, spec, links, dashboards=False)
     except OSError as error:
         fail(f"{error.filename or folder} cannot be written: {error.strerror}.")
     for path in written:
