@@ -20,7 +20,7 @@ def _memory(used: float) -> Series:
 def _disk(free: str) -> Series:
     return {
         **_SERVER.goes("forebay_disk_free_bytes", free, volume="state"),
-        **_SERVER.flat("forebay_disk_size_bytes", 1000, volume="state"),
+        **_SERVER.goes("forebay_disk_size_bytes", "1000+0x240", volume="state"),
     }
 
 
@@ -55,12 +55,27 @@ _MACHINE: Final = (
     ),
     Case(
         alert="DiskFilling",
-        about="39 % free, and none in 22 hours",
-        series=_disk("400-0.3x40"),
+        about="34 % free, and none in 19 hours",
+        series=_disk("400-0.3x240"),
+        at="200m",
+        looked="5m",
         labels=_STATE,
-        shown="39.4%",
+        shown="34%",
     ),
-    Case(alert="DiskFilling", about="39 % free, and none in 25 hours", series=_disk("400-0.26x40")),
+    Case(
+        alert="DiskFilling",
+        about="35 % free, and none in 24 and a half hours",
+        series=_disk("400-0.24x240"),
+        at="200m",
+        looked="5m",
+    ),
+    Case(
+        alert="DiskFilling",
+        about="a model is pulled, for an hour now",
+        series=_disk("400-3x60"),
+        at="60m",
+        looked="5m",
+    ),
     Case(alert="DiskFilling", about="15.1 % free", series=_disk("151+0x40")),
     Case(
         alert="CertificateExpiring",

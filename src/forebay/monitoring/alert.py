@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_WINDOW: Final = re.compile(r"\$(\d+)([smhd])")
+_WINDOW: Final = re.compile(r"\$(\{?)(\d+)([smhd])\}?")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -37,7 +37,10 @@ class Alert:
 
     name: str
     expr: str
-    """PromQL; a window is written `$5m`, so that a drill can run the rule on a faster clock."""
+    """PromQL; a window is written `$5m`, so that a drill can run the rule on a faster clock.
+
+    Its number of seconds is written `${5m}`.
+    """
     hold_s: float
     """How long `expr` must hold before it fires (`for`)."""
     keep_s: float = 0.0
@@ -59,8 +62,11 @@ def windowed(expr: str, *, speed: float = 1.0) -> str:
     """
 
     def spell(match: re.Match[str]) -> str:
-        seconds = int(match[1]) * _UNIT_S[match[2]]
-        return match[1] + match[2] if speed == 1.0 else duration(max(seconds / speed, 4.0))
+        number, count, unit = match.groups()
+        seconds = int(count) * _UNIT_S[unit]
+        if number:
+            return f"{seconds / speed:g}"
+        return count + unit if speed == 1.0 else duration(max(seconds / speed, 4.0))
 
     return _WINDOW.sub(spell, expr)
 

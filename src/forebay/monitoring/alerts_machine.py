@@ -37,9 +37,10 @@ MACHINE: Final = (
     ),
     Alert(
         name="DiskFilling",
-        expr=f"{_FREE} < 0.15"
-        " or (forebay_disk_free_bytes / forebay_disk_size_bytes < 0.5"
-        " and predict_linear(forebay_disk_free_bytes[$6h], 86400) < 0)",
+        # Not by what was seen for less than three hours: a model that is pulled ends sometime.
+        expr=f"{_FREE} < 0.15 or ({_FREE} < 0.5"
+        " and predict_linear(forebay_disk_free_bytes[$6h], ${1d}) < 0"
+        " and forebay_disk_free_bytes offset $3h)",
         hold_s=10 * _MINUTE_S,
         severity=Severity.TICKET,
         area=Area.MACHINE,
