@@ -65,6 +65,9 @@ def main() -> None:
     if chosen.which == "login":
         measured = login_flood.run(login_flood.Plan(trials=chosen.trials, seconds=chosen.seconds))
         _show("login", measured, login_flood.report(measured))
+    if chosen.which == "scrape":
+        measured = scrape.run(scrape.Plan(trials=chosen.trials, seconds=chosen.seconds))
+        _show("scrape", measured, scrape.report(measured))
     if chosen.which in (None, "tenancy"):
         measured = tenancy.run(tenancy.Plan(trials=chosen.trials, seconds=chosen.seconds))
         _show("tenancy", measured, tenancy.report(measured))
