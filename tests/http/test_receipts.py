@@ -87,7 +87,7 @@ async def test_a_stream_has_one_too() -> None:
     await asked(stage, stream=True)
     found = (await receipt(stage)).json
     names = [each["part"] for each in found["parts"]]
-    assert names == ["access", "parse", "guard", "queue", "route", "prefill", "decode", "flush"]
+    assert names == ["access", "parse", "guard", "queue", "prefill", "decode", "flush"]
     assert found["stream"] is True
     assert found["first_token"]["actual_ms"] > 0
 
@@ -312,7 +312,7 @@ async def test_a_whole_answer_s_head_tells_where_its_time_went() -> None:
 async def test_a_stream_s_head_tells_what_is_known_of_it_by_then() -> None:
     answer = await asked(receipted(a_stage()), stream=True)
     told = parsed(answer.headers["server-timing"])
-    assert list(told) == ["access", "parse", "guard", "queue", "route", "prefill", "total"]
+    assert list(told) == ["access", "parse", "guard", "queue", "prefill", "total"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ _MEANINGS: Final = {
     "guard": "the input guard read it",
     "load": "the model was brought into memory",
     "queue": "it waited for a place",
-    "route": "from its place into the engine",
+    "route": "to the engine, and the first token's way back",
     "prefill": "the prompt was read, the first token made",
     "decode": "the other tokens were made",
     "join": "another request's answer was read as it was made",
@@ -44,7 +44,7 @@ p{margin:.25rem 0 1rem;color:var(--soft)}
 .row{display:grid;grid-template-columns:5rem 1fr 6.5rem;gap:.6rem;align-items:center;
 padding:.2rem 0;border-top:1px solid var(--line)}
 .row svg{width:100%;height:1.05rem;display:block}
-.row span:last-child{text-align:right;font-variant-numeric:tabular-nums}
+.row span:nth-of-type(2){text-align:right;font-variant-numeric:tabular-nums}
 .row small{grid-column:1/-1;color:var(--soft);margin-top:-.15rem}
 .wait,.queue,.load,.lookup{fill:var(--wait)}
 .prefill,.decode,.items,.join,.replay{fill:var(--engine)}

@@ -67,8 +67,12 @@ class Facts(msgspec.Struct, kw_only=True, frozen=True, gc=False, eq=False):
     scheduled: float | None = None
     first_token: float | None = None
     last_token: float | None = None
-    finished: float | None = None
-    """When the line was left, once its last event had passed."""
+    vector: float | None = None
+    """When it was made, where a vector was asked for."""
+    engine_s: float | None = None
+    """What the first token took by its engine's word."""
+    finished: bool = False
+    """Its last event had passed."""
     method: str = ""
     path: str = ""
     user: str = ""
@@ -131,9 +135,12 @@ def read(facts: Facts) -> Receipt:
     answer = facts if facts.answered else None
     ends = before(facts)
     if answer is not None and facts.understood is not None:
-        ends += after(facts, answer, facts.first_token, vector=facts.finished)
-    finished = facts.finished is not None or facts.outcome is Outcome.OK
+        made = facts.vector if facts.first_token is None else facts.first_token
+        ends += after(facts, answer, made, engine_s=facts.engine_s)
+    finished = facts.finished or facts.outcome is Outcome.OK
     last = under_way(facts, answer, finished=finished)
+    if ends and ends[-1][0] == last:
+        ends.pop()  # it went on until the end
     spans, at = [], facts.began
     for part, end in rising([*ends, (last, facts.ended)], at, facts.ended):
         spans.append(Span(part=Part(part), start_s=at - facts.began, duration_s=end - at))
@@ -149,7 +156,8 @@ def facts_of(record: RequestRecord, stalled: Stalled = no_stall) -> Facts:
     item = bool(visit.of)
     ended = timeline.ended if visit.ended is None or item else visit.ended
     wait_s = 0.0 if item else visit.wait_s
-    stream = request is not None and request.stream
+    stream, engine = request is not None and request.stream, timeline.engine
+    embed = request is not None and request.sampling.embed
     return Facts(
         id=record.id,
         tenant=_tenant(record),
@@ -175,7 +183,9 @@ def facts_of(record: RequestRecord, stalled: Stalled = no_stall) -> Facts:
         scheduled=timeline.scheduled,
         first_token=timeline.first_token_at(stream=stream or request is None),
         last_token=timeline.last_token,
-        finished=None if timeline.engine is None else timeline.ended,
+        engine_s=None if engine is None else engine.first_token_s,
+        finished=engine is not None,
+        vector=timeline.ended if embed and engine is not None else None,
         method=visit.method,
         path=_short(visit.path),
         user=record.caller.user,

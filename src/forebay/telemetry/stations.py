@@ -6,7 +6,6 @@ says where the request ended.
 """
 
 import enum
-import math
 from typing import TYPE_CHECKING, Final
 
 from forebay.core.request import Source
@@ -35,7 +34,7 @@ class Part(enum.StrEnum):
     QUEUE = "queue"
     """Budgets were reserved, and it waited for a place."""
     ROUTE = "route"
-    """From its place to its engine, until that took it in."""
+    """From its place to its engine, and the first token's way back."""
     PREFILL = "prefill"
     """The engine read the prompt and made the first token."""
     DECODE = "decode"
@@ -94,11 +93,12 @@ def after(
     answer: "Timeline | Facts",
     first_token: float | None,
     *,
-    vector: float | None = None,
+    engine_s: float | None = None,
 ) -> Ends:
     """Return the parts between the understanding and the last token.
 
-    `vector`: when a vector was made, of which no token tells.
+    `first_token`: when it was made, or a vector, of which no token tells; `engine_s`: what its
+    engine says that took, from its own receipt.
     """
     last_token, admitted = answer.last_token, answer.admitted
     if answer.source is not Source.ENGINE:
@@ -113,15 +113,14 @@ def after(
     if admitted is None:
         return ends
     ends.append((_QUEUE, admitted))
-    # Word of the taking in may come late, with a whole answer: then it does not part anything.
-    if answer.scheduled is not None and answer.scheduled <= (first_token or math.inf):
-        ends.append((_ROUTE, answer.scheduled))
-    if first_token is not None:
-        ends.append((_PREFILL, first_token))
-        if last_token is not None and last_token > first_token:
-            ends.append((_DECODE, last_token))
-    elif vector is not None:
-        ends.append((_PREFILL, vector))
+    if first_token is None:
+        return ends if answer.scheduled is None else [*ends, (_ROUTE, answer.scheduled)]
+    # Not by `scheduled`: word of the taking in comes with the first step's tokens.
+    if engine_s is not None and first_token - engine_s > admitted:
+        ends.append((_ROUTE, first_token - engine_s))
+    ends.append((_PREFILL, first_token))
+    if last_token is not None and last_token > first_token:
+        ends.append((_DECODE, last_token))
     return ends
 
 

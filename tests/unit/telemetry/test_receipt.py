@@ -20,6 +20,7 @@ from forebay.core.request import (
     RequestId,
     Reuse,
     Route,
+    Sampling,
     Scheduled,
     Source,
     Usage,
@@ -109,8 +110,8 @@ def test_a_stream_s_parts_are_those_of_its_stations() -> None:
         "parse": 0.75,
         "guard": 0.5,
         "queue": 0.5,
-        "route": 0.5,
-        "prefill": 1.5,
+        "route": 0.25,
+        "prefill": 1.75,
         "decode": 2.0,
         "flush": 0.75,
     }
@@ -125,21 +126,6 @@ def test_the_last_byte_ends_a_receipt_and_not_the_record() -> None:
 def test_a_whole_answer_s_first_token_is_the_engine_s_word() -> None:
     together = (
         (Admitted(), 12.0),
-        (Scheduled(5), 12.5),
-        (Delta("abc", tokens=3), 16.0),
-        (Finished(USAGE, EngineTiming(first_token_s=1.75, decode_s=2.0)), 16.0),
-    )
-    visit = a_visit(**ON_THE_WAY, ended=16.25)
-    record = a_record(visit, a_timeline(*together), request=a_request(stream=False))
-    found = parts(receipt_of(record))
-    assert (found["route"], found["prefill"], found["decode"]) == (0.5, 1.25, 2.25)
-    until_first = sum(found[name] for name in ("access", "parse", "guard", "queue"))
-    assert until_first + found["route"] + found["prefill"] == record.ttft_s
-
-
-def test_word_of_the_start_that_comes_with_the_answer_parts_nothing() -> None:
-    together = (
-        (Admitted(), 12.0),
         (Scheduled(5), 16.0),
         (Delta("abc", tokens=3), 16.0),
         (Finished(USAGE, EngineTiming(first_token_s=1.75, decode_s=2.0)), 16.0),
@@ -147,8 +133,17 @@ def test_word_of_the_start_that_comes_with_the_answer_parts_nothing() -> None:
     visit = a_visit(**ON_THE_WAY, ended=16.25)
     record = a_record(visit, a_timeline(*together), request=a_request(stream=False))
     found = parts(receipt_of(record))
-    assert "route" not in found
     assert (found["prefill"], found["decode"]) == (1.75, 2.25)
+    assert "route" not in found
+    until_first = sum(found[name] for name in ("access", "parse", "guard", "queue", "prefill"))
+    assert until_first == record.ttft_s
+
+
+def test_without_the_engine_s_word_the_way_to_it_is_not_told_apart() -> None:
+    events = (*STREAMED[:5], (Finished(USAGE), 16.0))
+    found = parts(receipt_of(a_record(a_visit(**ON_THE_WAY, ended=16.5), a_timeline(*events))))
+    assert found["prefill"] == 2.0
+    assert "route" not in found
 
 
 def test_a_model_that_was_asleep_is_a_part_of_its_own_amid_the_reading() -> None:
@@ -188,9 +183,11 @@ def test_an_answer_that_was_not_made_for_it_has_no_engine_s_parts(
 
 
 def test_a_vector_is_made_in_the_part_in_which_prompts_are_read() -> None:
-    events = ((Admitted(), 12.0), (Scheduled(5), 12.5), (Finished(USAGE), 14.0))
+    timing = EngineTiming(first_token_s=2.0)
+    events = ((Admitted(), 12.0), (Scheduled(5), 14.0), (Finished(USAGE, timing), 14.0))
     visit = a_visit(**ON_THE_WAY, ended=15.0)
-    found = parts(receipt_of(a_record(visit, a_timeline(*events), ended=14.5)))
+    request = replace(a_request(), sampling=Sampling(embed=True))
+    found = parts(receipt_of(a_record(visit, a_timeline(*events), ended=14.5, request=request)))
     assert (found["route"], found["prefill"], found["flush"]) == (0.5, 2.0, 0.5)
     assert "decode" not in found
 
@@ -220,7 +217,8 @@ def test_a_request_that_ended_early_says_where(
     receipt = receipt_of(a_record(visit, a_timeline(*events), outcome))
     assert receipt.ended_in is ended_in
     assert receipt.spans[-1].part is ended_in
-    parts(receipt)
+    names = list(parts(receipt))
+    assert len(names) == len(receipt.spans), "no part comes twice"
     assert receipt.total_s == 10.5
 
 
