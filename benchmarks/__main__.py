@@ -12,6 +12,7 @@ from benchmarks import (
     machine,
     overhead,
     receipts,
+    scrape,
     tenancy,
     timing_leak,
     upstream,
@@ -30,6 +31,7 @@ def main() -> None:
         "tenancy",
         "login",
         "receipts",
+        "scrape",
     )
     parser.add_argument("which", nargs="?", choices=known)
     parser.add_argument("--trials", type=int, default=5, help="interleaved repetitions")

@@ -59,7 +59,9 @@ class Plan:
     """Of each round, calm or scraped."""
 
 
-def ask(connection: http.client.HTTPConnection, method: str, path: str, accept: str = "") -> bytes:
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, *, accept: str = ""
+) -> bytes:
     """Ask on a connection that stays open, and return the body."""
     body = json.dumps({"model": "scripted", "prompt": "a b"}) if method == "POST" else None
     headers = {"content-type": "application/json"} | ({"accept": accept} if accept else {})
@@ -80,7 +82,7 @@ def pages(connection: http.client.HTTPConnection) -> dict[str, list[float]]:
     for _ in range(READS):
         for name, (path, accept) in PAGES.items():
             began = time.perf_counter()
-            ask(connection, "GET", path, accept)
+            ask(connection, "GET", path, accept=accept)
             found[name].append(1_000 * (time.perf_counter() - began))
     return found
 
@@ -93,7 +95,7 @@ def scraping(target: Target) -> Iterator[None]:
     def work() -> None:
         connection = http.client.HTTPConnection(target.host, target.port, timeout=30)
         while not over.wait(1 / SCRAPES_PER_S):
-            ask(connection, "GET", "/metrics", OPEN_METRICS)
+            ask(connection, "GET", "/metrics", accept=OPEN_METRICS)
         connection.close()
 
     thread = threading.Thread(target=work)
@@ -107,8 +109,14 @@ def scraping(target: Target) -> Iterator[None]:
 
 def others(target: Target, seconds: float, seed: int) -> list[float]:
     """Return how long others waited for their answers, milliseconds."""
-    body = json.dumps({"prompt": NUMBER, "max_tokens": 4})
-    wave = Wave(name="others", body=body, stream=False, seconds=seconds, per_s=OTHERS_PER_S)
+    wave = Wave(
+        name="others",
+        body=json.dumps({"model": "scripted", "prompt": NUMBER, "max_tokens": 4}),
+        path="/v1/completions",
+        stream=False,
+        seconds=seconds,
+        per_s=OTHERS_PER_S,
+    )
     loop = OpenLoop(target, seed=seed)
     asyncio.run(loop.run([wave]))
     bad = [sample for sample in loop.samples if not sample.ok]
