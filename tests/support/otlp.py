@@ -169,8 +169,8 @@ def grpc_collector() -> Iterator[Collected]:
     """Run a collector over gRPC."""
     collected = Collected()
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
-    add_TraceServiceServicer_to_server(_Traces(collected), server)
-    add_MetricsServiceServicer_to_server(_Metrics(collected), server)
+    add_TraceServiceServicer_to_server(_Traces(collected), server)  # type: ignore[no-untyped-call]
+    add_MetricsServiceServicer_to_server(_Metrics(collected), server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     collected.url = f"http://127.0.0.1:{port}"
     server.start()
