@@ -17,6 +17,7 @@ _EXAMPLES = """\b
 Examples:
   forebay drill --list
   forebay drill worker vanish --quick
+  forebay drill alerts --only ForebayDown
   forebay drill --json drills.json
 """
 
@@ -24,7 +25,7 @@ commands = typer.Typer()
 
 
 @commands.command(epilog=_EXAMPLES)
-def drill(
+def drill(  # noqa: PLR0913 - each is an option of the command
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="NAME...", help="Drills to run. Default: all.", show_default=False),
@@ -35,6 +36,10 @@ def drill(
         typer.Option(metavar="NAME", help="Run them on this engine only: scripted, or auto."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Shorter, with the same gates.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ALERT", help="alerts: play the cases of these alerts only."),
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write the raw figures to a file."),
@@ -59,7 +64,12 @@ def drill(
         for which in (engine,) if engine else each.engines:
             with Steps(f"{each.name} · {which}") as say:
                 result = running.run(
-                    each, which, quick=quick, models=ModelConfig().folder(), say=say
+                    each,
+                    which,
+                    quick=quick,
+                    models=ModelConfig().folder(),
+                    say=say,
+                    only=only or (),
                 )
             results.append(result)
             _show(result)

@@ -13,7 +13,6 @@ from typing import Any, Final
 import yaml
 
 from forebay.bench.client import Target
-from forebay.bench.processes import free_port
 from forebay.drill.daemon import Daemon, daemon, present
 from forebay.drill.findings import DrillFailed
 from forebay.drill.server import page
@@ -74,9 +73,11 @@ class Alertmanager:
 
 
 @contextlib.contextmanager
-def running_alertmanager(config: Mapping[str, Any], folder: Path) -> Iterator[Alertmanager]:
+def running_alertmanager(
+    config: Mapping[str, Any], folder: Path, *, port: int
+) -> Iterator[Alertmanager]:
     """Run an Alertmanager until the body ends; Skipped where there is none."""
-    program, port = present("prometheus-alertmanager", _PACKAGE), free_port()
+    program = present("prometheus-alertmanager", _PACKAGE)
     file = folder / "alertmanager.yml"
     file.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
     command = [program, f"--config.file={file}", f"--storage.path={folder / 'alertmanager'}"]

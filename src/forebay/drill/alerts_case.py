@@ -58,9 +58,9 @@ class Case:
     """Others that fire as well, and of which nobody is told while the first alert fires."""
     speed: float = 60.0
     """How much faster than ours the clock of the rules is."""
-    fires_s_max: float = 60.0
+    fires_s_max: float = 90.0
     """From the fault to the last of its deliveries."""
-    clears_s_max: float = 60.0
+    clears_s_max: float = 150.0
     """From its undoing to the last message that it is over."""
 
 

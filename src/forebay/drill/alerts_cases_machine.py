@@ -80,7 +80,6 @@ RECORDS: Final = (
         injected="the accounts database stays locked, with room for 20 rows of usage",
         plan=machine.with_accounts("budgets.rows_max=20"),
         companions=frozenset({"AccountsDegraded"}),
-        clears_s_max=120.0,
         speed=120.0,
     ),
     Case(

@@ -91,11 +91,6 @@ def gateway(scene: Scene) -> list[int]:
     return [scene.server.process.pid]
 
 
-def workers(scene: Scene) -> list[int]:
-    """Return the processes of the workers."""
-    return scene.server.workers()
-
-
 def redis_killed(redis: RedisServer) -> Fault:
     """Return the death of Redis."""
 

@@ -109,7 +109,7 @@ class Play:
             rows=tuple(self.rows),
             before=tuple(sorted(watch.fired(until=self._broken) - {SWITCH})),
             strangers={name: _BY_NAME[name].severity for name in sorted(fired - expected)},
-            companions=case.companions & fired,
+            companions=(case.companions & fired) - {*case.alerts, *case.muted},
             unmuted=tuple(sorted(unmuted)),
             callers=dict(self._scene.callers.statuses),
         )

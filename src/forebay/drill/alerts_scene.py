@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from forebay.bench.client import Target
 from forebay.bench.processes import free_port
 from forebay.drill import alertmanager
 from forebay.drill.alertmanager import Alertmanager, running_alertmanager
@@ -105,19 +106,15 @@ async def opened(scene: Scene, *, rules: str, config: str) -> AsyncIterator[Scen
     """Run all of a scene until the body ends."""
     async with contextlib.AsyncExitStack() as stack:
         scene.sinks = await stack.enter_async_context(listening())
-        folder = scene.folder
-        at_hand = alertmanager.at_hand(config, speed=scene.speed, sinks=scene.sinks, folder=folder)
-        manager = running_alertmanager(at_hand, folder)
-        scene.alertmanager = await asyncio.to_thread(stack.enter_context, manager)
+        folder, manager_port = scene.folder, free_port()
         scene.start()
         stack.push_async_callback(asyncio.to_thread, scene.stop)
         await scene.until_listening()
         target = scene.server.target
         watched = Watched(
             folder=folder,
-            rules=rules,
             server=target,
-            alertmanager=scene.alertmanager.daemon.target,
+            alertmanager=Target(host="127.0.0.1", port=manager_port),
             speed=scene.speed,
             ca_file=scene.plan.ca_file,
             key=scene.plan.key,
@@ -125,6 +122,10 @@ async def opened(scene: Scene, *, rules: str, config: str) -> AsyncIterator[Scen
         prometheus_runs = running_prometheus(watched)
         scene.prometheus = await asyncio.to_thread(stack.enter_context, prometheus_runs)
         await scene.until_scraped()
+        await asyncio.to_thread(scene.prometheus.load, rules)
+        at_hand = alertmanager.at_hand(config, speed=scene.speed, sinks=scene.sinks, folder=folder)
+        manager = running_alertmanager(at_hand, folder, port=manager_port)
+        scene.alertmanager = await asyncio.to_thread(stack.enter_context, manager)
         scene.watch = Watch(scene.prometheus)
         scene.callers = Callers(
             target, pace_s=scene.plan.pace_s, wish=scene.plan.wish, key=scene.plan.key

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from forebay.drill.alerts import ALERT_DRILL
 from forebay.drill.cancels import CANCELS
 from forebay.drill.gateway import GATEWAY
 from forebay.drill.hostile import HOSTILE
@@ -27,6 +28,7 @@ DRILLS: Final[tuple[Drill, ...]] = (
     ROLLING_RESTART,
     SHARED_STORE,
     HOSTILE,
+    ALERT_DRILL,
 )
 
 

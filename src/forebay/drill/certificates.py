@@ -41,6 +41,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
         begun = self._begun(key, ends=datetime.now(UTC) + timedelta(days=days))
+        self._files.key.touch(mode=0o600)
         self._files.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,

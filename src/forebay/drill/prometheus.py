@@ -3,6 +3,8 @@
 import contextlib
 import enum
 import json
+import signal
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,12 +17,16 @@ import yaml
 from forebay.bench.client import Target
 from forebay.bench.processes import free_port
 from forebay.drill.daemon import Daemon, daemon, present
+from forebay.drill.findings import DrillFailed
 from forebay.drill.server import page
 from forebay.monitoring.alert import duration
 
 SCRAPE_S: Final = 1.0
 """Prometheus's own tests go as fast; below it, a scrape of a busy machine comes late."""
 _JOB: Final = "forebay"
+_RULES: Final = "rules.yml"
+_LOADED_S_MAX: Final = 10.0
+_NAP_S: Final = 0.05
 _RESEND_S: Final = 60.0
 """Prometheus's default."""
 
@@ -47,8 +53,6 @@ class Watched:
     """What Prometheus is to watch, and by which rules."""
 
     folder: Path
-    rules: str
-    """The rules file, as YAML."""
     server: Target
     alertmanager: Target
     speed: float
@@ -64,6 +68,20 @@ class Prometheus:
     """One that runs."""
 
     daemon: Daemon
+    folder: Path
+
+    def load(self, rules: str) -> None:
+        """Take these rules (YAML); it starts without any.
+
+        Before its first scrape no server is there, and a rule on a fast clock would say so.
+        """
+        (self.folder / _RULES).write_text(rules, encoding="utf-8")
+        self.daemon.process.send_signal(signal.SIGHUP)
+        limit = time.monotonic() + _LOADED_S_MAX
+        while not (self._ask("/api/v1/rules") or {}).get("groups"):
+            if time.monotonic() > limit:
+                raise DrillFailed("Prometheus does not take the rules.")
+            time.sleep(_NAP_S)
 
     def listed(self) -> list[Listed] | None:
         """Return the alerts that it lists, or None where it does not answer."""
@@ -93,7 +111,7 @@ def running_prometheus(watched: Watched, *, port: int = 0) -> Iterator[Prometheu
     """Run a Prometheus until the body ends; Skipped where there is none."""
     program = present("prometheus", "prometheus")
     folder, port = watched.folder, port or free_port()
-    (folder / "rules.yml").write_text(watched.rules, encoding="utf-8")
+    (folder / _RULES).write_text("groups: []", encoding="utf-8")
     config = folder / "prometheus.yml"
     config.write_text(yaml.safe_dump(_config(watched)), encoding="utf-8")
     command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
@@ -103,7 +121,7 @@ def running_prometheus(watched: Watched, *, port: int = 0) -> Iterator[Prometheu
     target = Target(host="127.0.0.1", port=port)
     log = folder / "prometheus.log.txt"
     with daemon(command, target=target, log=log, ready="/-/ready") as found:
-        yield Prometheus(daemon=found)
+        yield Prometheus(daemon=found, folder=folder)
 
 
 def _config(watched: Watched) -> dict[str, Any]:
@@ -123,7 +141,7 @@ def _config(watched: Watched) -> dict[str, Any]:
             "scrape_timeout": interval,
             "evaluation_interval": interval,
         },
-        "rule_files": ["rules.yml"],
+        "rule_files": [_RULES],
         "scrape_configs": [scrape],
         "alerting": {"alertmanagers": [managers]},
     }

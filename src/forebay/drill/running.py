@@ -17,13 +17,22 @@ _INFO: Final = '"log.level":"info"'
 _SAID_MAX: Final = 20
 
 
-def run(drill: Drill, engine: str, *, quick: bool, models: Path, say: Say) -> Result:
+def run(  # noqa: PLR0913 - each is an option of the command line
+    drill: Drill,
+    engine: str,
+    *,
+    quick: bool,
+    models: Path,
+    say: Say,
+    only: Sequence[str] = (),
+) -> Result:
     """Run one drill on one engine; whatever goes wrong is in the result."""
     began = time.monotonic()
     findings: Findings | None = None
     skipped = failed = ""
     with tempfile.TemporaryDirectory(prefix="forebay-drill-") as folder:
         stage = Stage(engine=engine, quick=quick, folder=Path(folder), models=models, say=say)
+        stage.only = tuple(only)
         try:
             findings = drill.run(stage)
         except Skipped as reason:
@@ -51,7 +60,10 @@ def _said(folder: Path) -> dict[str, int]:
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("{") and _INFO not in line:
                 event = json.loads(line)
-                words = (event.get(key) for key in ("message", "error.type", "error.message", "forebay.reason"))
+                words = (
+                    event.get(key)
+                    for key in ("message", "error.type", "error.message", "forebay.reason")
+                )
                 found[" ".join(word for word in words if word)] += 1
     return dict(found.most_common(_SAID_MAX))
 

@@ -10,6 +10,7 @@ import email
 import email.policy
 import enum
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -40,9 +41,16 @@ class Notice:
     text: str
     """All of it: head and body."""
 
-    def tells_of(self, alert: str) -> bool:
-        """Return whether it names an alert and links its runbook."""
-        return alert in self.text and f"/runbooks/{alert}.md" in self.text
+    def says(self, alert: str) -> bool | None:
+        """Return whether it says that an alert fires, or that it is over; None: neither.
+
+        A message may tell of several alerts, some of which are over. One that does not link an
+        alert's runbook does not tell of it.
+        """
+        if f"/runbooks/{alert}.md" not in self.text:
+            return None
+        found = re.findall(rf"\b{alert}\b\*?(?: \(\w+\),)? (firing|resolved)", self.text)
+        return "firing" in found if found else self.firing
 
 
 class Sinks:
@@ -57,8 +65,8 @@ class Sinks:
     def first(self, alert: str, channel: Channel, *, firing: bool, after: float) -> Notice | None:
         """Return the first message on a channel about an alert since a moment."""
         for notice in self.notices:
-            wanted = notice.at >= after and notice.channel is channel and notice.firing is firing
-            if wanted and notice.tells_of(alert):
+            wanted = notice.at >= after and notice.channel is channel
+            if wanted and notice.says(alert) is firing:
                 return notice
         return None
 

@@ -42,7 +42,8 @@ async def test_a_mail_is_kept_with_its_subject_and_its_text() -> None:
         await asyncio.to_thread(mail, sinks.mail_port, "[RESOLVED] ForebayDown", f"see {LINK}")
     fired, over = sinks.notices
     assert (fired.channel, fired.firing, over.firing) == (Channel.MAIL, True, False)
-    assert fired.tells_of("ForebayDown")
+    assert (fired.says("ForebayDown"), over.says("ForebayDown")) == (True, False)
+    assert fired.says("NotReady") is None
 
 
 @pytest.mark.parametrize(
@@ -76,3 +77,12 @@ def test_a_message_without_its_runbook_does_not_count() -> None:
     sinks = Sinks()
     sinks.keep(Channel.SLACK, "ForebayDown fires", firing=True)
     assert sinks.first("ForebayDown", Channel.SLACK, firing=True, after=0.0) is None
+
+
+def test_a_digest_tells_of_each_alert_by_itself() -> None:
+    sinks = Sinks()
+    told = "ForebayDown (page), resolved /runbooks/ForebayDown.md"
+    told += " NotReady (page), firing /runbooks/NotReady.md"
+    sinks.keep(Channel.MAIL, f"[FIRING 1] {told}", firing=True)
+    (digest,) = sinks.notices
+    assert (digest.says("ForebayDown"), digest.says("NotReady")) == (False, True)
