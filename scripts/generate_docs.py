@@ -7,6 +7,7 @@ from typing import Final
 from forebay.cli.reference import cli_page
 from forebay.core.errors import OUTCOMES
 from forebay.gateway.reference import http_api_page
+from forebay.monitoring.reference import alerts_page, objectives_page
 from forebay.settings.reference import configuration_page
 from forebay.telemetry.alias_table import ALIAS_TABLE, UNMEASURED
 from forebay.telemetry.aliases import Alias, AliasSet
@@ -108,12 +109,14 @@ def metrics_page() -> str:
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "alerts.md": alerts_page,
     "cli.md": cli_page,
     "configuration.md": configuration_page,
     "errors.md": errors_page,
     "http-api.md": http_api_page,
     "metrics.md": metrics_page,
     "route-access.md": route_access_page,
+    "slo.md": objectives_page,
 }
 
 

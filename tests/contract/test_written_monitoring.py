@@ -1,6 +1,7 @@
 """What `forebay monitoring write` writes: whole, taken by Prometheus, and what is committed."""
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -41,6 +42,31 @@ def test_what_is_committed_is_what_is_written(name: str) -> None:
     assert (_COMMITTED / name).read_text(encoding="utf-8") == fresh, (
         "Run `forebay monitoring write deploy/monitoring`."
     )
+
+
+def _commands(page: str) -> list[str]:
+    text = (_COMMITTED.parents[1] / "docs" / page).read_text(encoding="utf-8")
+    (block,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return str(block).splitlines()
+
+
+@pytest.mark.skipif(
+    not (shutil.which("promtool") and shutil.which("amtool")), reason="no promtool or amtool here"
+)
+@pytest.mark.parametrize("page", ["alerts.md", "slo.md"])
+def test_the_documented_commands_do_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("slo.yaml").write_text(BUILT_IN.read_text(encoding="utf-8"), encoding="utf-8")
+    for command in _commands(page):
+        program, *words = shlex.split(command)
+        if program == "forebay":
+            told = CliRunner().invoke(app, words)
+            assert told.exit_code == 0, told.output
+        else:
+            subprocess.run([program, *words], check=True, capture_output=True, timeout=60)
+    assert Path("monitoring/prometheus/rules/forebay.yml").exists()
 
 
 @_NO_PROMTOOL

@@ -12,6 +12,10 @@ _DRILLS: Final = "tests/unit/cli/test_measuring.py::test_the_documented_commands
 
 _BUDGETS: Final = "tests/unit/cli/test_usage.py::test_the_documented_commands_are_understood"
 
+_MONITORING: Final = (
+    "tests/contract/test_written_monitoring.py::test_the_documented_commands_do_what_they_say"
+)
+
 _ACCOUNTS: Final = (
     "tests/e2e/test_accounts_page.py::test_the_pages_commands_lead_from_nothing_to_an_answer"
 )
@@ -37,6 +41,12 @@ RUN_BY: Final[dict[str, str]] = {
     'curl -s http://127.0.0.1:8000/v1/models -H "authorization: Bearer $FOREBAY_KEY"': _ACCOUNTS,
     "forebay audit": _ACCOUNTS,
     "forebay audit --verify": _ACCOUNTS,
+    "forebay monitoring write monitoring": _MONITORING,
+    "forebay monitoring write monitoring --slo slo.yaml --grafana https://grafana.example.com": (
+        _MONITORING
+    ),
+    "promtool check config monitoring/prometheus/prometheus.yml": _MONITORING,
+    "amtool check-config monitoring/alertmanager/alertmanager.yml": _MONITORING,
     "make image": ".github/workflows/test.yml",
     "docker run --rm --name forebay --network host --read-only --tmpfs /tmp --cap-drop ALL "
     "--security-opt no-new-privileges --memory 2g --volume forebay-models:/var/cache/forebay "

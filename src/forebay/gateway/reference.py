@@ -41,6 +41,7 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | `/health` | GET | Readiness and the load of every model |
 | `/metrics`, `/prometheus` | GET | Every [metric](metrics.md), as text or OpenMetrics |
 | `/admin/ledger` | GET | What came in, how it ended, what is in flight, and what is held by whom |
+| `/admin/slo` | GET | What is left of each [objective's](slo.md) error budget, and how fast it goes |
 | `/admin/reload` | POST | Read the settings again: what was applied, and what needs a restart |
 | `/admin/models` | GET | Every model on offer: in memory or not, its size, versions, hits, misses |
 | `/admin/models/load`, `/admin/models/unload` | POST | `{"model"}`: bring it into memory, or let \
