@@ -11,13 +11,11 @@ import pytest
 from forebay.core.caller import Caller, Right
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError
-from forebay.core.record import Hook
 from forebay.core.request import Delta, Scheduled
 from forebay.gateway.config import GatewayConfig
-from forebay.gateway.receipts import ReceiptPages
-from forebay.telemetry.receipts import Receipts, ReceiptsConfig
 from tests.support.asgi import Exchange, ask
 from tests.support.gateways import CHAT, Stage, a_stage, chat, hang, keys, said
+from tests.support.receipts import receipted
 
 CANARY = "c4n4ry"
 OWN = frozenset({Right.INFER, Right.USAGE})
@@ -25,21 +23,6 @@ ADA = Caller(tenant="acme", user="ada", rights=OWN)
 BOB = Caller(tenant="other", user="bob", rights=OWN)
 ROOT = Caller(tenant="ops", user="root", rights=frozenset(Right))
 CALLERS = {"ada": ADA, "bob": BOB, "root": ROOT}
-
-
-def receipted(stage: Stage, kept_max: int = 100) -> Stage:
-    """Let a stage keep receipts, as `observing.py` does."""
-    gateway = stage.gateway
-    receipts = Receipts(ReceiptsConfig(kept_max=kept_max))
-    pages = ReceiptPages(
-        receipts, gateway.access.oversees, now=MONOTONIC, wall=lambda: 1_700_000_000.0
-    )
-    hooks: tuple[Hook, ...] = (*gateway.hooks, receipts)
-    gateway.hooks, gateway.over = hooks, (receipts.over,)
-    gateway.pipeline = replace(gateway.pipeline, hooks=hooks)  # type: ignore[type-var]  # it is one
-    gateway.extra, gateway.extra_below = pages.endpoints(), pages.endpoints_below()
-    gateway.reconfigure(gateway.config, gateway.cache)
-    return stage
 
 
 def closed() -> Stage:
@@ -128,6 +111,8 @@ async def test_a_repeated_key_and_a_cached_answer_say_so() -> None:
     assert cache == ["bypass", "replayed", "miss", "hit"]
     names = [each["part"] for each in (await receipt(stage, "kept")).json["parts"]]
     assert names == ["access", "parse", "replay", "flush"]
+    names = [each["part"] for each in (await receipt(stage, "made")).json["parts"]]
+    assert names[:4] == ["access", "parse", "lookup", "guard"]
 
 
 async def test_a_batch_and_each_of_its_items_have_one() -> None:
