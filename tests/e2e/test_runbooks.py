@@ -24,24 +24,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
     """Run what only looks, all at once; then what changes something, one after the other."""
     with watched(tmp_path_factory.mktemp("watched")) as rig:
         rig.run("forebay users create mallory")
-        traffic(rig)
+        rig.warm_up()
         yield outputs_of(rig)
-
-
-def traffic(rig: Watched) -> None:
-    """Have requests answered between scrapes, so that there are rates of everything."""
-    rig.until("process_start_time_seconds")
-    for _ in range(3):
-        rig.chat()
-    rig.until('sum(rate(llm_requests_total{outcome="ok"}[5m])) > 0')
-    for query in (
-        'ALERTS{alertname="DeadMansSwitch"}',
-        "slo:budget_left:ratio",
-        "slo:burn:rate5m",
-        "forebay_disk_free_bytes",
-        "sum(rate(forebay_telemetry_sent_total[5m])) > 0",
-    ):
-        rig.until(query)
 
 
 def outputs_of(rig: Watched) -> Outputs:

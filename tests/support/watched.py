@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -16,21 +17,25 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import pytest
 import yaml
 
 from forebay.bench.client import Target
-from forebay.drill import alertmanager, prometheus, redis_server
+from forebay.drill import alertmanager, redis_server
+from forebay.drill.daemon import daemon
 from forebay.drill.sinks import Sinks, listening
+from forebay.monitoring.alertmanager import alertmanager as alertmanager_config
+from forebay.monitoring.prometheus import prometheus
 from forebay.monitoring.rules import Links, rules
 from forebay.serve.slo_file import built_in
 from tests.support.certificates import Authority
-from tests.support.server import Server, serving
+from tests.support.server import Server, free_port, serving
 
 PROGRAMS: Final = {
     "amtool": "prometheus-alertmanager",
@@ -43,6 +48,8 @@ PROGRAMS: Final = {
 """Program -> its Debian package."""
 _ABSENT: Final = sorted({package for name, package in PROGRAMS.items() if not shutil.which(name)})
 needs_programs = pytest.mark.skipif(bool(_ABSENT), reason=f"not installed: {', '.join(_ABSENT)}")
+SPEED: Final = 60.0
+"""How much faster than ours Alertmanager groups; the rules' own windows stay as they are."""
 CHAT: Final = "/v1/chat/completions"
 
 
@@ -50,12 +57,14 @@ CHAT: Final = "/v1/chat/completions"
 class Watched:
     """Where each of them is, and what commands need to reach them."""
 
+    folder: Path
     server: Server
     authority: Path
     """The certificate by which the server's is trusted."""
     key: str
     """An operator's."""
-    prometheus: prometheus.Prometheus
+    prometheus: "subprocess.Popen[bytes]"
+    prometheus_url: str
     alertmanager: alertmanager.Alertmanager
     sinks: Sinks
     environment: Mapping[str, str] = field(repr=False)
@@ -64,11 +73,6 @@ class Watched:
     def url(self) -> str:
         """Where the server answers."""
         return f"https://127.0.0.1:{self.server.port}"
-
-    @property
-    def prometheus_url(self) -> str:
-        """Where Prometheus answers."""
-        return _address(self.prometheus.daemon.target)
 
     @property
     def alertmanager_url(self) -> str:
@@ -97,10 +101,56 @@ class Watched:
         )
         return done.returncode, done.stdout
 
+    def warm_up(self) -> None:
+        """Have requests answered between scrapes, so that there are rates of everything."""
+        self.until("process_start_time_seconds")
+        for _ in range(3):
+            self.chat()
+        for query in (
+            'sum(rate(llm_requests_total{outcome="ok"}[5m])) > 0',
+            'ALERTS{alertname="DeadMansSwitch"}',
+            "slo:budget_left:ratio",
+            "slo:burn:rate5m",
+            "forebay_disk_free_bytes",
+            "sum(rate(forebay_telemetry_sent_total[5m])) > 0",
+        ):
+            self.until(query)
+        self.until_told("DeadMansSwitch")
+
+    def until_told(self, alert: str, wait_s_max: float = 20.0) -> None:
+        """Wait until Alertmanager has an alert."""
+        limit = time.monotonic() + wait_s_max
+        while (
+            alert
+            not in urllib.request.urlopen(f"{self.alertmanager_url}/api/v2/alerts", timeout=10)
+            .read()
+            .decode()
+        ):
+            assert time.monotonic() < limit, f"no {alert} in {wait_s_max} s"
+            time.sleep(0.1)
+
+    def configure_prometheus(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change its configuration and have it read."""
+        file = self.folder / "prometheus.yml"
+        _change(file, change)
+        self.prometheus.send_signal(signal.SIGHUP)
+
+    def configure_rules(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the rules that Prometheus reads and have them read."""
+        _change(self.folder / "rules" / "forebay.yml", change)
+        self.prometheus.send_signal(signal.SIGHUP)
+
+    def configure_alertmanager(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change Alertmanager's configuration and have it read."""
+        _change(self.alertmanager.config, change)
+        request = urllib.request.Request(f"{self.alertmanager_url}/-/reload", method="POST")
+        assert urllib.request.urlopen(request, timeout=10).status == 200
+
     def until(self, query: str, wait_s_max: float = 20.0) -> None:
         """Wait until Prometheus has an answer to a query."""
         limit = time.monotonic() + wait_s_max
-        while self.prometheus.value(query) is None:
+        asked = f"{self.prometheus_url}/api/v1/query?{urlencode({'query': query})}"
+        while not json.loads(urllib.request.urlopen(asked, timeout=10).read())["data"]["result"]:
             assert time.monotonic() < limit, f"no {query} in {wait_s_max} s"
             time.sleep(0.1)
 
@@ -132,22 +182,20 @@ def watched(folder: Path) -> Iterator[Watched]:
 def _observed(
     folder: Path, server: Server, trusted: Path, own: Mapping[str, str], sinks: Sinks
 ) -> Iterator[Watched]:
-    key, config = _operators_key(own), _alertmanager_config(sinks, folder)
-    with alertmanager.running_alertmanager(config, folder) as telling:
-        asked = prometheus.Watched(
-            folder=folder,
-            rules=quick(rules(built_in(), links=Links())),
-            server=Target(host="127.0.0.1", port=server.port),
-            alertmanager=telling.daemon.target,
-            speed=60.0,
-            ca_file=trusted,
-            key=key,
-        )
-        with prometheus.running_prometheus(asked) as watching:
+    key = _operators_key(own)
+    config = alertmanager.at_hand(
+        alertmanager_config(built_in()), speed=SPEED, sinks=sinks, folder=folder
+    )
+    with alertmanager.running_alertmanager(config, folder, port=free_port()) as telling:
+        file, port = _prometheus_files(folder, server, telling.daemon.target, key), free_port()
+        command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+        command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+        target, log = Target(host="127.0.0.1", port=port), folder / "prometheus.log.txt"
+        with daemon(command, target=target, log=log, ready="/-/ready") as watching:
             known = {
                 "FOREBAY": f"https://127.0.0.1:{server.port}",
                 "FOREBAY_KEY": key,
-                "PROMETHEUS": _address(watching.daemon.target),
+                "PROMETHEUS": _address(target),
                 "ALERTMANAGER": _address(telling.daemon.target),
                 "SERVER_LOG": str(folder / "forebay.log"),
                 "SERVER_PID": str(server.process.pid),
@@ -159,34 +207,46 @@ def _observed(
                 "USER": "somebody",
             }
             yield Watched(
+                folder=folder,
                 server=server,
                 authority=trusted,
                 key=key,
-                prometheus=watching,
+                prometheus=watching.process,
+                prometheus_url=_address(target),
                 alertmanager=telling,
                 sinks=sinks,
                 environment={**own, **known},
             )
 
 
+def _prometheus_files(folder: Path, server: Server, telling: Target, key: str) -> Path:
+    """Write what `forebay monitoring write` writes, with what is to be set in it, and quick."""
+    (folder / "rules").mkdir()
+    (folder / "rules" / "forebay.yml").write_text(quick(rules(built_in(), links=Links())))
+    (folder / "key").write_text(key)
+    found = yaml.safe_load(prometheus())
+    found["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    (scraped,) = (each for each in found["scrape_configs"] if each["job_name"] == "forebay")
+    scraped["static_configs"] = [{"targets": [f"127.0.0.1:{server.port}"]}]
+    scraped |= {"scheme": "https", "tls_config": {"ca_file": str(folder / "authority.pem")}}
+    scraped["authorization"] = {"credentials_file": str(folder / "key")}
+    found["scrape_configs"] = [scraped]
+    told = [f"{telling.host}:{telling.port}"]
+    found["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": told}]}]
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(found), encoding="utf-8")
+    return file
+
+
+def _change(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    change(found)
+    file.write_text(yaml.safe_dump(found), encoding="utf-8")
+
+
 def quick(text: str) -> str:
     """Return rules that are looked at each second; their queries stay as they are."""
     return re.sub(r"^( +interval:) .*$", r"\1 1s", text, flags=re.MULTILINE)
-
-
-def _alertmanager_config(sinks: Sinks, folder: Path) -> dict[str, Any]:
-    hook = {"webhook_configs": [{"url": f"http://127.0.0.1:{sinks.web_port}/webhook"}]}
-    return {
-        "route": {
-            "receiver": "tickets",
-            "group_by": ["alertname"],
-            "group_wait": "1s",
-            "group_interval": "1s",
-            "repeat_interval": "1h",
-            "routes": [{"matchers": ['severity="page"'], "receiver": "pages"}],
-        },
-        "receivers": [{"name": "pages", **hook}, {"name": "tickets", **hook}],
-    }
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -11,6 +12,7 @@ from forebay.cli.loading import FAILURE, USAGE, fail
 if TYPE_CHECKING:
     from forebay.monitoring.finding import Finding
     from forebay.monitoring.site import Site
+    from forebay.policy.slo import Spec
 
 _EXAMPLES = """\b
 Examples:
@@ -43,6 +45,10 @@ def check_monitoring(  # noqa: PLR0913 - a command's options are its parameters
         str | None, _url("Grafana; GRAFANA_TOKEN is shown to it, if that is set.")
     ] = None,
     search: Annotated[str | None, _url("Elasticsearch or OpenSearch, with the log.")] = None,
+    slo: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Objectives, if they are not those of the package."),
+    ] = None,
     key: Annotated[
         str,
         typer.Option(
@@ -68,6 +74,7 @@ def check_monitoring(  # noqa: PLR0913 - a command's options are its parameters
 
     chain = Chain(
         server=_site(url, timeout_s, key),
+        spec=_spec(slo),
         prometheus=_site(prometheus, timeout_s) if prometheus else None,
         alertmanager=_site(alertmanager, timeout_s) if alertmanager else None,
         grafana=_site(grafana, timeout_s, os.environ.get("GRAFANA_TOKEN", "")) if grafana else None,
@@ -86,6 +93,16 @@ def check_monitoring(  # noqa: PLR0913 - a command's options are its parameters
         typer.echo(f"{missing} missing." if missing else "Nothing is missing.")
     if missing:
         raise typer.Exit(FAILURE)
+
+
+def _spec(file: Path | None) -> "Spec":
+    from forebay.policy.slo_spec import SpecError  # noqa: PLC0415 - see main
+    from forebay.serve.slo_file import SloConfig, read_spec  # noqa: PLC0415 - see main
+
+    try:
+        return read_spec(SloConfig(file=str(file) if file else ""))
+    except SpecError as error:
+        fail(f"--slo: {error}", status=USAGE)
 
 
 def _site(url: str, timeout_s: float, token: str = "") -> "Site":

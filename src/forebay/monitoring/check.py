@@ -7,9 +7,13 @@ asked.  Nothing is changed but by a request of two tokens, and by a test alert t
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from forebay.monitoring import check_views
+from forebay.monitoring.check_alertmanager import AlertmanagerCheck
+from forebay.monitoring.check_prometheus import PrometheusCheck
 from forebay.monitoring.check_server import ServerCheck
 from forebay.monitoring.finding import Finding, Link, Report
 from forebay.monitoring.site import Site
+from forebay.policy.slo import Spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +21,8 @@ class Chain:
     """Where each link is; None: nobody named it."""
 
     server: Site
+    spec: Spec
+    """The objectives whose rules are to be there."""
     prometheus: Site | None = None
     alertmanager: Site | None = None
     grafana: Site | None = None
@@ -27,12 +33,29 @@ class Chain:
         """Yield a line per thing that is there or missing, in the order of the chain."""
         server = ServerCheck(site=self.server)
         yield from server.findings()
-        for link, site in self._others():
-            if site is None:
-                yield Report(link).not_asked(f"No address of {link}.", f"Add --{link} URL.")
+        if self.prometheus is None:
+            yield _not_named(Link.PROMETHEUS)
+        else:
+            yield from PrometheusCheck(
+                site=self.prometheus, page=server.page, spec=self.spec
+            ).findings()
+        if self.alertmanager is None:
+            yield _not_named(Link.ALERTMANAGER)
+        else:
+            yield from AlertmanagerCheck(
+                site=self.alertmanager, send_test_alert=self.send_test_alert
+            ).findings()
+        if self.grafana is None:
+            yield _not_named(Link.GRAFANA)
+        else:
+            yield from check_views.grafana(self.grafana, self.spec)
+        if self.search is None:
+            yield _not_named(Link.SEARCH)
+        else:
+            request_id = server.request_id
+            yield from check_views.SearchCheck(site=self.search, request_id=request_id).findings()
+        yield from check_views.traces(server.page)
 
-    def _others(self) -> Iterator[tuple[Link, Site | None]]:
-        yield Link.PROMETHEUS, self.prometheus
-        yield Link.ALERTMANAGER, self.alertmanager
-        yield Link.GRAFANA, self.grafana
-        yield Link.SEARCH, self.search
+
+def _not_named(link: Link) -> Finding:
+    return Report(link).not_asked(f"No address of {link}.", f"Add --{link} URL.")

@@ -9,7 +9,10 @@ from typing import Any, Final
 from forebay.monitoring.finding import Finding, Link, Report
 from forebay.monitoring.samples import OPENMETRICS, Samples, parsed
 from forebay.monitoring.site import Answer, Site, Unanswered
+from forebay.telemetry.alias_table import ALIAS_TABLE
+from forebay.telemetry.aliases import AliasSet
 from forebay.telemetry.catalogue import CATALOGUE
+from forebay.telemetry.metric import Kind
 
 KEY_FIX: Final = "Show a key: export FOREBAY_KEY=..., of a user with the role operator."
 ONLY_WITH: Final[Mapping[str, str]] = {
@@ -17,6 +20,10 @@ ONLY_WITH: Final[Mapping[str, str]] = {
     "forebay_certificate_": "TLS",
 }
 """Beginnings of names -> what a server has to have for them."""
+_COUNTED: Final = frozenset(
+    metric.name + ("_count" if metric.kind is Kind.HISTOGRAM else "") for metric in CATALOGUE
+)
+"""What a request may move: canonical names; aliases only say the same again."""
 _DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _SETTLED_S_MAX: Final = 3.0
 """Hooks read a request right after its answer; the log's lines wait 50 ms for others."""
@@ -68,13 +75,7 @@ class ServerCheck:
             fix = "Set metrics.enabled to true, and ask under metrics.path."
             yield say.missing(f"/metrics answers {answer.status}.", fix)
             return
-        try:
-            self.page = parsed(answer.body.decode())
-        except (ValueError, UnicodeDecodeError):
-            yield say.missing(
-                "/metrics is no page of OpenMetrics.", "Report it: Prometheus cannot read it."
-            )
-            return
+        self.page = _samples(answer)
         yield say.ok(f"/metrics is read: {len(self.page.values)} samples.")
         yield from self._names(say, self.page.families)
 
@@ -93,6 +94,10 @@ class ServerCheck:
             )
         else:
             yield say.ok("Every name of docs/metrics.md is there.")
+        yield from _aliases(say, found)
+        if left_out := self.page.total("forebay_alias_names_left_out") if self.page else 0.0:
+            fix = "Raise metrics.series_max, or serve fewer models."
+            yield say.missing(f"{left_out:g} names of metrics.aliases did not fit.", fix)
 
     def _request(self, say: Report) -> Iterator[Finding]:
         if self.page is None:
@@ -129,7 +134,7 @@ class ServerCheck:
     ) -> Iterator[Finding]:
         until = time.monotonic() + _SETTLED_S_MAX
         while True:
-            now = parsed(self._scrape().body.decode())
+            now = _samples(self._scrape())
             still = [each for each in expected if each.growth(before, now) < each.by]
             if not still or time.monotonic() > until:
                 break
@@ -143,7 +148,8 @@ class ServerCheck:
         if not still:
             more = [each for each in expected if each.growth(before, now) > each.by]
             others = " Others asked meanwhile." if more else ""
-            moved = ", ".join(f"{name} +{by:g}" for name, by in now.moved(before))
+            ours = ((name, by) for name, by in now.moved(before) if name in _COUNTED)
+            moved = ", ".join(f"{name} +{by:g}" for name, by in ours)
             yield say.ok(f"It moved what it should.{others} Moved: {moved}.")
 
     def _receipt(self, say: Report, answer: Answer) -> Iterator[Finding]:
@@ -151,7 +157,7 @@ class ServerCheck:
             yield say.ok(f"Server-Timing: {timing}")
         else:
             yield say.missing(
-                "The answer has no Server-Timing.", "Set receipts.server_timing to true."
+                "The answer has no Server-Timing.", "Set gateway.server_timing to true."
             )
         path = f"/v1/requests/{self.request_id}"
         receipt = self.site.get(path)
@@ -160,7 +166,9 @@ class ServerCheck:
         elif receipt.status in _DENIED:
             yield say.missing(f"{path} answers {receipt.status}.", KEY_FIX)
         else:
-            yield say.missing(f"{path} answers {receipt.status}.", "Set receipts.enabled to true.")
+            yield say.missing(
+                f"{path} answers {receipt.status}.", "Set receipts.kept_max above 0, and restart."
+            )
 
     def _objectives(self, say: Report) -> Iterator[Finding]:
         answer = self.site.get("/admin/slo")
@@ -180,6 +188,22 @@ class ServerCheck:
         """Return a model that is in memory: its answer costs no load."""
         models = self.site.get("/health").data().get("models") or [{}]
         return str(models[0].get("id", ""))
+
+
+def _aliases(say: Report, found: frozenset[str]) -> Iterator[Finding]:
+    for each in AliasSet:
+        names = {alias.name.removesuffix("_total") for alias in ALIAS_TABLE if alias.set is each}
+        if names & found:
+            yield say.ok(f"The aliases of {each} are on.")
+        else:
+            yield say.not_asked(f"The aliases of {each} are off.", "Name it in metrics.aliases.")
+
+
+def _samples(answer: Answer) -> Samples:
+    try:
+        return parsed(answer.body.decode())
+    except ValueError:
+        raise Unanswered("/metrics is no page of OpenMetrics: Prometheus cannot read it.") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

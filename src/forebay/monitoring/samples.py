@@ -30,7 +30,7 @@ class Samples:
         )
 
     def moved(self, before: "Samples") -> Iterator[tuple[str, float]]:
-        """Yield each counter of requests that grew since `before`, by how much in all."""
+        """Yield each counter that grew since `before`, by how much in all."""
         grown: dict[str, float] = {}
         for series, value in self.values.items():
             name = series[0]
