@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from forebay.accounts.prices import Price, Prices
 from forebay.accounts.spending import Full, Granted, Most, Period, Share, Unit
 from forebay.core.errors import Outcome, OverBudget, Overloaded
+from forebay.core.visit import Visit
 from forebay.serve.allowance import Cost
 from tests.support.bookkeepers import (
     BUDGETED,
@@ -44,6 +46,25 @@ async def test_what_was_spent_is_settled_after(desk: Desk, keeps: Keeps) -> None
     assert (usage.prompt_tokens, usage.completion_tokens, usage.nanos) == (3, 4, 430)
     assert (usage.user, usage.tenant, usage.key_id, usage.model) == ("ada", "acme", "k1", "m")
     assert (usage.outcome, usage.at, usage.request_id) == ("cancelled", NOON, "req-1")
+
+
+async def test_what_was_reserved_and_what_it_cost_is_noted_on_the_visit(desk: Desk) -> None:
+    visit = Visit(id="req-1", method="POST", path="/", received=0.0)
+    keeper = desk.keeper()
+    reserved = await keeper.reserve(replace(BUDGETED, visit=visit), MOST)
+    assert (visit.reserved_tokens, visit.cost_nanos) == (55, None)
+    keeper.settle(reserved, SPENT, outcome=Outcome.OK)
+    assert visit.cost_nanos == 430
+    await keeper.close()
+
+
+async def test_a_model_without_a_price_costs_nobody_knows_what(desk: Desk) -> None:
+    visit = Visit(id="req-1", method="POST", path="/", received=0.0)
+    keeper = desk.keeper()
+    reserved = await keeper.reserve(replace(RICH, model="unpriced", visit=visit), MOST)
+    keeper.settle(reserved, SPENT, outcome=Outcome.OK)
+    assert (visit.reserved_tokens, visit.cost_nanos) == (None, None)
+    await keeper.close()
 
 
 async def test_settling_twice_is_settling_once(desk: Desk, keeps: Keeps) -> None:
