@@ -13,6 +13,7 @@ from benchmarks import (
     overhead,
     receipts,
     scrape,
+    telemetry,
     tenancy,
     timing_leak,
     upstream,
@@ -31,6 +32,7 @@ def main() -> None:
         "tenancy",
         "login",
         "receipts",
+        "telemetry",
         "scrape",
     )
     parser.add_argument("which", nargs="?", choices=known)
@@ -64,12 +66,10 @@ def main() -> None:
     if chosen.which in (None, "receipts"):
         measured = receipts.run()
         _show("receipts", measured, receipts.report(measured))
-    if chosen.which == "login":
-        measured = login_flood.run(login_flood.Plan(trials=chosen.trials, seconds=chosen.seconds))
-        _show("login", measured, login_flood.report(measured))
-    if chosen.which == "scrape":
-        measured = scrape.run(scrape.Plan(trials=chosen.trials, seconds=chosen.seconds))
-        _show("scrape", measured, scrape.report(measured))
+    named = {"telemetry": telemetry, "login": login_flood, "scrape": scrape}
+    if (part := named.get(chosen.which)) is not None:
+        measured = part.run(part.Plan(trials=chosen.trials, seconds=chosen.seconds))
+        _show(chosen.which, measured, part.report(measured))
     if chosen.which in (None, "tenancy"):
         measured = tenancy.run(tenancy.Plan(trials=chosen.trials, seconds=chosen.seconds))
         _show("tenancy", measured, tenancy.report(measured))
