@@ -14,14 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.support.otlp import (
-    Collected,
-    Span,
-    attributes_of,
-    grpc_collector,
-    http_collector,
-)
+from tests.support.otlp import Collected, attributes_of, grpc_collector, http_collector
 from tests.support.server import Server, free_port, serving
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

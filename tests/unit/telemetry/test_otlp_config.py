@@ -3,7 +3,6 @@ from typing import Any
 
 import pytest
 
-from forebay.telemetry import otlp_config
 from forebay.telemetry.otlp_config import (
     OtlpMetricsConfig,
     TracesConfig,
@@ -60,7 +59,7 @@ def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(
     missing = "opentelemetry.exporter.otlp.proto.grpc"
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        otlp_config.importlib.util,
+        importlib.util,
         "find_spec",
         lambda name: None if name == missing else find(name),
     )
