@@ -7,6 +7,7 @@ from typing import Final
 from forebay.cli.reference import cli_page
 from forebay.core.errors import OUTCOMES
 from forebay.gateway.reference import http_api_page
+from forebay.monitoring.panel_reference import dashboards_page
 from forebay.monitoring.reference import alerts_page, objectives_page
 from forebay.settings.reference import configuration_page
 from forebay.telemetry.alias_table import ALIAS_TABLE, UNMEASURED
@@ -110,6 +111,7 @@ def metrics_page() -> str:
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "alerts.md": alerts_page,
+    "dashboards.md": dashboards_page,
     "cli.md": cli_page,
     "configuration.md": configuration_page,
     "errors.md": errors_page,

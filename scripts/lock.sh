@@ -22,7 +22,7 @@ lock() {
 
 lock requirements/serve.txt --extra openvino --extra redis --extra postgres --extra otlp
 lock requirements/dev.txt --extra openvino --extra redis --extra postgres --extra llamacpp --extra onnx \
-    --extra otlp-grpc --extra dev \
+    --extra otlp-grpc --extra dashboards --extra dev \
     --constraint requirements/serve.txt
 # Which build of torch is right is the machine's business (make engines), so it is not locked.
 printf 'torch ; python_version < "3"\n' > build/lock/without-torch.txt

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from forebay.gateway.edge import Gateway
 from forebay.gateway.routing import Endpoint
 from forebay.observing import Observing
 from forebay.serve.keeping import KeepingConfig, keeping
-from forebay.serve.lanes import Lanes
+from forebay.serve.lanes import Lanes, Listing
 from forebay.serve.ledger import Ledger
 from forebay.serve.lifecycle import Lifecycle
 from forebay.serve.pipeline import Pipeline
@@ -163,12 +163,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     settings = live.current
     log, loop_lag = open_log(settings.log, salt=_salt(settings)), LoopLag(MONOTONIC)
     offers = [listed(model, settings) for model in models]
-    own_names = [name for each in offers for name in each.own_names]
-    metrics = Metrics(
-        models=own_names,
-        names_max=settings.metrics.names_max,
-        aliases=aliases(settings.metrics),
-    )
+    metrics = _metrics(settings, offers)
     lanes = Lanes(opening=True)
     residency = opened(live, models, lanes=lanes, metrics=metrics, log=log)
     lifecycle = Lifecycle(residency.well, retry_after_s=settings.server.drain_retry_s)
@@ -229,6 +224,14 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     admin.reload = service.reload
     metrics.watch_server(service.read)
     return service
+
+
+def _metrics(settings: Settings, offers: Iterable[Listing]) -> Metrics:
+    return Metrics(
+        models=[name for each in offers for name in each.own_names],
+        names_max=settings.metrics.names_max,
+        aliases=aliases(settings.metrics),
+    )
 
 
 def _joined(

@@ -37,7 +37,7 @@ def files(spec: Spec, links: Links, *, prometheus: str = "http://localhost:9090"
     """Return path -> text, below `deploy/monitoring`; raises DashboardsUnavailable."""
     if importlib.util.find_spec("grafana_foundation_sdk") is None:
         raise DashboardsUnavailable(
-            "Dashboards are written with grafana-foundation-sdk: pip install 'forebay[dev]'."
+            "Dashboards are written with grafana-foundation-sdk: pip install 'forebay[dashboards]'."
         )
     from forebay.monitoring import grafana  # noqa: PLC0415 - needs what is not always there
 

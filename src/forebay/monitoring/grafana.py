@@ -1,6 +1,6 @@
 """Dashboards as Grafana reads them, by its own SDK.
 
-The SDK is needed to write them, not to run: it is part of the extra `dev`.
+The SDK is needed to write them, never to serve: it is in the extra `dashboards`.
 """
 
 import json
