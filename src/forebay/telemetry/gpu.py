@@ -32,8 +32,11 @@ class Gpus:
         nvml = self._nvml
         if nvml is None:
             return ()
-        count = min(int(nvml.nvmlDeviceGetCount()), GPUS_MAX)
-        return tuple(_reading(nvml, index) for index in range(count))
+        try:
+            count = min(int(nvml.nvmlDeviceGetCount()), GPUS_MAX)
+            return tuple(_reading(nvml, index) for index in range(count))
+        except nvml.NVMLError:  # the driver was taken away, or a GPU fell off its bus
+            return ()
 
 
 def _opened(library: str) -> Any:  # noqa: ANN401 - the library has no types
@@ -65,7 +68,7 @@ def _reading(nvml: Any, index: int) -> GpuReading:  # noqa: ANN401 - the library
         index=index,
         memory_used_bytes=None if memory is None else int(memory.used),
         memory_total_bytes=None if memory is None else int(memory.total),
-        utilization_ratio=told(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100),
+        busy_ratio=told(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100),
         temperature_celsius=told(
             lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
         ),

@@ -65,7 +65,7 @@ GPU_MEMORY_TOTAL: Final = Metric(
     action="Compare with forebay_gpu_memory_used_bytes.",
     labels=(Label.GPU,),
 )
-GPU_UTILIZATION: Final = Metric(
+GPU_BUSY: Final = Metric(
     name="forebay_gpu_utilization_ratio",
     kind=Kind.GAUGE,
     help="Part of the last sample in which a GPU computed anything.",
@@ -90,5 +90,5 @@ GPU_POWER: Final = Metric(
 MACHINE_METRICS: Final = (
     *(MEMORY_USED, MEMORY_LIMIT, CPU_LIMIT, CPU_THROTTLED),
     *(DISK_FREE, DISK_SIZE, CERTIFICATE_EXPIRY),
-    *(GPU_MEMORY_USED, GPU_MEMORY_TOTAL, GPU_UTILIZATION, GPU_TEMPERATURE, GPU_POWER),
+    *(GPU_MEMORY_USED, GPU_MEMORY_TOTAL, GPU_BUSY, GPU_TEMPERATURE, GPU_POWER),
 )

@@ -39,7 +39,7 @@ def _of_gpus(reading: MachineReading) -> Iterator[Family]:
     for metric, name in (
         (machine_catalogue.GPU_MEMORY_USED, "memory_used_bytes"),
         (machine_catalogue.GPU_MEMORY_TOTAL, "memory_total_bytes"),
-        (machine_catalogue.GPU_UTILIZATION, "utilization_ratio"),
+        (machine_catalogue.GPU_BUSY, "busy_ratio"),
         (machine_catalogue.GPU_TEMPERATURE, "temperature_celsius"),
         (machine_catalogue.GPU_POWER, "power_watts"),
     ):

@@ -116,7 +116,7 @@ class GpuReading:
     index: int
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
-    utilization_ratio: float | None = None
+    busy_ratio: float | None = None
     temperature_celsius: float | None = None
     power_watts: float | None = None
 

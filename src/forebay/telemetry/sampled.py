@@ -23,7 +23,7 @@ class Sampled(Generic[Reading]):
 
     1. `latest` never waits, and returns None where there is no reading of late.
     2. `read` may take as long as it likes and is never called twice at once.
-    3. If it raises, that is no reading.
+    3. If it raises OSError or ValueError, that is no reading, and it is called again.
     """
 
     def __init__(
@@ -62,5 +62,5 @@ class Sampled(Generic[Reading]):
     def _sample(self) -> None:
         try:
             self._newest = self._read(), self._now()
-        except Exception:  # noqa: BLE001 - whatever a driver raises: there is no reading, and no harm
-            return
+        except (OSError, ValueError):
+            return  # what was read before counts for a while; the next one may do

@@ -68,7 +68,7 @@ def test_each_gpu_is_told_in_base_units(monkeypatch: pytest.MonkeyPatch) -> None
     assert (first.index, second.index) == (0, 1)
     assert (first.memory_used_bytes, second.memory_used_bytes) == (1 << 30, 2 << 30)
     assert first.memory_total_bytes == 80 << 30
-    assert first.utilization_ratio == 0.37
+    assert first.busy_ratio == 0.37
     assert first.temperature_celsius == 61.0
     assert first.power_watts == 412.5
 
@@ -89,6 +89,18 @@ def test_without_a_driver_there_is_nothing_and_it_is_asked_once(
     reader = gpus(monkeypatch, driver)
     assert [reader.read() for _ in range(3)] == [(), (), ()]
     assert driver.inits == 1
+
+
+def test_a_driver_that_goes_away_leaves_nothing_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = Driver(1)
+    reader = gpus(monkeypatch, driver)
+    assert len(reader.read()) == 1
+    driver.silent = frozenset({"count"})
+    assert reader.read() == ()
+    driver.silent = frozenset()
+    assert len(reader.read()) == 1
 
 
 def test_without_the_library_there_is_nothing() -> None:

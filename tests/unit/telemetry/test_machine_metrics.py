@@ -24,7 +24,7 @@ WHOLE = MachineReading(
             index=0,
             memory_used_bytes=5,
             memory_total_bytes=6,
-            utilization_ratio=0.5,
+            busy_ratio=0.5,
             temperature_celsius=40.0,
             power_watts=99.5,
         ),

@@ -76,7 +76,7 @@ def test_what_was_read_long_ago_is_no_reading(source: Source) -> None:
 
 def test_a_reading_that_fails_is_none_and_the_next_is_made(source: Source) -> None:
     with sampled(source, lambda: 0.0) as reading:
-        source.go(RuntimeError("the driver has gone"))
+        source.go(OSError("the disk has gone"))
         source.go(ValueError("still"))
         assert reading.latest() is None
         source.go(8)
