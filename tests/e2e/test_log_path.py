@@ -5,6 +5,7 @@ The index is osmem's, which speaks OpenSearch's protocol; nothing here was run o
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from tests.support.server import Server, serving
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not here: {missing()}")
 
+ROOT: Final = Path(__file__).parents[2]
 SCRIPTED: Final = ("--engine", "scripted", "--set", "log.environment=test")
 CHAT: Final = "/v1/chat/completions"
 TRACE: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -115,6 +117,27 @@ def test_a_request_is_found_by_its_id(whole: Whole, ask: Ask, way: str) -> None:
     assert document["throughput_tokens_per_sec"] == pytest.approx(throughput, rel=0.01)
     assert (document["service.version"], document["service.environment"]) == (__version__, "test")
     assert SECRET_PROMPT not in json.dumps(document)
+
+
+def test_the_documented_commands_find_a_request(whole: Whole, ask: Ask, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "logging.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    put, check, search = "".join(blocks).replace("\\\n", " ").splitlines()
+    assert ask(whole.by_tcp).chat("find-me") == 200
+    whole.path.until_found("find-me")
+    file = configuration(tmp_path, tcp_port=5170, search_port=9200)
+    said = []
+    for command in (put, check, search):
+        there = command.replace("http://127.0.0.1:9200", whole.path.url)
+        there = there.replace("deploy/monitoring/rsyslog/rsyslog.conf", str(file))
+        there = there.replace("rsyslogd", str(RSYSLOG))
+        done = subprocess.run(
+            ["sh", "-c", there], cwd=ROOT, capture_output=True, timeout=30, check=True
+        )
+        said.append(done.stdout)
+    assert b"acknowledged" in said[0]
+    (hit,) = json.loads(said[2])["hits"]["hits"]
+    assert hit["_source"]["http.request.id"] == "find-me"
 
 
 def test_lines_of_others_get_their_throughput_on_the_way(whole: Whole) -> None:

@@ -10,11 +10,15 @@ _README: Final = "tests/e2e/test_readme.py::test_make_serve_and_the_curl_example
 
 _DRILLS: Final = "tests/unit/cli/test_measuring.py::test_the_documented_commands_are_understood"
 
+_RECEIPT: Final = "tests/unit/cli/test_receipts.py::test_the_documented_commands_are_understood"
+
 _BUDGETS: Final = "tests/unit/cli/test_usage.py::test_the_documented_commands_are_understood"
 
 _MONITORING: Final = (
     "tests/contract/test_written_monitoring.py::test_the_documented_commands_do_what_they_say"
 )
+
+_LOG_PATH: Final = "tests/e2e/test_log_path.py::test_the_documented_commands_find_a_request"
 
 _ACCOUNTS: Final = (
     "tests/e2e/test_accounts_page.py::test_the_pages_commands_lead_from_nothing_to_an_answer"
@@ -47,6 +51,12 @@ RUN_BY: Final[dict[str, str]] = {
     ),
     "promtool check config monitoring/prometheus/prometheus.yml": _MONITORING,
     "amtool check-config monitoring/alertmanager/alertmanager.yml": _MONITORING,
+    "sh deploy/monitoring/elasticsearch/apply.sh http://127.0.0.1:9200": _LOG_PATH,
+    "rsyslogd -N1 -f deploy/monitoring/rsyslog/rsyslog.conf": _LOG_PATH,
+    "curl -s 'http://127.0.0.1:9200/model-api-logs-*/_search' -H 'content-type: application/json' "
+    """-d '{"query": {"term": {"http.request.id": "find-me"}}}'""": _LOG_PATH,
+    "forebay receipt 4f1c6a52d0e94a7bb3c1": _RECEIPT,
+    "forebay receipt 4f1c6a52d0e94a7bb3c1 --json": _RECEIPT,
     "make image": ".github/workflows/test.yml",
     "docker run --rm --name forebay --network host --read-only --tmpfs /tmp --cap-drop ALL "
     "--security-opt no-new-privileges --memory 2g --volume forebay-models:/var/cache/forebay "

@@ -133,3 +133,23 @@ def test_the_policy_deletes_what_is_old_and_knows_its_phases() -> None:
         assert re.fullmatch(r"\d+(ms|s|m|h|d)", facts["min_age"])
         assert facts["actions"].keys() <= actions[phase]
     assert policy["phases"]["delete"]["actions"] == {"delete": {}}
+
+
+def test_the_page_on_logging_explains_each_field_of_a_request_and_no_other() -> None:
+    page = (DEPLOY.parents[1] / "docs" / "logging.md").read_text()
+    table = page.partition("| Field |")[2].partition("\n\n")[0]
+    explained = {
+        name
+        for row in table.splitlines()
+        for name in re.findall(r"`([@a-z_.]+)`", row.split("|")[1] if "|" in row else "")
+    }
+    assert explained == {name for name, _ in fields()}
+
+
+def test_the_line_on_the_page_has_the_fields_that_lines_have() -> None:
+    page = (DEPLOY.parents[1] / "docs" / "logging.md").read_text()
+    (shown,) = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    line = json.loads(shown)
+    types = dict(fields())
+    for name, value in line.items():
+        assert isinstance(value, types[name]), name
