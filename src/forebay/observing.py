@@ -58,8 +58,9 @@ class Observing:
         self.over: tuple[VisitHook, ...] = (http,)
         """Read each exchange when it is over."""
         self._receipts: ReceiptPages | None = None
+        self._kept: Receipts | None = None
         if settings.receipts.kept_max:
-            receipts = Receipts(settings.receipts, loop_lag.stalled_s)
+            self._kept = receipts = Receipts(settings.receipts, loop_lag.stalled_s)
             self.hooks, self.over = (*self.hooks, receipts), (*self.over, receipts.over)
             self._receipts = ReceiptPages(receipts, access.oversees, now=MONOTONIC, wall=time.time)
         self.exports = Exports(
@@ -90,7 +91,9 @@ class Observing:
     @property
     def sent(self) -> Mapping[str, int]:
         """What reached a sink of telemetry, by its name: `SINKS`."""
-        return {"log": self.log.sent, **self.exports.sent}
+        # None is dropped: what a bounded memory forgets is not lost on its way.
+        made = self._kept.made if self._kept else 0
+        return {"log": self.log.sent, "receipts": made, **self.exports.sent}
 
     @property
     def dropped(self) -> Mapping[str, int]:

@@ -137,7 +137,8 @@ async def test_the_limit_that_refused_a_request_is_named() -> None:
 
 async def test_what_the_guard_found_is_said_and_not_what_it_read() -> None:
     stage = receipted(a_stage())
-    screening = Screening(GuardConfig(mode="block"), EventList())
+    log = EventList()
+    screening = Screening(GuardConfig(mode="block"), log)
     stage.gateway.pipeline = replace(stage.gateway.pipeline, screening=screening)  # type: ignore[type-var]  # it is one
     stage.gateway.reconfigure(stage.gateway.config, stage.gateway.cache)
     await asked(
@@ -146,7 +147,8 @@ async def test_what_the_guard_found_is_said_and_not_what_it_read() -> None:
     await asked(stage, id="harmless")
     found = (await receipt(stage, "attack")).json
     assert (found["outcome"], found["ended_in"]) == ("refused", "guard")
-    assert found["decisions"]["guard"] == "refused override"
+    (flagged,) = log.named("guard.flagged")
+    assert found["decisions"]["guard"] == f"refused {flagged['family']}"
     assert (await receipt(stage, "harmless")).json["decisions"]["guard"] == "passed clean"
 
 

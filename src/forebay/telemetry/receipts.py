@@ -51,8 +51,13 @@ class Receipts:
         self._known: deque[Facts] = deque()
         self._strangers: deque[Facts] = deque()
         self._by_id: dict[str, list[Facts]] = {}
-        self.made = 0
+        self._made = 0
+
+    @property
+    def made(self) -> int:
         """Receipts since the start."""
+        self._take_up()
+        return self._made
 
     def __len__(self) -> int:
         return len(self._known) + len(self._strangers)
@@ -96,7 +101,7 @@ class Receipts:
                 self._keep(facts_of(each, self._stalled), known=known)
 
     def _keep(self, facts: Facts, *, known: bool) -> None:
-        self.made += 1
+        self._made += 1
         kept, most = (
             (self._known, self._kept_max) if known else (self._strangers, self._strangers_max)
         )

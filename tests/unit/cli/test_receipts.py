@@ -139,6 +139,6 @@ def test_a_server_that_is_away_and_an_address_that_is_none_are_told_apart(played
 
 
 def test_the_documented_commands_are_understood(played: Played) -> None:
-    for words in (["receipt-1"], ["receipt-1", "--json"]):
+    for words in (["4f1c6a52d0e94a7bb3c1"], ["4f1c6a52d0e94a7bb3c1", "--json"]):
         assert run(*words)[0] == 0
     assert len(played.asked) == 2
