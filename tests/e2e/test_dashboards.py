@@ -136,6 +136,9 @@ def test_every_panel_shows_data_or_is_known_to_have_none(
     assert wanting(prometheus, queries) == []
     for name, label in (("llm_requests_total", "model"), ("forebay_build_info", "instance")):
         assert prometheus.value(f"count by ({label}) ({name})"), "a variable has no choice"
+    # Names that OpenMetrics, which Prometheus may ask for, could lose: a colon, and a twin.
+    for name in ("vllm:generation_tokens_total", "llm_generation_tokens"):
+        assert prometheus.value(name), f"{name} did not reach Prometheus"
     done.set()
     assert wanting(prometheus, late) == []
     for each in empty:

@@ -225,6 +225,21 @@ _VLLM_HISTOGRAMS: Final = (
 )
 _SOURCE_HISTOGRAMS: Final = (
     _source(
+        "model_load_time_seconds",
+        "llm_model_load_time_seconds",
+        Kind.HISTOGRAM,
+        labels=_MODEL,
+        note="Loads that succeeded; llm_model_load_failures_total counts the others.",
+    ),
+    _source(
+        "token_generation_time_seconds",
+        "llm_time_per_output_token_seconds",
+        Kind.HISTOGRAM,
+        labels=_MODEL,
+    ),
+    _source("llm_generation_latency_seconds", "llm_inference_time_seconds", Kind.HISTOGRAM),
+    _source("llama_request_duration_seconds", "llm_request_duration_seconds", Kind.HISTOGRAM),
+    _source(
         "http_request_duration_seconds",
         "forebay_http_request_duration_seconds",
         Kind.HISTOGRAM,
@@ -252,21 +267,6 @@ _SOURCE_HISTOGRAMS: Final = (
         labels={"endpoint": _endpoint},
         coarse=True,
     ),
-    _source(
-        "model_load_time_seconds",
-        "llm_model_load_time_seconds",
-        Kind.HISTOGRAM,
-        labels=_MODEL,
-        note="Loads that succeeded; llm_model_load_failures_total counts the others.",
-    ),
-    _source(
-        "token_generation_time_seconds",
-        "llm_time_per_output_token_seconds",
-        Kind.HISTOGRAM,
-        labels=_MODEL,
-    ),
-    _source("llm_generation_latency_seconds", "llm_inference_time_seconds", Kind.HISTOGRAM),
-    _source("llama_request_duration_seconds", "llm_request_duration_seconds", Kind.HISTOGRAM),
 )
 
 ALIAS_TABLE: Final = (*_VLLM_SMALL, *_SOURCE_SMALL, *_VLLM_HISTOGRAMS, *_SOURCE_HISTOGRAMS)

@@ -103,7 +103,7 @@ class Aliases:
         """
         yield from families
         known = {**{_page_name(family): family for family in families}, **details}
-        left = self.series_max - sum(len(family.samples) for family in families)
+        left = self.series_max - 1 - sum(len(family.samples) for family in families)
         left_out = 0
         for alias in self.table:
             if open_metrics and alias.text_only:

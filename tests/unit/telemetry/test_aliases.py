@@ -21,6 +21,7 @@ from forebay.telemetry.alias_table import ALIAS_TABLE, UNMEASURED
 from forebay.telemetry.aliases import Aliases
 from forebay.telemetry.catalogue import CATALOGUE
 from forebay.telemetry.config import MetricsConfig
+from forebay.telemetry.http_catalogue import METHODS
 from forebay.telemetry.http_tally import HttpTally
 from forebay.telemetry.metrics import Metrics
 from forebay.telemetry.readings import ModelReading, ServerReading
@@ -281,6 +282,22 @@ def test_a_full_page_keeps_the_small_names_leaves_out_whole_ones_and_says_how_ma
 def test_nothing_is_left_out_by_default_of_a_server_of_two_models() -> None:
     metrics = a_busy_server(series_max=MetricsConfig().series_max)
     assert total(families(metrics)["forebay_alias_names_left_out"]) == 0
+
+
+def test_callers_of_everything_fill_no_page_beyond_its_bound_and_cost_no_small_name() -> None:
+    metrics = Metrics(["m"], aliases=config.aliases(MetricsConfig()))
+    exchanges = HttpTally()
+    metrics.join(exchanges.families)
+    for route in Route:
+        for method in METHODS:
+            for status in (200, 404, 503):
+                exchanges(replace(a_visit(), route=route, method=method, status=status))
+        metrics(replace(a_completed(), route=route))
+        metrics(replace(a_refused(Outcome.UNKNOWN_MODEL, model="x"), route=route))
+    page = families(metrics)
+    assert sum(len(family.samples) for family in page.values()) <= MetricsConfig().series_max
+    by_endpoint = {alias.name for alias in ALIAS_TABLE if alias.coarse}
+    assert {alias.name for alias in ALIAS_TABLE} - set(page) <= by_endpoint
 
 
 def test_what_is_not_measured_is_nowhere_on_the_page() -> None:
