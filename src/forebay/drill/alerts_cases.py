@@ -161,9 +161,10 @@ MODEL: Final = (
         plan=machine.plan(
             # Within a step; a worker that were stopped would be replaced.
             faults.asking(faults.one_in(90, "!slow " * 14)),
+            # Two places: of those who find one free, nothing is foretold.
             settings=(
+                *("scripted.running_max=2", "scripted.decode_s=0.01"),
                 *("supervisor.stall_s=30", "admission.interactive_ttft_s=60"),
-                "admission.forecast=false",
             ),
         ),
         companions=_SLOW | {"LowTokenRate", "Saturated", "HighResponseTime"},
