@@ -50,6 +50,8 @@ _ABSENT: Final = sorted({package for name, package in PROGRAMS.items() if not sh
 needs_programs = pytest.mark.skipif(bool(_ABSENT), reason=f"not installed: {', '.join(_ABSENT)}")
 SPEED: Final = 60.0
 """How much faster than ours Alertmanager groups; the rules' own windows stay as they are."""
+Change = Callable[[dict[str, Any]], None]
+"""Changes what a file of YAML holds."""
 CHAT: Final = "/v1/chat/completions"
 
 
@@ -93,6 +95,7 @@ class Watched:
         done = subprocess.run(
             ["bash", "-uc", command],
             env={**self.environment, **more},
+            cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -120,44 +123,42 @@ class Watched:
     def until_told(self, alert: str, wait_s_max: float = 20.0) -> None:
         """Wait until Alertmanager has an alert."""
         limit = time.monotonic() + wait_s_max
-        while (
-            alert
-            not in urllib.request.urlopen(f"{self.alertmanager_url}/api/v2/alerts", timeout=10)
-            .read()
-            .decode()
-        ):
+        while alert not in _text(f"{self.alertmanager_url}/api/v2/alerts"):
             assert time.monotonic() < limit, f"no {alert} in {wait_s_max} s"
             time.sleep(0.1)
 
-    def configure_prometheus(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change its configuration and have it read."""
-        file = self.folder / "prometheus.yml"
-        _change(file, change)
+    @contextlib.contextmanager
+    def prometheus_with(self, change: Change, file: str = "prometheus.yml") -> Iterator[None]:
+        """Change a file of Prometheus's for as long as the body lasts."""
+        with _changed(self.folder / file, change, self._reload_prometheus):
+            yield
+
+    @contextlib.contextmanager
+    def alertmanager_with(self, change: Change) -> Iterator[None]:
+        """Change Alertmanager's configuration for as long as the body lasts."""
+        with _changed(self.alertmanager.config, change, self._reload_alertmanager):
+            yield
+
+    def _reload_prometheus(self) -> None:
         self.prometheus.send_signal(signal.SIGHUP)
 
-    def configure_rules(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the rules that Prometheus reads and have them read."""
-        _change(self.folder / "rules" / "forebay.yml", change)
-        self.prometheus.send_signal(signal.SIGHUP)
-
-    def configure_alertmanager(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change Alertmanager's configuration and have it read."""
-        _change(self.alertmanager.config, change)
+    def _reload_alertmanager(self) -> None:
         request = urllib.request.Request(f"{self.alertmanager_url}/-/reload", method="POST")
-        assert urllib.request.urlopen(request, timeout=10).status == 200
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
 
     def until(self, query: str, wait_s_max: float = 20.0) -> None:
         """Wait until Prometheus has an answer to a query."""
         limit = time.monotonic() + wait_s_max
         asked = f"{self.prometheus_url}/api/v1/query?{urlencode({'query': query})}"
-        while not json.loads(urllib.request.urlopen(asked, timeout=10).read())["data"]["result"]:
+        while not json.loads(_text(asked))["data"]["result"]:
             assert time.monotonic() < limit, f"no {query} in {wait_s_max} s"
             time.sleep(0.1)
 
 
 @contextlib.contextmanager
-def watched(folder: Path) -> Iterator[Watched]:
-    """Run all of them until the body ends."""
+def watched(folder: Path, log: Path | None = None) -> Iterator[Watched]:
+    """Run all of them until the body ends; the log goes to a file of the folder, or to `log`."""
     authority = Authority()
     issued = authority.issue(folder, "server", days=(-1.0, 29.0))
     trusted = folder / "authority.pem"
@@ -166,7 +167,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         settings = {
             "access": {"mode": "closed"},
             "engine": {"name": "scripted"},
-            "log": {"format": "json", "destination": str(folder / "forebay.log")},
+            "log": {"format": "json", "destination": str(log or folder / "forebay.log")},
             "metrics": {"sample_s": 0.5},
             "server": {"tls_certificate": str(issued.certificate), "tls_key": str(issued.key)},
             "store": {"url": redis.url, "timeout_s": 1.0},
@@ -190,6 +191,8 @@ def _observed(
         file, port = _prometheus_files(folder, server, telling.daemon.target, key), free_port()
         command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"]
         command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+        # It finds its Alertmanager some seconds after its first alerts, and says them again.
+        command += ["--rules.alert.resend-delay=1s"]
         target, log = Target(host="127.0.0.1", port=port), folder / "prometheus.log.txt"
         with daemon(command, target=target, log=log, ready="/-/ready") as watching:
             known = {
@@ -238,10 +241,18 @@ def _prometheus_files(folder: Path, server: Server, telling: Target, key: str) -
     return file
 
 
-def _change(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+@contextlib.contextmanager
+def _changed(file: Path, change: Change, reload: Callable[[], None]) -> Iterator[None]:
+    before = file.read_text(encoding="utf-8")
+    found = yaml.safe_load(before)
     change(found)
-    file.write_text(yaml.safe_dump(found), encoding="utf-8")
+    try:
+        file.write_text(yaml.safe_dump(found), encoding="utf-8")
+        reload()
+        yield
+    finally:
+        file.write_text(before, encoding="utf-8")
+        reload()
 
 
 def quick(text: str) -> str:
@@ -303,6 +314,11 @@ def _until_ready(server: Server, trusted: Path) -> None:
 
 def _trust(authority: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority))
+
+
+def _text(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def _address(target: Target) -> str:

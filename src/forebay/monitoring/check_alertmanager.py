@@ -1,10 +1,11 @@
 """Alertmanager's links: does it hear of alerts, and is anybody told."""
 
 import re
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from forebay.monitoring.finding import Finding, Link, Report
 from forebay.monitoring.site import Site, Unanswered
 
 TEST_ALERT: Final = "ForebayTestAlert"
+"""Its name begins so; the rest is new each time, or it would wait for the group of the last."""
 _SENT_S_MAX: Final = 75.0
 """Our configuration groups tickets for 30 s before it sends them; others' for a minute."""
 _RESOLVED_S_MAX: Final = 15.0
@@ -24,8 +26,10 @@ _LASTS: Final = timedelta(minutes=10)
 _KINDS: Final = "_configs"
 _MATCHER: Final = re.compile(r'\s*"?(\w+)"?\s*(=~|!~|!=|=)\s*"?((?:[^"\\]|\\.)*)"?\s*')
 _RECEIVERS: Final = "Take the receivers of deploy/monitoring/alertmanager/alertmanager.yml."
+# Counted when an attempt has ended; `alertmanager_notifications_total` counts those under way.
 _COUNTS: Final = re.compile(
-    r'^alertmanager_notifications(_failed)?_total\{.*?integration="(\w+)".*\} (\S+)$', re.MULTILINE
+    r'^alertmanager_notification_requests(_failed)?_total\{.*?integration="(\w+)".*\} (\S+)$',
+    re.MULTILINE,
 )
 
 
@@ -35,6 +39,8 @@ class AlertmanagerCheck:
 
     site: Site
     send_test_alert: bool = False
+    name: str = field(default_factory=lambda: f"{TEST_ALERT}{secrets.token_hex(3)}")
+    """The alert's."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is there, link by link."""
@@ -79,28 +85,28 @@ class AlertmanagerCheck:
             yield from self._delivered(say, before, kinds)
         finally:
             self._post(timedelta())
-        if _until(lambda: not self._listed(TEST_ALERT), _RESOLVED_S_MAX):
-            yield say.ok(f"{TEST_ALERT} was taken back, and is over.")
+        if _until(lambda: not self._listed(self.name), _RESOLVED_S_MAX):
+            yield say.ok(f"{self.name} was taken back, and is over.")
         else:
-            yield say.missing(f"{TEST_ALERT} does not end.", "Look at its list of alerts.")
+            yield say.missing(f"{self.name} does not end.", "Look at its list of alerts.")
 
     def _delivered(self, say: Report, before: "_Notices", kinds: set[str]) -> Iterator[Finding]:
         def told() -> list[str]:
             return sorted(kinds & _grown(self._notices().delivered, before.delivered))
 
         if _until(lambda: bool(told()), _SENT_S_MAX):
-            yield say.ok(f"{TEST_ALERT} was sent by {', '.join(told())}.")
+            yield say.ok(f"{self.name} was sent by {', '.join(told())}.")
         elif failed := sorted(kinds & _grown(self._notices().failed, before.failed)):
             fix = "Its address or secret is wrong: see alertmanager.yml and Alertmanager's log."
-            yield say.missing(f"{TEST_ALERT} could not be sent by {', '.join(failed)}.", fix)
+            yield say.missing(f"{self.name} could not be sent by {', '.join(failed)}.", fix)
         else:
             fix = "Is it silenced, inhibited, or grouped for longer (group_wait)?"
-            yield say.missing(f"{TEST_ALERT} was not sent within {_SENT_S_MAX:g} s.", fix)
+            yield say.missing(f"{self.name} was not sent within {_SENT_S_MAX:g} s.", fix)
 
     def _post(self, lasts: timedelta) -> None:
         now = datetime.now(UTC)
         alert = {
-            "labels": {"alertname": TEST_ALERT, "severity": str(Severity.TICKET), **_LABELS},
+            "labels": {"alertname": self.name, "severity": str(Severity.TICKET), **_LABELS},
             "annotations": _ANNOTATIONS,
             "startsAt": (now - timedelta(seconds=1)).isoformat(),
             "endsAt": (now + lasts).isoformat(),
