@@ -29,6 +29,7 @@ RUN_BY: Final[dict[str, str]] = {
     "make test": ".ci/run",
     "forebay drill --list": _DRILLS,
     "forebay drill worker vanish --quick": _DRILLS,
+    "forebay drill alerts --only ForebayDown": _DRILLS,
     "forebay drill --json drills.json": _DRILLS,
     "forebay budgets set user:ada 500_000 --per day": _BUDGETS,
     "forebay budgets set tenant:acme 25.50 --money": _BUDGETS,

@@ -22,7 +22,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
 
     def playing(name: str, measured: int) -> Drill:
         def run(stage: Stage) -> Findings:
-            found.append((name, stage.engine, stage.quick))
+            found.append((" ".join([name, *stage.only]), stage.engine, stage.quick))
             with stage.broken(faults.Fault(name="nothing", inject=lambda: None)):
                 stage.say("playing", 1, 2)
             return Findings(gates=(exactly("lost", measured, 0),), figures={"p99": 1.5})
@@ -36,11 +36,12 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
         raise DrillFailed("the server ended")
 
     real = {drill.name for drill in catalogue.DRILLS}
-    assert {"worker", "vanish", "gateway"} <= real
+    assert {"worker", "vanish", "gateway", "alerts"} <= real
     drills = (
         playing("worker", 0),
         playing("vanish", 0),
         playing("gateway", 3),
+        playing("alerts", 0),
         Drill(name="skipped", about="", run=skip),
         Drill(name="fallen", about="", run=fall),
     )
@@ -68,6 +69,8 @@ def test_the_documented_commands_are_understood(
     assert ran == []
     assert typed("worker", "vanish", "--quick")[0] == 0
     assert ran == [("worker", "scripted", True), ("vanish", "scripted", True)]
+    assert typed("alerts", "--only", "ForebayDown")[0] == 0
+    assert ran[-1] == ("alerts ForebayDown", "scripted", False)
     assert typed("--json", "drills.json")[0] == 1
     assert Path("drills.json").exists()
 
