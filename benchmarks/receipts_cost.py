@@ -41,7 +41,7 @@ def costs() -> dict[str, float]:
     """Return the microseconds of each, the least over rounds: others use the machine, too."""
     lag = LoopLag(MONOTONIC)
     arrivals, transport = Arrivals(lag), cast("asyncio.Transport", None)
-    told = SimpleNamespace(config=SimpleNamespace(server_timing=True), visit=_record(0).visit)
+    told = SimpleNamespace(config=SimpleNamespace(server_timing=True), visit=a_record(0).visit)
     exchange = cast("Exchange", told)
     return {
         "a receipt, its eviction included": min(_keeping_us(lag) for _ in range(_ROUNDS)),
@@ -64,7 +64,7 @@ def _keeping_us(lag: LoopLag) -> float:
     """Return what a receipt costs, with records as fresh as a server's are."""
     receipts, took_s = Receipts(ReceiptsConfig(kept_max=_COUNT // 4), lag.stalled_s), 0.0
     for first in range(0, _COUNT, _TOGETHER):
-        records = [_record(index) for index in range(first, first + _TOGETHER)]
+        records = [a_record(index) for index in range(first, first + _TOGETHER)]
         began = time.thread_time()
         for record in records:
             receipts(record)
@@ -73,7 +73,7 @@ def _keeping_us(lag: LoopLag) -> float:
     return took_s / _COUNT * 1e6
 
 
-def _record(index: int) -> RequestRecord:
+def a_record(index: int) -> RequestRecord:
     """Return a whole answer's record, as the pipeline writes it."""
     id = RequestId(f"{index:024x}")
     timeline = Timeline(received=10.0)

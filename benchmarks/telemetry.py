@@ -35,6 +35,7 @@ from benchmarks import machine, overhead, processes
 from benchmarks.overhead import Plan
 from benchmarks.processes import Server
 from benchmarks.sinks import sink
+from benchmarks.telemetry_calls import calls_us
 from forebay.bench.client import Call, ClosedLoop, Target
 from forebay.bench.open_loop import OpenLoop
 from forebay.bench.stats import median, percentile
@@ -119,6 +120,7 @@ def with_model(target: Target, seconds: float) -> Measured:
 def run(plan: Plan) -> Measured:
     """Measure with the scripted engine, and with the model where it is prepared."""
     result: Measured = {"machine": machine.facts(), "trials": plan.trials, "seconds": plan.seconds}
+    result["calls_us"] = calls_us()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with servers(("--engine", "scripted"), folder) as found:
@@ -191,6 +193,11 @@ def report(result: Measured) -> str:
         steady.append([name, *shown, str(failed), dropped or "0"])
     text = machine.table("Telemetry, scripted engine at zero pace", rows)
     text += "\n" + machine.table(f"The same at {PER_S:g} streams a second", steady)
+    calls = [["a line to a", "p50 us", "p99 us", "p99.9 us", "lost"]]
+    for name, found in result["calls_us"].items():
+        times = [f"{found[share]:.1f}" for share in ("p50", "p99", "p99.9")]
+        calls.append([name, *times, f"{found['lost']:.0%}"])
+    text += "\n" + machine.table("What the log takes of a request, in process", calls)
     if "model" in result:
         text += "\n" + machine.table(f"{MODEL}, {STREAMS} streams", _with_model(result["model"]))
     return f"{text}\nGoals: {GOALS}.\n"
