@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from forebay.core.caller import Caller, Right
 from forebay.core.clock import MONOTONIC
 from forebay.core.errors import EngineError, Overloaded
@@ -9,8 +11,10 @@ from forebay.core.record import Hook
 from forebay.gateway.slo_page import SLO_PATH, slo_endpoint
 from forebay.serve.objectives import Objectives
 from forebay.serve.slo_file import built_in
+from forebay.telemetry.metrics import Metrics
+from forebay.telemetry.readings import ServerReading
 from tests.support.asgi import Exchange, ask
-from tests.support.gateways import Stage, a_stage, keys, said
+from tests.support.gateways import Stage, a_stage, chat, keys, said
 
 OPERATOR = Caller(tenant="ops", user="root", rights=frozenset(Right))
 READER = Caller(tenant="acme", user="ada", rights=frozenset({Right.INFER, Right.READ}))
@@ -82,3 +86,33 @@ async def test_only_an_operator_is_told() -> None:
     for key, status in (("", 401), ("ada", 403), ("root", 200)):
         shown = {"authorization": f"Bearer {key}"} if key else {}
         assert (await ask(stage.gateway, "GET", SLO_PATH, **shown)).status == status
+
+
+async def test_the_page_and_the_metrics_agree_to_the_last_event() -> None:
+    stage, objectives = watched(a_stage(local=True))
+    metrics = Metrics(models=["m"])
+    metrics.watch_server(lambda: ServerReading(slo=objectives.counts))
+    endings = (said("Hello", " world"), [Overloaded("Full.")], [*said("x")[:2], EngineError("No.")])
+    for number in range(30):
+        stage.engine.acts = list(endings[number % len(endings)])
+        headers = {"x_priority": "batch"} if number % 2 else {}
+        body = chat(stream=number % 5 == 0)
+        await ask(stage.gateway, "POST", "/v1/chat/completions", body, **headers)
+        told = (await page(stage)).json["objectives"]
+        _, text = metrics.exposition("")
+        counted = {
+            (each["name"], result): float(each[result])
+            for each in told
+            for result in ("good", "bad")
+        }
+        assert _scraped(text.decode()) == counted
+    assert sum(counted.values()) > 50
+
+
+def _scraped(text: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.labels["slo"], sample.labels["result"]): sample.value
+        for family in text_string_to_metric_families(text)
+        if family.name == "llm_slo_events"
+        for sample in family.samples
+    }
