@@ -153,7 +153,7 @@ async def absent(stage: Stage, server: Server, fault: Fault) -> Absence:
     await load.ended()
     return Absence(
         fault=fault.name,
-        failures=None if away is None else int(away["failures"]),
+        failures=None if away is None else int(away["forebay.failures"]),
         away_after_s=left_alone - broken,
         rejoin_s=None if back is None else rejoined - undone,
         before=within(load.told, began + seconds / 4, broken),
