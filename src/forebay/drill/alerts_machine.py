@@ -27,6 +27,7 @@ from forebay.drill.certificates import Authority
 from forebay.drill.findings import Skipped
 from forebay.drill.hostile_accounts import a_key
 from forebay.drill.redis_server import is_installed, running_redis
+from forebay.drill.stand_ins import pynvml
 
 _SAMPLED: Final = "metrics.sample_s=0.5"
 _STATE: Final = Path("server", "forebay")
@@ -205,7 +206,7 @@ def with_gpus(*, used: float = 0.5, busy: int = 50) -> Surroundings:
             ),
             settings=(_SAMPLED,),
             environment={
-                "PYTHONPATH": str(Path(__file__).with_name("stand_ins")),
+                "PYTHONPATH": str(Path(pynvml.__file__).parent),
                 "DRILL_GPUS": str(file),
             },
         )
