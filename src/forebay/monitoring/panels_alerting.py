@@ -84,7 +84,7 @@ _INCIDENTS: Final = (
     Panel(
         title="Mean time to detect",
         about="From when an alert's condition began to hold to when it fired, over 30 days. What"
-        " its windows hide before is not in it; docs/monitoring-drill.md measures that, too.",
+        " its windows hide before is not in it; `forebay drill alerts` measures that, too.",
         queries=(Query("forebay:mttd:seconds30d", "{{severity}}"),),
         unit=Unit.SECONDS,
         kind=Kind.STAT,
