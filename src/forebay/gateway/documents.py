@@ -148,14 +148,7 @@ def openapi(models: Iterable[str] = ()) -> Json:
                     ]
                 }
             },
-            receipts.RECEIPTS_PATH: {
-                "get": _read("Requests that ended, the newest first.", "ReceiptList")
-                | {"parameters": [query(name) for name in receipts.FIELDS]}
-            },
-            f"{receipts.RECEIPT_PATH}{{id}}": {
-                "get": _read("Where a request's time went, and what was decided.", "ReceiptBody")
-                | {"parameters": [{"name": "id", "in": "path", "required": True, **_STRING}]}
-            },
+            **_receipts(),
             **{path: {"post": _native(path)} for path in CALLS},
             **{path: {"get": _read(*page)} for path, page in PAGES.items()},
             "/livez": {"get": _read("Does the event loop turn?", "Probe")},
@@ -306,6 +299,21 @@ def _native(path: str) -> Json:
         "responses": {
             "200": {"description": "The answer.", "headers": _HEADERS, "content": answered},
             **{str(status): _error(status, _PROBLEM) for status in _ERRORS},
+        },
+    }
+
+
+def _receipts() -> Json:
+    """Describe what is told of requests that ended."""
+    one = {"name": "id", "in": "path", "required": True, **_STRING}
+    return {
+        receipts.RECEIPTS_PATH: {
+            "get": _read("Requests that ended, the newest first.", "ReceiptList")
+            | {"parameters": [query(name) for name in receipts.FIELDS]}
+        },
+        f"{receipts.RECEIPT_PATH}{{id}}": {
+            "get": _read("Where a request's time went, and what was decided.", "ReceiptBody")
+            | {"parameters": [one]}
         },
     }
 
