@@ -1,6 +1,7 @@
 """`forebay check-monitoring` on a whole deployment, and with each link of it broken in turn."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ pytestmark = [
     needs_programs,
     pytest.mark.skipif(bool(log_path.missing()), reason=f"not installed: {log_path.missing()}"),
 ]
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +90,24 @@ def until_whole(rig: Watched) -> None:
         time.sleep(0.3)
 
 
+def documented(rig: Watched) -> str:
+    """The command of docs/monitoring.md, with our addresses."""
+    text = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    (command,) = re.findall(
+        r"^```bash\n(forebay check-monitoring.*?)\n```", text, re.MULTILINE | re.DOTALL
+    )
+    for port, url in (
+        ("8000", rig.url),
+        ("9090", rig.prometheus_url),
+        ("9093", rig.alertmanager_url),
+    ):
+        command = command.replace(f"http://127.0.0.1:{port}", url)
+    return str(command)
+
+
 def test_nothing_is_missing_of_a_whole_deployment(rig: Watched, path: log_path.LogPath) -> None:
-    command = 'forebay check-monitoring "$FOREBAY" --prometheus "$PROMETHEUS"'
-    command += f' --alertmanager "$ALERTMANAGER" --search {path.url} --send-test-alert'
     until_whole(rig)
-    status, output = rig.run(command)
+    status, output = rig.run(f"{documented(rig)} --search {path.url}")
     assert status == 0, output
     for words in (
         "Every name of docs/metrics.md is there.",

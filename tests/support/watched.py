@@ -183,12 +183,13 @@ def watched(folder: Path, log: Path | None = None) -> Iterator[Watched]:
 def _observed(
     folder: Path, server: Server, trusted: Path, own: Mapping[str, str], sinks: Sinks
 ) -> Iterator[Watched]:
-    key = _operators_key(own)
+    key = _key(own, "ops", "operator")
     config = alertmanager.at_hand(
         alertmanager_config(built_in()), speed=SPEED, sinks=sinks, folder=folder
     )
     with alertmanager.running_alertmanager(config, folder, port=free_port()) as telling:
-        file, port = _prometheus_files(folder, server, telling.daemon.target, key), free_port()
+        readers = _key(own, "prometheus", "metrics-reader")
+        file, port = _prometheus_files(folder, server, telling.daemon.target, readers), free_port()
         command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"]
         command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
         # It finds its Alertmanager some seconds after its first alerts, and says them again.
@@ -284,10 +285,10 @@ def _delivering() -> Iterator[Sinks]:
         loop.close()
 
 
-def _operators_key(own: Mapping[str, str]) -> str:
-    """Make an operator and a key, by the commands that the documents show."""
-    _forebay(own, "users", "create", "ops", "--role", "operator")
-    made = _forebay(own, "keys", "create", "--user", "ops", "--json")
+def _key(own: Mapping[str, str], user: str, role: str) -> str:
+    """Make a user with a key, by the commands that docs/monitoring.md shows."""
+    _forebay(own, *f"users create {user} --role {role}".split())
+    made = _forebay(own, *f"keys create --user {user}".split(), "--json")
     return str(json.loads(made)["key"])
 
 

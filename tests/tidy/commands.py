@@ -24,7 +24,15 @@ _ACCOUNTS: Final = (
     "tests/e2e/test_accounts_page.py::test_the_pages_commands_lead_from_nothing_to_an_answer"
 )
 
+_CHECKED: Final = (
+    "tests/e2e/test_check_monitoring.py::test_nothing_is_missing_of_a_whole_deployment"
+)
+
 RUN_BY: Final[dict[str, str]] = {
+    "forebay users create prometheus --role metrics-reader": _CHECKED,
+    "forebay keys create --user prometheus": _CHECKED,
+    "forebay check-monitoring http://127.0.0.1:8000 --prometheus http://127.0.0.1:9090 "
+    "--alertmanager http://127.0.0.1:9093 --send-test-alert": _CHECKED,
     "make serve": _README,
     "make test": ".ci/run",
     "forebay drill --list": _DRILLS,

@@ -114,7 +114,10 @@ def test_the_rule_sees_a_page_out_of_form() -> None:
 
 @pytest.mark.parametrize(
     "span",
-    ["llm_wishes_total", "admission.wishes_max", "worker.wished", "forebay.wished_for", "/admin/wishes"],
+    [
+        *("llm_wishes_total", "admission.wishes_max", "worker.wished"),
+        *("forebay.wished_for", "/admin/wishes"),
+    ],
 )
 def test_the_rule_sees_what_does_not_exist(span: str) -> None:
     assert list(invented(Page(name="X", text=f"# X\n\n`{span}`\n")))
