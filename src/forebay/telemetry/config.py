@@ -44,8 +44,9 @@ class MetricsConfig:
         maximum=300.0,
     )
     names_max: int = knob(
-        64,
-        "Most models and versions that are counted apart; more are counted as `unknown`.",
+        32,
+        "Most models and versions that are counted apart, some 330 series each; more are counted as "
+        "`unknown`.",
         minimum=1,
         maximum=512,
     )

@@ -45,7 +45,7 @@ class Metrics(Collector):
         *,
         version: str = __version__,
         aliases: Aliases = NO_ALIASES,
-        names_max: int = 64,
+        names_max: int = 32,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Prepare every label set, so that each series starts at zero.
