@@ -126,7 +126,8 @@ class Site:
         plain = socket.create_connection((self._host, self._port), self.timeout_s)
         # Each wait is bounded by the socket, all of them together by this hand on it.
         hand = plain.dup()
-        cut = threading.Timer(self.timeout_s, partial(_cut, hand))
+        late = threading.Event()
+        cut = threading.Timer(self.timeout_s, partial(_cut, hand, late))
         cut.daemon = True
         connection = http.client.HTTPConnection(self._host, self._port)
         connection.sock = plain
@@ -142,9 +143,12 @@ class Site:
                     body=question.body,
                     headers={**_ALWAYS, **question.headers},
                 )
-                return _read(connection.getresponse())
+                answer = _read(connection.getresponse())
             finally:
                 cut.cancel()
+        if late.is_set():  # what was cut off looks like an answer that ends early
+            raise TimeoutError
+        return answer
 
 
 def site(url: str, *, timeout_s: float, token: str = "") -> Site:
@@ -178,6 +182,7 @@ def _read(response: http.client.HTTPResponse) -> Answer:
     return Answer(status=response.status, headers=headers, body=body)
 
 
-def _cut(hand: socket.socket) -> None:
+def _cut(hand: socket.socket, late: threading.Event) -> None:
+    late.set()
     with contextlib.suppress(OSError):
         hand.shutdown(socket.SHUT_RDWR)
