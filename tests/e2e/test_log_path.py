@@ -183,7 +183,6 @@ def test_the_four_charts_of_kibana_show_what_happened(whole: Whole, ask: Ask) ->
     (throughput,) = found["Throughput distribution"].values()
     counted = sum(bucket["doc_count"] for bucket in throughput["buckets"])
     assert counted == by_route["chat_completions"]
-    print(json.dumps(found)[:3000])  # noqa: T201
 
 
 def test_the_template_is_what_the_index_was_made_of(whole: Whole, ask: Ask) -> None:
