@@ -154,7 +154,14 @@ def test_the_share_is_kept_of_what_begins_here() -> None:
 
 @pytest.mark.parametrize(
     "state",
-    ["a=1", "a=1,b=2", "tenant@system=x", "0a_-*/=!~", "a= x", ",".join(f"k{n}=v" for n in range(32))],
+    [
+        "a=1",
+        "a=1,b=2",
+        "tenant@system=x",
+        "0a_-*/=!~",
+        "a= x",
+        ",".join(f"k{n}=v" for n in range(32)),
+    ],
 )
 def test_a_state_is_passed_on_as_it_came(state: str) -> None:
     assert state_of(state.encode()) == state
