@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure, print tables, write results/."""
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
 from benchmarks import (
     engine_throughput,
@@ -19,23 +19,24 @@ from benchmarks import (
     upstream,
 )
 
+_KNOWN: Final = (
+    "overhead",
+    "throughput",
+    "upstream",
+    "engines",
+    "timing",
+    "tenancy",
+    "login",
+    "receipts",
+    "telemetry",
+    "scrape",
+)
+
 
 def main() -> None:
     """Run what was asked for; without an argument, everything."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    known = (
-        "overhead",
-        "throughput",
-        "upstream",
-        "engines",
-        "timing",
-        "tenancy",
-        "login",
-        "receipts",
-        "telemetry",
-        "scrape",
-    )
-    parser.add_argument("which", nargs="?", choices=known)
+    parser.add_argument("which", nargs="?", choices=_KNOWN)
     parser.add_argument("--trials", type=int, default=5, help="interleaved repetitions")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each overhead measurement")
     parser.add_argument("--minutes", type=float, default=13.0, help="engines: no round ends later")

@@ -65,6 +65,11 @@ class Service:
     rereading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time reads the settings again."""
 
+    def __post_init__(self) -> None:
+        """Be what is reloaded, and what is read at each scrape."""
+        self.gateway.admin.reload = self.reload
+        self.metrics.watch_server(self.read)
+
     @property
     def settings(self) -> Settings:
         """What is in force now."""
@@ -162,8 +167,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     """Put the parts together; nothing runs yet."""
     settings = live.current
     log, loop_lag = open_log(settings.log, salt=_salt(settings)), LoopLag(MONOTONIC)
-    offers = [listed(model, settings) for model in models]
-    metrics = _metrics(settings, offers)
+    metrics = _metrics(settings, [listed(model, settings) for model in models])
     lanes = Lanes(opening=True)
     residency = opened(live, models, lanes=lanes, metrics=metrics, log=log)
     lifecycle = Lifecycle(residency.well, retry_after_s=settings.server.drain_retry_s)
@@ -177,9 +181,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
     fleet = Fleet(lanes=lanes, residency=residency, versions=versions, routes=routes, now=MONOTONIC)
     admin = Admin(ledger, MONOTONIC, fleet=fleet, config=_admin_config(settings.server))
     shadows = Shadows(routes, lanes, ledger, now=MONOTONIC)
-    observing = Observing(
-        settings, metrics=metrics, log=log, loop_lag=loop_lag, access=entrance.access
-    )
+    observing = Observing(settings, metrics=metrics, log=log, lag=loop_lag, access=entrance.access)
     hooks = (*observing.hooks, ledger, *((routes, shadows) if routes else ()))
     pipeline = _pipeline(settings, lifecycle, replay, lanes=lanes, hooks=hooks, entrance=entrance)
     shadows.pipeline = pipeline
@@ -203,7 +205,7 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         extra={**observing.routes, **_joined(tenancy, entrance, ledger)},
         extra_below=observing.routes_below,
     )
-    service = Service(
+    return Service(
         live=live,
         models=tuple(models),
         log=log,
@@ -221,9 +223,6 @@ def build(live: LiveSettings, models: Sequence[ServedModel]) -> Service:
         observing=observing,
         tenancy=tenancy,
     )
-    admin.reload = service.reload
-    metrics.watch_server(service.read)
-    return service
 
 
 def _metrics(settings: Settings, offers: Iterable[Listing]) -> Metrics:
@@ -252,7 +251,7 @@ def _entrance(
     )
 
 
-def _pipeline(
+def _pipeline(  # noqa: PLR0913 - its parts
     settings: Settings,
     lifecycle: Lifecycle,
     replay: Replay,

@@ -42,7 +42,7 @@ class Observing:
         *,
         metrics: Metrics,
         log: RequestLog,
-        loop_lag: LoopLag,
+        lag: LoopLag,
         access: Access,
     ) -> None:
         """Make the readers; nothing is read yet.  `access` says who may see others' receipts."""
@@ -60,7 +60,7 @@ class Observing:
         self._receipts: ReceiptPages | None = None
         self._kept: Receipts | None = None
         if settings.receipts.kept_max:
-            self._kept = receipts = Receipts(settings.receipts, loop_lag.stalled_s)
+            self._kept = receipts = Receipts(settings.receipts, lag.stalled_s)
             self.hooks, self.over = (*self.hooks, receipts), (*self.over, receipts.over)
             self._receipts = ReceiptPages(receipts, access.oversees, now=MONOTONIC, wall=time.time)
         self.exports = Exports(
