@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from benchmarks import machine
@@ -125,12 +125,13 @@ def _line(connections: int, one: dict[str, Any]) -> str:
 def _asked(server: Server, connections: int, requests: int) -> list[Sent]:
     """Send the mix, each thread over its own connection."""
     dice = random.Random(connections)  # noqa: S311 - the same mix each time
-    kinds = [_KINDS[index % len(_KINDS)] for index in range(requests)]
-    dice.shuffle(kinds)
+    kinds = [kind for _ in range(-(-requests // len(_KINDS))) for kind in _shuffled(dice)]
+    kinds = kinds[:requests]
     work = ((f"c{connections}-{index}", kind) for index, kind in enumerate(kinds))
     round_ = _Round(server=server, left=iter([(id, kind, _request(id, kind)) for id, kind in work]))
-    _Client(server.target.port).ask(_request(f"warm-{connections}", "cached"))
-    _Client(server.target.port).ask(_request(f"warm-key-{connections}", "replayed"))
+    with _Client(server.target.port) as client:
+        for kind in ("cached", "replayed"):
+            client.ask(_request(f"warm-{kind}-{connections}", kind))
     threads = [threading.Thread(target=_work, args=(round_,)) for _ in range(connections)]
     for thread in threads:
         thread.start()
@@ -140,7 +141,11 @@ def _asked(server: Server, connections: int, requests: int) -> list[Sent]:
 
 
 def _work(round_: _Round) -> None:
-    client = _Client(round_.server.target.port)
+    with _Client(round_.server.target.port) as client:
+        _ask_all(round_, client)
+
+
+def _ask_all(round_: _Round, client: "_Client") -> None:
     tasks = (round_.server.pid, threading.get_native_id())
     while True:
         with round_.lock:
@@ -161,6 +166,10 @@ def _work(round_: _Round) -> None:
         )
 
 
+def _shuffled(dice: random.Random) -> list[str]:
+    return dice.sample(_KINDS, len(_KINDS))
+
+
 def _coreless_ms(tasks: Sequence[int]) -> float:
     """Return how long these threads have waited for a core, since they began."""
     spent = [Path(f"/proc/{task}/schedstat").read_text("ascii").split()[1] for task in tasks]
@@ -173,6 +182,12 @@ class _Client:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
 
     def ask(self, request: bytes) -> tuple[int, float]:
         """Return the status, and the seconds from the first byte out to the last in."""
@@ -239,9 +254,10 @@ def _ratio(holds: Iterable[bool]) -> float:
 
 def _compared(port: int, connections: int, sent: list[Sent]) -> dict[str, Any]:
     """Read each receipt, and hold it against the client's time."""
-    client, found = _Client(port), []
-    for each in sent:
-        receipt = client.json(f"/v1/requests/{each.id}")
+    found = []
+    with _Client(port) as client:
+        read = [(each, client.json(f"/v1/requests/{each.id}")) for each in sent]
+    for each, receipt in read:
         parts = [(one["part"], one["duration_ms"]) for one in receipt["parts"]]
         total_ms = receipt["total_ms"]
         assert abs(sum(ms for _, ms in parts) - total_ms) < _ROUNDING_MS, "parts sum to the total"

@@ -14,7 +14,7 @@ def test_the_receipts_benchmark_measures_and_reports() -> None:
     for each in result["rounds"]:
         assert len(each["missing_ms"]) == 60
         assert sum(count for count, _ in each["kinds"].values()) == 60
-        assert {"whole", "stream", "refused"} <= each["kinds"].keys()
+        assert {"whole", "stream", "cached"} <= each["kinds"].keys()
     assert all(0.0 < cost < 100.0 for cost in result["costs_us"].values())
     assert "The worst:" in receipts.report(result)
 
