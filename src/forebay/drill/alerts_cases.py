@@ -6,7 +6,7 @@ from typing import Final
 
 from forebay.drill import alerts_faults as faults
 from forebay.drill import alerts_machine as machine
-from forebay.drill.alerts_callers import repeatable, said
+from forebay.drill.alerts_callers import ordinary, repeatable, said
 from forebay.drill.alerts_case import Case
 
 _SLOW_PREFILL: Final = (
@@ -22,6 +22,10 @@ def _of_tokens(tokens: int, *, answer: int = 4) -> Callable[[int], bytes]:
     """Return requests with a prompt of so many tokens."""
     words = "word " * (tokens - 2)
     return lambda number: said(f"{number:>6} {words}", tokens=answer)
+
+
+def _deadly(number: int) -> bytes:
+    return ordinary(number) if number % 40 else said("!die now")
 
 
 def _repeated(_number: int) -> bytes:
@@ -111,7 +115,7 @@ SERVICE: Final = (
             faults.asking(lambda number: said("a !slow " * 6 + str(number), tokens=6), pace_s=1.0),
             settings=("admission.forecast=false",),
         ),
-        companions=_SLOW | {"Saturated"},
+        companions=_SLOW | {"Saturated", "HighResponseTime"},
     ),
 )
 
@@ -129,9 +133,9 @@ MODEL: Final = (
         name="a request that ends the engine",
         alerts=("PoisonedRequests",),
         injected="a request at which the engine exits",
-        plan=machine.plan(faults.asking(faults.one_in(40, "!die"))),
+        plan=machine.plan(faults.asking(_deadly)),
         companions=_ERRORS | _SLOW | {"WorkerCrashLoop"},
-        speed=240.0,
+        clears_s_max=200.0,
     ),
     Case(
         name="a model that cannot be loaded",
