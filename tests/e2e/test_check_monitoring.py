@@ -164,6 +164,9 @@ def test_a_prometheus_that_watches_another_server_is_found_out(
 ) -> None:
     with serving(tmp_path, "--engine", "scripted") as other:
         found = missing(chain(rig, server=at(other.url)))
+        # In open mode there is no key, and the runbooks' commands show none.
+        asked = 'curl -sS -H "X-API-Key: $FOREBAY_KEY" "$FOREBAY/admin/ledger"'
+        assert '"balanced":true' in rig.run(asked, FOREBAY=other.url, FOREBAY_KEY="")[1]
     assert "None of its targets is this process, or not yet." in found
 
 

@@ -14,7 +14,7 @@ from forebay.monitoring.samples import Samples
 from forebay.monitoring.site import Site, Unanswered
 from forebay.policy.slo import Spec
 
-JOB: Final = "forebay"
+_JOB: Final = "forebay"
 SWITCH: Final = "DeadMansSwitch"
 _START: Final = "process_start_time_seconds"
 _SCRAPES_MISSED_MAX: Final = 3
@@ -52,14 +52,14 @@ class PrometheusCheck:
         found = [
             each
             for each in self._data("/api/v1/targets", {"state": "active"})["activeTargets"]
-            if each["labels"].get("job") == JOB
+            if each["labels"].get("job") == _JOB
         ]
         if not found:
             yield say.missing("It has no target of the job forebay.", _TARGET)
             return
         ages = {
             each["metric"].get("instance", ""): float(each["value"][1])
-            for each in self._vector(f'time() - timestamp(up{{job="{JOB}"}})')
+            for each in self._vector(f'time() - timestamp(up{{job="{_JOB}"}})')
         }
         for each in found:
             yield from self._target(say, each, ages.get(each["labels"].get("instance", "")))
@@ -88,7 +88,7 @@ class PrometheusCheck:
                 "Whether it is this server.", "Mend what is missing of the metrics."
             )
             return
-        known = [float(each["value"][1]) for each in self._vector(f'{_START}{{job="{JOB}"}}')]
+        known = [float(each["value"][1]) for each in self._vector(f'{_START}{{job="{_JOB}"}}')]
         if began in known:
             yield say.ok("One of its targets is this very process.")
         else:
