@@ -32,7 +32,8 @@ def _now(ours: str) -> tuple[Panel, ...]:
                 ),
                 kind=Kind.STAT,
                 width=4,
-                **({"alarm": 1} if severity == "page" else {"warn": 1}),
+                warn=1 if severity != "page" else None,
+                alarm=1 if severity == "page" else None,
             )
             for title, about, severity in (
                 ("Active pages", "Alerts that wake somebody.", "page"),
