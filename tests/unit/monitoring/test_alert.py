@@ -6,7 +6,13 @@ import pytest
 
 from forebay.monitoring.alert import Alert, Severity, duration, windowed
 from forebay.monitoring.alerts import ALERTS
+from forebay.monitoring.records import budget_records
+from forebay.serve.slo_file import built_in
+from forebay.telemetry.metrics import Metrics
+from forebay.telemetry.readings import ModelReading, ServerReading
+from tests.support.records import a_completed
 
+_MODEL = ModelReading(loaded=True)
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
 
 
@@ -58,3 +64,20 @@ def test_quantiles_are_of_rates_by_bucket(alert: Alert) -> None:
     quantiles = alert.expr.count("histogram_quantile(")
     by_bucket = re.findall(r"histogram_quantile\([\d.]+, sum by \([\w, ]*le\) \(rate\(", alert.expr)
     assert len(by_bucket) == quantiles
+
+
+def test_the_series_that_alerts_ask_for_are_on_the_page_that_prometheus_reads() -> None:
+    metrics = Metrics(models=["m"])
+    metrics.watch_server(lambda: ServerReading(slo={("s", "good"): 1}, models={"m": _MODEL}))
+    metrics(a_completed())
+    _, page = metrics.exposition("application/openmetrics-text; version=1.0.0")
+    told = set(re.findall(r"(?m)^(\w+)[{ ]", page.decode()))
+    asked = {name for alert in alerts_and_records() for name in re.findall(r"\bllm_\w+", alert)}
+    # Those of a lane and its worker are there once a lane is.
+    assert {name for name in asked - told if name.endswith(("_count", "_bucket", "_sum"))} == set()
+    assert "llm_slo_events_total" in asked & told
+
+
+def alerts_and_records() -> list[str]:
+    """Every query of the rules."""
+    return [alert.expr for alert in ALERTS] + [each.expr for each in budget_records(built_in())]
