@@ -23,7 +23,7 @@ class TraceContext:
     parent_id: str = ""
     """The caller's span, 16 hexadecimal digits; empty: the trace begins here."""
     sampled: bool = False
-    """This trace is to be kept, whatever happens: so says who is trusted with that, or our share."""
+    """This trace is to be kept, whatever happens: so says one who is trusted, or our share."""
     state: str = ""
     """`tracestate`, to be passed on as it came."""
     span_id: str = ""

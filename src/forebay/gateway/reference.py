@@ -35,13 +35,14 @@ in a browser, without the internet; `/openapi.json` describes it to programs.
 | `/v1/models`, `/v1/models/{id}` | GET | The models that are served |
 | `/v1/capabilities` | GET | What each model's API honours, refuses, warns of, with its bounds |
 | `/v1/streams/{id}` | GET | The rest of a keyed stream, after `Last-Event-ID` |
+| `/v1/requests`, `/v1/requests/{id}` | GET | [Receipts](receipts.md): where a request's time went |
 | `/livez` | GET | Does the event loop turn? 200 while draining too |
 | `/readyz` | GET | Should new requests come here? 503 says why not |
 | `/startupz` | GET | Has the first real token been made? |
 | `/health` | GET | Readiness and the load of every model |
 | `/metrics`, `/prometheus` | GET | Every [metric](metrics.md), as text or OpenMetrics |
 | `/admin/ledger` | GET | What came in, how it ended, what is in flight, and what is held by whom |
-| `/admin/slo` | GET | What is left of each [objective's](slo.md) error budget, and how fast it goes |
+| `/admin/slo` | GET | What is left of each [objective's](slo.md) error budget, how fast it goes |
 | `/admin/reload` | POST | Read the settings again: what was applied, and what needs a restart |
 | `/admin/models` | GET | Every model on offer: in memory or not, its size, versions, hits, misses |
 | `/admin/models/load`, `/admin/models/unload` | POST | `{"model"}`: bring it into memory, or let \

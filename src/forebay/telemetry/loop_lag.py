@@ -12,8 +12,8 @@ from typing import Final
 from forebay.core.clock import Clock
 
 PERIOD_S: Final = 0.02
-"""Between two measurements: the error of a stall's length.  Each costs 28 us on an idle server, whose
-loop it wakes: 0.14 % of a core.  A busy one turns anyway."""
+"""Between two measurements: the error of a stall's length.  Each costs 28 us on an idle server,
+whose loop it wakes: 0.14 % of a core.  A busy one turns anyway."""
 STALL_S_MIN: Final = 0.005
 """A ring that is later tells of a stall; timers are exact to 1 ms, and a turn full of requests
 takes 3."""
