@@ -36,8 +36,8 @@ def repeatable(number: int) -> bytes:
 class Callers:
     """They ask one server.
 
-    Mutable state: what they ask for and how often (both may be changed at any time), the number
-    of the next request, those under way, and the statuses that came back.
+    Mutable state: what they ask for and how often (both may be changed at any time), whether they
+    stay away, the number of the next request, those under way, and the statuses that came back.
     """
 
     def __init__(self, target: Target, *, pace_s: float, wish: Wish, key: str = "") -> None:
@@ -47,6 +47,7 @@ class Callers:
         self.wish = wish
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._next = 0
+        self._away = False
         self._under_way: set[asyncio.Task[None]] = set()
         self.statuses: Counter[int] = Counter()
 
@@ -57,7 +58,7 @@ class Callers:
             while True:
                 due = max(due + self.pace_s, time.monotonic() - self.pace_s)
                 await asyncio.sleep(due - time.monotonic())
-                if len(self._under_way) < _UNDER_WAY_MAX:
+                if not self._away and len(self._under_way) < _UNDER_WAY_MAX:
                     self._begin()
         finally:
             for task in self._under_way:
@@ -72,6 +73,15 @@ class Callers:
             yield
         finally:
             self.wish, self.pace_s = before
+
+    @contextlib.contextmanager
+    def staying_away(self) -> Iterator[None]:
+        """Let nobody ask until the body ends: a balancer sends nobody to one that is not ready."""
+        self._away = True
+        try:
+            yield
+        finally:
+            self._away = False
 
     def _begin(self) -> None:
         body, self._next = self.wish(self._next), self._next + 1

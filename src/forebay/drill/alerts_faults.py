@@ -38,6 +38,9 @@ async def server_killed(scene: Scene) -> AsyncIterator[None]:
     await asyncio.to_thread(scene.server.process.wait)
     yield
     scene.start()
+    # The second until it is ready is a minute to the rules; a balancer sends nobody there.
+    with scene.callers.staying_away():
+        await asyncio.to_thread(scene.server.until_ready)
 
 
 def again_and_again(act: Callable[[Scene], Coroutine[None, None, None]]) -> Fault:
