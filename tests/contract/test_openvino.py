@@ -84,7 +84,9 @@ def test_penalties_change_what_is_said(engine: OpenVinoStepEngine) -> None:
 PENALTIES = ("presence_penalty", "frequency_penalty")
 
 
-@pytest.mark.parametrize(("schema", "judge"), JUDGES, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(
+    ("schema", "judge"), JUDGES, ids=lambda value: "" if callable(value) else str(value)[:50]
+)
 def test_every_answer_satisfies_its_schema(
     engine: OpenVinoStepEngine,
     schema: Any,

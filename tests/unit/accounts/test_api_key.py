@@ -45,6 +45,7 @@ def test_no_text_at_all_is_an_error(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", PREFIX, KEY.text + "\n", " " + KEY.text, KEY.text[:-1], KEY.text.upper(), KEY.text * 2],
+    ids=["nothing", "prefix", "line end", "blank", "cut", "upper case", "twice"],
 )
 def test_what_is_nearly_a_key_is_none(text: str) -> None:
     assert parse(text) is None
