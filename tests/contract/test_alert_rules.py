@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from forebay.monitoring.alert import Severity
+from forebay.monitoring.alert import Links, Severity
 from forebay.monitoring.alerts import ALERTS
-from forebay.monitoring.rules import Links, alerts_of, rules
+from forebay.monitoring.rules import alerts_of, rules
 from forebay.policy.slo import Burn, Spec
 from forebay.serve.slo_file import built_in
 from tests.support.alert_case import Case, Scraped, promtool_test

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from forebay.cli.main import app
-from forebay.monitoring.rules import Links
+from forebay.monitoring.alert import Links
 from forebay.monitoring.writing import files
 from forebay.serve.slo_file import BUILT_IN, built_in
 

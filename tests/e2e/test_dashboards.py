@@ -14,7 +14,8 @@ import pytest
 
 from forebay.bench.client import Target
 from forebay.drill.prometheus import Prometheus, Watched, running_prometheus
-from forebay.monitoring.rules import Links, rules
+from forebay.monitoring.alert import Links
+from forebay.monitoring.rules import rules
 from forebay.serve.slo_file import built_in
 from tests.support.dashboards import Asked, asked
 from tests.support.server import Server, free_port, serving

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from forebay.monitoring.alert import Alert
-from forebay.monitoring.rules import Links
+from forebay.monitoring.alert import Alert, Links
 
 Series = Mapping[str, str]
 """What was scraped once a minute, in promtool's notation: `0+10x30` grows by 10."""

@@ -30,9 +30,10 @@ from forebay.bench.client import Target
 from forebay.drill import alertmanager, redis_server
 from forebay.drill.daemon import daemon
 from forebay.drill.sinks import Sinks, listening
+from forebay.monitoring.alert import Links
 from forebay.monitoring.alertmanager import alertmanager as alertmanager_config
 from forebay.monitoring.prometheus import prometheus
-from forebay.monitoring.rules import Links, rules
+from forebay.monitoring.rules import rules
 from forebay.serve.slo_file import built_in
 from tests.support.certificates import Authority
 from tests.support.server import Server, free_port, serving

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from forebay.cli.loading import USAGE, fail
+from forebay.monitoring.alert import Links
 
 _EXAMPLES = """\b
 Examples:
   forebay monitoring write monitoring
   forebay monitoring write monitoring --slo slo.yaml --grafana https://grafana.example.com
 """
-_RUNBOOKS = "https://github.com/forebay/forebay/blob/main/docs/runbooks"
-_GRAFANA = "http://localhost:3000"
+_LINKS = Links()
 
 monitoring = typer.Typer(no_args_is_help=True, help="What watches a server from outside.")
 commands = typer.Typer()
@@ -37,10 +37,10 @@ def write(
     ] = None,
     grafana: Annotated[
         str, typer.Option(metavar="URL", help="Where alerts link to dashboards.")
-    ] = _GRAFANA,
+    ] = _LINKS.grafana,
     runbooks: Annotated[
         str, typer.Option(metavar="URL", help="Where alerts link to runbooks.")
-    ] = _RUNBOOKS,
+    ] = _LINKS.runbooks,
 ) -> None:
     """Write rules, alerts, dashboards and configurations for what watches a server.
 
@@ -48,7 +48,6 @@ def write(
     left alone; docs/alerts.md says what to set in them.
     """
     from forebay.monitoring.dashboards import DashboardsUnavailable  # noqa: PLC0415 - see main
-    from forebay.monitoring.rules import Links  # noqa: PLC0415 - see main
     from forebay.monitoring.writing import write as write_files  # noqa: PLC0415 - see main
     from forebay.policy.slo_spec import SpecError  # noqa: PLC0415 - see main
     from forebay.serve.slo_file import SloConfig, read_spec  # noqa: PLC0415 - see main

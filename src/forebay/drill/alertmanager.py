@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from forebay.drill.daemon import Daemon, daemon, present
 from forebay.drill.findings import DrillFailed
 from forebay.drill.server import page
 from forebay.drill.sinks import Channel, Sinks
-from forebay.monitoring.alert import duration
+from forebay.monitoring.alert import duration, seconds
 
 _PACKAGE: Final = "prometheus-alertmanager"
 _INTERVALS: Final = frozenset({"group_wait", "group_interval", "repeat_interval"})
 _INTERVAL_S_MIN: Final = 0.2
-_PART: Final = re.compile(r"(\d+)(ms|[smhdw])")
-_UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _CHANNELS: Final = {
     "email_configs": Channel.MAIL,
     "slack_configs": Channel.SLACK,
@@ -129,8 +126,3 @@ def _secret(key: str, folder: Path, *, web: str) -> str:
     text = f"{web}/{Channel.SLACK}" if "url" in key else "of-this-drill-alone"
     file.write_text(text, encoding="utf-8")
     return str(file)
-
-
-def seconds(words: str) -> float:
-    """Return the seconds of a duration as Prometheus writes it: `1h30m`."""
-    return sum(int(count) * _UNIT_S[unit] for count, unit in _PART.findall(words))

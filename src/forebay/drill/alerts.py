@@ -18,10 +18,10 @@ from forebay.drill.alerts_play import play
 from forebay.drill.alerts_switch import SWITCH_CASE
 from forebay.drill.findings import DrillFailed, Findings, Gate, Skipped, at_most, exactly
 from forebay.drill.stage import Drill, Stage
-from forebay.monitoring.alert import Severity
+from forebay.monitoring.alert import Links, Severity
 from forebay.monitoring.alertmanager import alertmanager
 from forebay.monitoring.alerts import ALERTS
-from forebay.monitoring.rules import Links, rules
+from forebay.monitoring.rules import rules
 from forebay.serve.slo_file import SloConfig, read_spec
 
 CASES: Final[tuple[Case, ...]] = (*SERVICE, *MODEL, *MACHINE, *RECORDS, SWITCH_CASE)

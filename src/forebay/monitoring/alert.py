@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 _WINDOW: Final = re.compile(r"\$(\{?)(\d+)([smhd])\}?")
-_UNIT_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_PART: Final = re.compile(r"(\d+)(ms|[smhdw])")
+_UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+PAGES: Final = "https://github.com/forebay/forebay/blob/main/docs"
+"""Where messages send people who have no copy of docs/ at hand."""
 
 
 class Severity(enum.StrEnum):
@@ -55,6 +59,22 @@ class Alert:
     """The dashboard's panel that shows it: `llm/Time to first token`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Where alerts send their readers."""
+
+    runbooks: str = f"{PAGES}/runbooks"
+    grafana: str = "http://localhost:3000"
+
+    def runbook(self, alert: Alert) -> str:
+        """Return the address of an alert's runbook."""
+        return f"{self.runbooks.rstrip('/')}/{alert.name}.md"
+
+    def dashboard(self, alert: Alert) -> str:
+        """Return the address of the dashboard with an alert's panel."""
+        return f"{self.grafana.rstrip('/')}/d/{alert.panel.partition('/')[0]}"
+
+
 def windowed(expr: str, *, speed: float = 1.0) -> str:
     """Return a query with its windows spelled out, divided by `speed`.
 
@@ -63,17 +83,17 @@ def windowed(expr: str, *, speed: float = 1.0) -> str:
 
     def spell(match: re.Match[str]) -> str:
         number, count, unit = match.groups()
-        seconds = int(count) * _UNIT_S[unit]
+        length_s = int(count) * _UNIT_S[unit]
         if number:
-            return f"{seconds / speed:g}"
-        return count + unit if speed == 1.0 else duration(max(seconds / speed, 4.0))
+            return f"{length_s / speed:g}"
+        return count + unit if speed == 1.0 else duration(max(length_s / speed, 4.0))
 
     return _WINDOW.sub(spell, expr)
 
 
-def duration(seconds: float) -> str:
+def duration(length_s: float) -> str:
     """Return a duration as Prometheus writes it: `90s` is `1m30s`, a tenth of a second `100ms`."""
-    left_ms = round(seconds * 1000)
+    left_ms = round(length_s * 1000)
     parts = []
     for unit, size_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
         count, left_ms = divmod(left_ms, size_ms)
@@ -82,3 +102,8 @@ def duration(seconds: float) -> str:
     if left_ms:
         parts.append(f"{left_ms}ms")
     return "".join(parts) or "0s"
+
+
+def seconds(words: str) -> float:
+    """Return the seconds of a duration as Prometheus writes it: `1h30m`."""
+    return sum(int(count) * _UNIT_S[unit] for count, unit in _PART.findall(words))

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from forebay.monitoring.alert import Severity
+from forebay.monitoring.alert import PAGES, Severity
 from forebay.monitoring.check_prometheus import SWITCH
 from forebay.monitoring.finding import Finding, Link, Report
 from forebay.monitoring.site import Site, Unanswered
@@ -142,12 +142,11 @@ def _grown(now: Counter[str], before: Counter[str]) -> set[str]:
 
 
 _LABELS: Final = {"service": "forebay", "area": "telemetry"}
-_PAGES: Final = "https://github.com/forebay/forebay/blob/main/docs"
 _ANNOTATIONS: Final = {
     "summary": "A test of the way from Alertmanager to you. Nothing is wrong.",
     "description": "Sent by `forebay check-monitoring --send-test-alert`; it ends by itself.",
-    "runbook_url": f"{_PAGES}/monitoring.md",
-    "dashboard_url": f"{_PAGES}/monitoring.md",
+    "runbook_url": f"{PAGES}/monitoring.md",
+    "dashboard_url": f"{PAGES}/monitoring.md",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from forebay.monitoring.alert import Alert, windowed
+from forebay.monitoring.alert import Alert, seconds, windowed
 from forebay.monitoring.finding import Finding, Link, Report
 from forebay.monitoring.records import NAMES, budget_records, incident_records
 from forebay.monitoring.rules import INTERVAL_S, alerts_of
@@ -21,8 +21,6 @@ _SCRAPES_MISSED_MAX: Final = 3
 _SPACE: Final = re.compile(r"\s+")
 _WRITE: Final = "Run `forebay monitoring write DIR`, name rules/*.yml in prometheus.yml, reload it."
 _TARGET: Final = "Name it under the job forebay in prometheus.yml (docs/monitoring.md), reload it."
-_DURATION: Final = re.compile(r"(\d+)(ms|[smhd])")
-_UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +71,7 @@ class PrometheusCheck:
             said = found.get("lastError") or "not yet scraped"
             yield say.missing(f"{name} is {found['health']}: {said}.", "See runbook ForebayDown.")
             return
-        interval_s = _seconds(str(found.get("scrapeInterval", "15s")))
+        interval_s = seconds(str(found.get("scrapeInterval", "15s")))
         if age_s is None or age_s > _SCRAPES_MISSED_MAX * interval_s:
             said = "never" if age_s is None else f"{age_s:.0f} s ago"
             yield say.missing(f"{name} was scraped {said}.", "Is Prometheus out of memory or disk?")
@@ -181,7 +179,3 @@ class PrometheusCheck:
 
 def _bare(query: str) -> str:
     return _SPACE.sub("", query)
-
-
-def _seconds(words: str) -> float:
-    return sum(int(count) * _UNIT_S[unit] for count, unit in _DURATION.findall(words))

@@ -5,10 +5,9 @@ by `speed`, thresholds are not.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from forebay.monitoring.alert import Alert, duration, windowed
+from forebay.monitoring.alert import Alert, Links, duration, windowed
 from forebay.monitoring.alerts import ALERTS
 from forebay.monitoring.alerts_budget import budget_alert
 from forebay.monitoring.document import rendered
@@ -22,22 +21,6 @@ _ABOUT: Final = """\
 Made by `forebay monitoring write`; do not edit. The objectives are those of slo.yaml, the alerts
 are explained in docs/alerts.md, and each has its runbook.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
-    """Where alerts send their readers."""
-
-    runbooks: str = "https://github.com/forebay/forebay/blob/main/docs/runbooks"
-    grafana: str = "http://localhost:3000"
-
-    def runbook(self, alert: Alert) -> str:
-        """Return the address of an alert's runbook."""
-        return f"{self.runbooks.rstrip('/')}/{alert.name}.md"
-
-    def dashboard(self, alert: Alert) -> str:
-        """Return the address of the dashboard with an alert's panel."""
-        return f"{self.grafana.rstrip('/')}/d/{alert.panel.partition('/')[0]}"
 
 
 def alerts_of(spec: Spec) -> tuple[Alert, ...]:

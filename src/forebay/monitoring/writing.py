@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from forebay.monitoring.alert import Links
 from forebay.monitoring.alertmanager import alertmanager
 from forebay.monitoring.dashboards import files as dashboard_files
 from forebay.monitoring.kibana import saved_objects
 from forebay.monitoring.prometheus import prometheus
-from forebay.monitoring.rules import Links, rules
+from forebay.monitoring.rules import rules
 from forebay.policy.slo import Spec
 
 

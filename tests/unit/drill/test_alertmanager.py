@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import pytest
 import yaml
 
-from forebay.drill.alertmanager import at_hand, seconds
+from forebay.drill.alertmanager import at_hand
 from forebay.drill.sinks import Sinks
 
 CONFIG = """\
@@ -42,10 +41,3 @@ def test_its_intervals_pass_as_much_faster(tmp_path: Path) -> None:
     assert route["group_wait"] == "500ms"
     assert route["routes"][0]["group_interval"] == "1m30s"
     assert route["routes"][0]["repeat_interval"] == "12m"
-
-
-@pytest.mark.parametrize(
-    ("words", "found"), [("0s", 0), ("100ms", 0.1), ("1h30m", 5_400), ("2d", 172_800)]
-)
-def test_durations_are_read_as_prometheus_writes_them(words: str, found: float) -> None:
-    assert seconds(words) == pytest.approx(found)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from forebay.monitoring.alert import Alert, Severity, duration, windowed
+from forebay.monitoring.alert import Alert, Severity, duration, seconds, windowed
 from forebay.monitoring.alerts import ALERTS
 from forebay.monitoring.records import budget_records
 from forebay.serve.slo_file import built_in
@@ -17,11 +17,12 @@ _TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "written"),
+    ("length_s", "written"),
     [(0, "0s"), (0.25, "250ms"), (90, "1m30s"), (3_600, "1h"), (90_061, "1d1h1m1s")],
 )
-def test_a_duration_is_written_as_prometheus_reads_it(seconds: float, written: str) -> None:
-    assert duration(seconds) == written
+def test_a_duration_is_written_and_read_as_prometheus_does(length_s: float, written: str) -> None:
+    assert duration(length_s) == written
+    assert seconds(written) == pytest.approx(length_s)
 
 
 def test_windows_run_on_a_faster_clock_and_seconds_do_too() -> None:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from forebay.monitoring import dashboards
-from forebay.monitoring.alert import Alert
+from forebay.monitoring.alert import Alert, Links
 from forebay.monitoring.alerts import ALERTS
 from forebay.monitoring.panel import DATASOURCE, Dashboard, Kind
-from forebay.monitoring.rules import Links, rules
+from forebay.monitoring.rules import rules
 from forebay.policy.slo import Measure, Spec
 from forebay.serve.slo_file import built_in
 from forebay.telemetry.catalogue import CATALOGUE
