@@ -34,7 +34,6 @@ from forebay.bench.stats import median, percentile
 REQUESTS: Final = 1_000
 CONNECTIONS: Final = (1, 10)
 SLACK_MS, SLACK_RATIO = 2.0, 0.02
-GOAL_RATIO: Final = 0.99
 _TOKENS: Final = 8
 _SETTINGS: Final = (
     "scripted.decode_s=0.005",

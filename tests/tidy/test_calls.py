@@ -82,7 +82,7 @@ def dropped_tasks(module: Module) -> Iterator[str]:
 
 
 def broad_catches(module: Module) -> Iterator[str]:
-    """`except Exception` outside its three places; one that ends in a bare `raise` hides nothing."""
+    """`except Exception` outside its three places; one that passes it on hides nothing."""
     if module.name in CATCH_ALL_IN:
         return
     for node in ast.walk(module.tree):

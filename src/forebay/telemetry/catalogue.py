@@ -35,7 +35,6 @@ WASTED_PHASES: Final = ("prefill", "decode", UNKNOWN)
 CACHE_RESULTS: Final = ("hit", "miss", "bypass")
 PROMISE_RESULTS: Final = ("made", "redeemed", "missed")
 RETRY_REASONS: Final = ("worker_lost",)
-MODEL_RESULTS: Final = ("hit", "miss")
 RATE_LIMITS: Final = (
     *(("key", "requests"), ("key", "tokens"), ("key", "concurrent")),
     *(("user", "requests"), ("user", "tokens"), ("user", "concurrent")),

@@ -45,8 +45,8 @@ class MetricsConfig:
     )
     names_max: int = knob(
         32,
-        "Most models and versions that are counted apart, some 330 series each; more are counted as "
-        "`unknown`.",
+        "Most models and versions that are counted apart, some 330 series each; more are counted "
+        "as `unknown`.",
         minimum=1,
         maximum=512,
     )
