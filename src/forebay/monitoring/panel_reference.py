@@ -13,7 +13,7 @@ _HEAD: Final = f"""\
 
 Four pages for Grafana 11 and later, in `deploy/monitoring/grafana`. They are made from the code,
 with the thresholds of the [objectives](slo.md), and a panel that an [alert](alerts.md) names
-links to the alert's runbook. [ADR 30](adr/0030-dashboards.md) says why, and what was tested:
+links to the alert's runbook. [ADR 28](adr/0028-dashboards.md) says why, and what was tested:
 every query on a real Prometheus. They were not rendered in Grafana.
 
 Copy `provisioning/` to `/etc/grafana/provisioning` and `dashboards/` to
