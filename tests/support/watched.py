@@ -21,18 +21,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import pytest
 import yaml
 
 from forebay.bench.client import Target
-from forebay.drill import alertmanager, redis_server
-from forebay.drill.daemon import daemon
+from forebay.drill import alertmanager, prometheus, redis_server
 from forebay.drill.sinks import Sinks, listening
 from forebay.monitoring.alert import Links
 from forebay.monitoring.alertmanager import alertmanager as alertmanager_config
-from forebay.monitoring.prometheus import prometheus
 from forebay.monitoring.rules import rules
 from forebay.serve.slo_file import built_in
 from tests.support.certificates import Authority
@@ -66,8 +63,7 @@ class Watched:
     """The certificate by which the server's is trusted."""
     key: str
     """An operator's."""
-    prometheus: "subprocess.Popen[bytes]"
-    prometheus_url: str
+    prometheus: prometheus.Prometheus
     alertmanager: alertmanager.Alertmanager
     sinks: Sinks
     environment: Mapping[str, str] = field(repr=False)
@@ -76,6 +72,11 @@ class Watched:
     def url(self) -> str:
         """Where the server answers."""
         return f"https://127.0.0.1:{self.server.port}"
+
+    @property
+    def prometheus_url(self) -> str:
+        """Where Prometheus answers."""
+        return _address(self.prometheus.daemon.target)
 
     @property
     def alertmanager_url(self) -> str:
@@ -141,7 +142,7 @@ class Watched:
             yield
 
     def _reload_prometheus(self) -> None:
-        self.prometheus.send_signal(signal.SIGHUP)
+        self.prometheus.daemon.process.send_signal(signal.SIGHUP)
 
     def _reload_alertmanager(self) -> None:
         request = urllib.request.Request(f"{self.alertmanager_url}/-/reload", method="POST")
@@ -151,8 +152,7 @@ class Watched:
     def until(self, query: str, wait_s_max: float = 20.0) -> None:
         """Wait until Prometheus has an answer to a query."""
         limit = time.monotonic() + wait_s_max
-        asked = f"{self.prometheus_url}/api/v1/query?{urlencode({'query': query})}"
-        while not json.loads(_text(asked))["data"]["result"]:
+        while self.prometheus.value(query) is None:
             assert time.monotonic() < limit, f"no {query} in {wait_s_max} s"
             time.sleep(0.1)
 
@@ -190,17 +190,20 @@ def _observed(
     )
     with alertmanager.running_alertmanager(config, folder, port=free_port()) as telling:
         readers = _key(own, "prometheus", "metrics-reader")
-        file, port = _prometheus_files(folder, server, telling.daemon.target, readers), free_port()
-        command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"]
-        command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
-        # It finds its Alertmanager some seconds after its first alerts, and says them again.
-        command += ["--rules.alert.resend-delay=1s"]
-        target, log = Target(host="127.0.0.1", port=port), folder / "prometheus.log.txt"
-        with daemon(command, target=target, log=log, ready="/-/ready") as watching:
+        observed = prometheus.Watched(
+            folder=folder,
+            server=Target(host="127.0.0.1", port=server.port),
+            alertmanager=telling.daemon.target,
+            speed=SPEED,
+            ca_file=trusted,
+            key=readers,
+        )
+        with prometheus.running_prometheus(observed) as watching:
+            watching.load(quick(rules(built_in(), links=Links())))
             known = {
                 "FOREBAY": f"https://127.0.0.1:{server.port}",
                 "FOREBAY_KEY": key,
-                "PROMETHEUS": _address(target),
+                "PROMETHEUS": _address(watching.daemon.target),
                 "ALERTMANAGER": _address(telling.daemon.target),
                 "SERVER_LOG": str(folder / "forebay.log"),
                 "SERVER_PID": str(server.process.pid),
@@ -216,31 +219,11 @@ def _observed(
                 server=server,
                 authority=trusted,
                 key=key,
-                prometheus=watching.process,
-                prometheus_url=_address(target),
+                prometheus=watching,
                 alertmanager=telling,
                 sinks=sinks,
                 environment={**own, **known},
             )
-
-
-def _prometheus_files(folder: Path, server: Server, telling: Target, key: str) -> Path:
-    """Write what `forebay monitoring write` writes, with what is to be set in it, and quick."""
-    (folder / "rules").mkdir()
-    (folder / "rules" / "forebay.yml").write_text(quick(rules(built_in(), links=Links())))
-    (folder / "key").write_text(key)
-    found = yaml.safe_load(prometheus())
-    found["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-    (scraped,) = (each for each in found["scrape_configs"] if each["job_name"] == "forebay")
-    scraped["static_configs"] = [{"targets": [f"127.0.0.1:{server.port}"]}]
-    scraped |= {"scheme": "https", "tls_config": {"ca_file": str(folder / "authority.pem")}}
-    scraped["authorization"] = {"credentials_file": str(folder / "key")}
-    found["scrape_configs"] = [scraped]
-    told = [f"{telling.host}:{telling.port}"]
-    found["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": told}]}]
-    file = folder / "prometheus.yml"
-    file.write_text(yaml.safe_dump(found), encoding="utf-8")
-    return file
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A Prometheus of our own, which reads our rules on a faster clock."""
+"""A Prometheus of our own, with our configuration and our rules, on a faster clock."""
 
 import contextlib
 import enum
@@ -20,11 +20,12 @@ from forebay.drill.daemon import Daemon, daemon, present
 from forebay.drill.findings import DrillFailed
 from forebay.drill.server import page
 from forebay.monitoring.alert import duration
+from forebay.monitoring.prometheus import prometheus
 
 SCRAPE_S: Final = 1.0
 """Prometheus's own tests go as fast; below it, a scrape of a busy machine comes late."""
 _JOB: Final = "forebay"
-_RULES: Final = "rules.yml"
+_RULES: Final = "rules/forebay.yml"
 _LOADED_S_MAX: Final = 10.0
 _NAP_S: Final = 0.05
 _RESEND_S: Final = 60.0
@@ -111,9 +112,10 @@ def running_prometheus(watched: Watched, *, port: int = 0) -> Iterator[Prometheu
     """Run a Prometheus until the body ends; Skipped where there is none."""
     program = present("prometheus", "prometheus")
     folder, port = watched.folder, port or free_port()
+    (folder / _RULES).parent.mkdir()
     (folder / _RULES).write_text("groups: []", encoding="utf-8")
     config = folder / "prometheus.yml"
-    config.write_text(yaml.safe_dump(_config(watched)), encoding="utf-8")
+    config.write_text(yaml.safe_dump(at_hand(watched)), encoding="utf-8")
     command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
     # An Alertmanager forgets an alert that was not said again for four times as long.
@@ -124,27 +126,25 @@ def running_prometheus(watched: Watched, *, port: int = 0) -> Iterator[Prometheu
         yield Prometheus(daemon=found, folder=folder)
 
 
-def _config(watched: Watched) -> dict[str, Any]:
-    interval = f"{SCRAPE_S:g}s"
-    scrape: dict[str, Any] = {
-        "job_name": _JOB,
-        "static_configs": [{"targets": [_address(watched.server)]}],
-    }
+def at_hand(watched: Watched) -> dict[str, Any]:
+    """Return our configuration, with those in it that are at hand, looked at each second.
+
+    Where the servers are and what is commented out is theirs to set who run it; so it is here.
+    """
+    found: dict[str, Any] = yaml.safe_load(prometheus())
+    found["global"] = dict.fromkeys(found["global"], f"{SCRAPE_S:g}s")
+    (scrape,) = (each for each in found["scrape_configs"] if each["job_name"] == _JOB)
+    scrape["static_configs"] = [{"targets": [_address(watched.server)]}]
     if watched.ca_file is not None:
         scrape |= {"scheme": "https", "tls_config": {"ca_file": str(watched.ca_file)}}
     if watched.key:
-        scrape["authorization"] = {"credentials": watched.key}
-    managers = {"static_configs": [{"targets": [_address(watched.alertmanager)]}]}
-    return {
-        "global": {
-            "scrape_interval": interval,
-            "scrape_timeout": interval,
-            "evaluation_interval": interval,
-        },
-        "rule_files": [_RULES],
-        "scrape_configs": [scrape],
-        "alerting": {"alertmanagers": [managers]},
-    }
+        key = watched.folder / "key"
+        key.write_text(watched.key, encoding="utf-8")
+        scrape["authorization"] = {"credentials_file": str(key)}
+    found["scrape_configs"] = [scrape]
+    (manager,) = found["alerting"]["alertmanagers"]
+    manager["static_configs"] = [{"targets": [_address(watched.alertmanager)]}]
+    return found
 
 
 def _address(target: Target) -> str:
