@@ -13,8 +13,6 @@ from typing import Final
 from forebay.engine import cgroup
 from forebay.telemetry.readings import DiskReading, MachineReading
 
-_UNLIMITED_BYTES: Final = 1 << 60
-"""Version 1 of control groups writes a number near 2^63 where there is no limit."""
 _PEM_BYTES_MAX: Final = 1_048_576
 
 
@@ -41,11 +39,11 @@ class Machine:
     def read(self) -> MachineReading:
         """Return what is so now; what cannot be read is None."""
         root = self._places.root
-        used, limit = _memory(root)
+        used, limit = cgroup.memory(root)
         return MachineReading(
             memory_used_bytes=used,
             memory_limit_bytes=limit,
-            cpu_limit_cores=_cores(root),
+            cpu_limit_cores=cgroup.cores(root),
             cpu_throttled_s=_throttled_s(root),
             disks=self._disks(),
             certificate_expires_s=self._expiry(),
@@ -96,45 +94,6 @@ def _disk(folder: Path) -> DiskReading | None:
             free_bytes=found.f_bavail * found.f_frsize, size_bytes=found.f_blocks * found.f_frsize
         )
     return None
-
-
-def _memory(root: Path) -> tuple[int | None, int | None]:
-    """Return what is used and what may be, of whatever leaves the least."""
-    used, limit = _machines_memory(root / "proc/meminfo")
-    for folder in cgroup.groups(root, "memory"):
-        for limit_file, used_file in (
-            ("memory.max", "memory.current"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            allowed = cgroup.number(folder / limit_file)
-            taken = cgroup.number(folder / used_file)
-            if allowed is None or taken is None or allowed >= _UNLIMITED_BYTES:
-                continue
-            # Page cache counts as used, but the kernel gives it back before it kills anybody.
-            taken = max(0, taken - cgroup.cached(folder))
-            if limit is None or used is None or allowed - taken < limit - used:
-                used, limit = taken, allowed
-    return used, limit
-
-
-def _machines_memory(meminfo: Path) -> tuple[int | None, int | None]:
-    try:
-        sizes = cgroup.sizes(meminfo)
-    except OSError:  # a kernel other than Linux
-        return None, None
-    if not {"MemTotal", "MemAvailable"} <= sizes.keys():
-        return None, None
-    return sizes["MemTotal"] - sizes["MemAvailable"], sizes["MemTotal"]
-
-
-def _cores(root: Path) -> float | None:
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
-    cores = float(len(allowed) or os.cpu_count() or 0)
-    for folder in cgroup.groups(root, "cpu"):
-        quota, period = cgroup.cpu_share(folder)
-        if quota is not None and period:
-            cores = min(cores, quota / period)
-    return cores or None
 
 
 def _throttled_s(root: Path) -> float | None:

@@ -8,7 +8,8 @@ GB = 1 << 30
 
 
 def a_root(folder: Path, files: dict[str, str], *, available_bytes: int = 16 * GB) -> Path:
-    known = {"proc/meminfo": f"MemTotal: 1 kB\nMemAvailable:   {available_bytes // 1024} kB\n"}
+    total, available = 32 * GB // 1024, available_bytes // 1024
+    known = {"proc/meminfo": f"MemTotal: {total} kB\nMemAvailable:   {available} kB\n"}
     for name, text in (known | files).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
