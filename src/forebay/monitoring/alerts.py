@@ -7,14 +7,20 @@
 from typing import Final
 
 from forebay.monitoring.alert import Alert
-from forebay.monitoring.alerts_budget import BUDGET
+from forebay.monitoring.alerts_budget import budget_alert
 from forebay.monitoring.alerts_machine import MACHINE
 from forebay.monitoring.alerts_model import MODEL
 from forebay.monitoring.alerts_records import ACCOUNTS, TELEMETRY
 from forebay.monitoring.alerts_service import AVAILABILITY, LATENCY
+from forebay.policy.slo import Spec
+from forebay.serve.slo_file import built_in
 
-ALERTS: Final[tuple[Alert, ...]] = (
-    *(*AVAILABILITY, *BUDGET, *LATENCY),
-    *(*MODEL, *MACHINE, *ACCOUNTS, *TELEMETRY),
-)
-"""In the order in which an operator should read them."""
+
+def alerts_of(spec: Spec) -> tuple[Alert, ...]:
+    """Return every alert, in the order in which an operator should read them."""
+    budget = (budget_alert(burn, spec.window_s) for burn in spec.burns)
+    return (*AVAILABILITY, *budget, *LATENCY, *MODEL, *MACHINE, *ACCOUNTS, *TELEMETRY)
+
+
+ALERTS: Final = alerts_of(built_in())
+"""Those of the objectives of the package."""

@@ -6,9 +6,7 @@ from forebay.monitoring.alert import Alert, Area, Severity, duration
 from forebay.policy.slo import Burn
 from forebay.policy.slo_budget import BAD_LEAST
 
-_HOUR_S: Final = 3_600
 _DAY_S: Final = 86_400
-_MONTH_S: Final = 30 * _DAY_S
 
 
 def budget_alert(burn: Burn, window_s: int) -> Alert:
@@ -33,18 +31,3 @@ def budget_alert(burn: Burn, window_s: int) -> Alert:
 
 def _about(seconds: float) -> str:
     return f"{seconds / _DAY_S:.0f} days" if seconds >= 2 * _DAY_S else duration(round(seconds))
-
-
-def _burn(alert: str, rate: float, *, long_s: int, short_s: int) -> Burn:
-    severity = "ticket" if rate <= 1 else "page"
-    return Burn(alert=alert, severity=severity, rate=rate, long_s=long_s, short_s=short_s)
-
-
-BURNS: Final = (
-    _burn("ErrorBudgetBurnFast", 14.4, long_s=_HOUR_S, short_s=300),
-    _burn("ErrorBudgetBurn", 6, long_s=6 * _HOUR_S, short_s=1_800),
-    _burn("ErrorBudgetBurnSlow", 1, long_s=3 * _DAY_S, short_s=6 * _HOUR_S),
-)
-"""As slo.yaml has them (a test compares); here too, so that the catalogue reads no file."""
-
-BUDGET: Final = tuple(budget_alert(burn, _MONTH_S) for burn in BURNS)

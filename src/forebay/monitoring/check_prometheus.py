@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from forebay.monitoring.alert import Alert, seconds, windowed
+from forebay.monitoring.alerts import alerts_of
 from forebay.monitoring.finding import Finding, Link, Report
 from forebay.monitoring.records import NAMES, budget_records, incident_records
-from forebay.monitoring.rules import INTERVAL_S, alerts_of
+from forebay.monitoring.rules import INTERVAL_S
 from forebay.monitoring.samples import Samples
 from forebay.monitoring.site import Site, Unanswered
 from forebay.policy.slo import Spec

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from forebay.monitoring.alert import Links
+from forebay.monitoring.alerts import alerts_of
 from forebay.monitoring.document import rendered
 from forebay.monitoring.panel import DATASOURCE, Dashboard
 from forebay.monitoring.panels_alerting import alerting
 from forebay.monitoring.panels_llm import llm
 from forebay.monitoring.panels_resources import RESOURCES
 from forebay.monitoring.panels_tenants import TENANTS
-from forebay.monitoring.rules import alerts_of
 from forebay.policy.slo import Spec
 
 _FOLDER: Final = "/etc/grafana/dashboards"

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from forebay.monitoring.alert import Alert, Links, duration, windowed
-from forebay.monitoring.alerts import ALERTS
-from forebay.monitoring.alerts_budget import budget_alert
+from forebay.monitoring.alerts import alerts_of
 from forebay.monitoring.document import rendered
 from forebay.monitoring.records import NAMES, Record, budget_records, incident_records
 from forebay.policy.slo import Spec
@@ -21,12 +20,6 @@ _ABOUT: Final = """\
 Made by `forebay monitoring write`; do not edit. The objectives are those of slo.yaml, the alerts
 are explained in docs/alerts.md, and each has its runbook.
 """
-
-
-def alerts_of(spec: Spec) -> tuple[Alert, ...]:
-    """Return every alert, with those on budgets as the specification has them."""
-    burns = {burn.alert: budget_alert(burn, spec.window_s) for burn in spec.burns}
-    return tuple(burns.get(alert.name, alert) for alert in ALERTS)
 
 
 def rules(spec: Spec, *, links: Links, speed: float = 1.0) -> str:
