@@ -13,6 +13,8 @@ ARGS ?=
 SEED ?= 0
 SECONDS ?= 60
 TORCH ?= torch==2.13.0
+# Tests at once: most of them wait for processes and clocks.  A file's tests stay together.
+AT_ONCE ?= 2
 
 # Debian packages that some tests use: promtool (from prometheus) checks the metrics page.
 TEST_PACKAGES := curl nginx openssl postgresql prometheus prometheus-alertmanager redis-server rsyslog rsyslog-elasticsearch
@@ -34,13 +36,13 @@ serve: setup ## serve a model on PORT (8000); HOST, MODEL and ARGS="--set a.b=c"
 
 test: setup-tests ## run every test, real servers included; skips are listed with their reasons
 	@sh scripts/install_packages.sh $(TEST_PACKAGES)
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 test-engines: engines ## run the contract of every engine there is, transformers included
 	@exec $(BIN)/python -m pytest tests/contract $(ARGS)
 
 test-fast: setup-tests ## run unit, contract, sim, http and tidy tests, without the slow ones
-	@exec $(BIN)/python -m pytest -m "not slow and not model" $(FAST) $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(AT_ONCE) -m "not slow and not model" $(FAST) $(ARGS)
 
 lint: setup-tests ## ruff format and check, mypy --strict
 	@$(BIN)/ruff format --check .
