@@ -38,7 +38,7 @@ class Span(msgspec.Struct, kw_only=True, frozen=True):
     duration_s: float
 
 
-class Facts(msgspec.Struct, kw_only=True, frozen=True, gc=False, eq=False):
+class Facts(msgspec.Struct, frozen=True, gc=False, eq=False):
     """What is kept of a request: moments (monotonic), counts and short texts."""
 
     id: str
@@ -158,53 +158,55 @@ def facts_of(record: RequestRecord, stalled: Stalled = no_stall) -> Facts:
     wait_s = 0.0 if item else visit.wait_s
     stream, engine = request is not None and request.stream, timeline.engine
     embed = request is not None and request.sampling.embed
+    # In the order of its fields: by name it would cost 1 us more, a quarter of a receipt.
     return Facts(
-        id=record.id,
-        tenant=_tenant(record),
-        route=record.route,
-        model=record.model,
-        outcome=record.outcome,
-        status=record.status,
-        received=visit.received,
-        ended=ended,
-        loop_stall_s=stalled(visit.received - wait_s, ended),
-        wait_s=wait_s,
-        of=visit.of,
-        let_in=visit.let_in,
-        understood=visit.understood,
-        looked=visit.looked,
-        making=visit.making,
-        screened=visit.screened,
-        asleep=visit.asleep,
-        awake=visit.awake,
-        answered=True,
-        source=timeline.source,
-        admitted=timeline.admitted,
-        scheduled=timeline.scheduled,
-        first_token=timeline.first_token_at(stream=stream or request is None),
-        last_token=timeline.last_token,
-        engine_s=None if engine is None else engine.first_token_s,
-        finished=engine is not None,
-        vector=timeline.ended if embed and engine is not None else None,
-        method=visit.method,
-        path=_short(visit.path),
-        user=record.caller.user,
-        via=record.via,
-        stream=stream,
-        priority=None if request is None else request.priority,
-        reads_cache=request is not None and request.reuse.read,
-        prompt_tokens=None if usage is None else usage.prompt_tokens,
-        completion_tokens=None if usage is None else usage.completion_tokens,
-        body_bytes=0 if item else visit.body_bytes,
-        answer_bytes=0 if item else visit.answer_bytes,
-        forecast_s=timeline.ttft_forecast_s,
-        workers=visit.workers,
-        failovers=visit.failovers,
-        limit=visit.limit,
-        guard=visit.guard,
-        reserved_tokens=visit.reserved_tokens,
-        cost_nanos=visit.cost_nanos,
-        error="" if record.error is None else _short(record.error),
+        record.id,
+        _tenant(record),  # tenant
+        record.route,
+        record.model,
+        record.outcome,
+        record.status,
+        visit.received,
+        ended,
+        stalled(visit.received - wait_s, ended),  # loop_stall_s
+        wait_s,
+        visit.of,
+        visit.let_in,
+        visit.understood,
+        visit.looked,
+        visit.making,
+        visit.screened,
+        visit.asleep,
+        visit.awake,
+        True,  # answered  # noqa: FBT003 - a field
+        timeline.source,
+        timeline.admitted,
+        timeline.scheduled,
+        timeline.first_token_at(stream=stream or request is None),  # first_token
+        timeline.last_token,
+        timeline.ended if embed and engine is not None else None,  # vector
+        None if engine is None else engine.first_token_s,  # engine_s
+        engine is not None,  # finished
+        visit.method,
+        _short(visit.path),
+        record.caller.user,
+        0,  # items
+        record.via,
+        stream,
+        None if request is None else request.priority,
+        request is not None and request.reuse.read,  # reads_cache
+        None if usage is None else usage.prompt_tokens,
+        None if usage is None else usage.completion_tokens,
+        0 if item else visit.body_bytes,
+        0 if item else visit.answer_bytes,
+        timeline.ttft_forecast_s,  # forecast_s
+        visit.workers,
+        visit.failovers,
+        visit.limit,
+        visit.guard,
+        visit.reserved_tokens,
+        visit.cost_nanos,
+        "" if record.error is None else _short(record.error),
     )
 
 

@@ -45,12 +45,13 @@ class Receipts:
         self._strangers_max = max(1, int(config.kept_max * _STRANGERS_RATIO))
         self._stalled = stalled
         # The whole mutable state: records and batches that are to be taken up, what is kept of
-        # those who were let in and of the others (the oldest first), all of these by their ids,
-        # and how many have gone.
+        # those who were let in and of the others (the oldest first), the newest of each id, those
+        # before it of ids that came twice (the oldest first), and how many there have been.
         self._waiting: deque[RequestRecord | Visit] = deque()
         self._known: deque[Facts] = deque()
         self._strangers: deque[Facts] = deque()
-        self._by_id: dict[str, list[Facts]] = {}
+        self._by_id: dict[str, Facts] = {}
+        self._before: dict[str, list[Facts]] = {}
         self._made = 0
 
     @property
@@ -77,7 +78,9 @@ class Receipts:
     def find(self, id: str) -> Iterator[Facts]:
         """Yield what is kept of an id, the newest first: clients may use one twice."""
         self._take_up()
-        yield from reversed(self._by_id.get(id, ()))
+        if id in self._by_id:
+            yield self._by_id[id]
+            yield from reversed(self._before.get(id, ()))
 
     def latest(self) -> Iterator[Facts]:
         """Return all that is kept at this moment, the newest first."""
@@ -106,20 +109,24 @@ class Receipts:
             (self._known, self._kept_max) if known else (self._strangers, self._strangers_max)
         )
         kept.append(facts)
-        same = self._by_id.get(facts.id)
-        if same is None:
-            self._by_id[facts.id] = [facts]
-        else:
-            same.append(facts)
+        twin = self._by_id.get(facts.id)
+        self._by_id[facts.id] = facts
+        if twin is not None:
+            self._before.setdefault(facts.id, []).append(twin)
         if len(kept) > most:
             self._forget(kept.popleft())
 
     def _forget(self, facts: Facts) -> None:
-        same = self._by_id[facts.id]
-        if len(same) == 1:
+        twins = self._before.get(facts.id)
+        if twins is None:
             del self._by_id[facts.id]
+            return
+        if self._by_id[facts.id] is facts:  # the older one is kept among others
+            self._by_id[facts.id] = twins.pop()
         else:
-            same.remove(facts)
+            twins.remove(facts)
+        if not twins:
+            del self._before[facts.id]
 
 
 def _ended(facts: Facts) -> float:

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from forebay.core.errors import Outcome
-from forebay.core.record import RequestRecord
-from forebay.core.request import RequestId, Route
+from forebay.core.record import RequestRecord, Timeline
+from forebay.core.request import RequestId, Route, Source
 from forebay.core.visit import Visit, part
+from forebay.telemetry.receipt import Facts, facts_of
 from forebay.telemetry.receipts import Receipts, ReceiptsConfig
 from tests.support.records import a_completed, a_refused
 
@@ -126,3 +127,46 @@ def test_the_newest_is_listed_first_whoever_was_let_in() -> None:
     refused(receipts, "refused")  # it ended at 1.5 s
     served(receipts, "served")  # and this one at 2 s
     assert ids(receipts) == ["served", "refused"]
+
+
+def test_of_a_stranger_and_a_caller_with_one_id_each_is_forgotten_alone() -> None:
+    receipts = keeping(10)  # of strangers: 1
+    served(receipts, "a")
+    refused(receipts, "a")
+    refused(receipts, "b")
+    assert [facts.outcome for facts in receipts.find("a")] == [Outcome.OK]
+    for _ in range(10):
+        served(receipts, "c")
+    assert not list(receipts.find("a"))
+    assert len(list(receipts.find("c"))) == 10
+    assert len(list(receipts.find("b"))) == 1
+
+
+def test_what_is_kept_stands_under_the_name_that_it_had() -> None:
+    visit = Visit(id="r", method="POST", path="/x", received=1.0, wait_s=0.5, of="batch")
+    visit.let_in, visit.understood, visit.making, visit.screened = 1.1, 1.2, 1.3, 1.4
+    visit.asleep, visit.awake, visit.ended, visit.looked = 1.5, 1.6, 9.0, True
+    visit.workers, visit.failovers, visit.limit, visit.guard = (1,), ("lost",), "limit", "guard"
+    visit.reserved_tokens, visit.cost_nanos = 11, 12
+    timeline = Timeline(received=1.0, admitted=2.1, scheduled=2.2, first_token=2.3, last_token=2.4)
+    timeline.ended, timeline.ttft_forecast_s, timeline.source = 2.5, 2.6, Source.JOINED
+    record = replace(
+        a_refused(Outcome.CANCELLED),
+        visit=visit,
+        timeline=timeline,
+        via="route",
+        model="model",
+        error="why",
+        id=RequestId("r"),
+    )
+    visit.route, visit.status = record.route, record.status
+    facts = facts_of(record)
+    # Of an item of a batch, the sizes and the wait are the batch's.
+    theirs = {"ended", "wait_s", "body_bytes", "answer_bytes", "tenant", "items"}
+    checked = set()
+    for each in (visit, timeline, record):
+        for name in set(Facts.__struct_fields__) - theirs:
+            if hasattr(each, name):
+                checked.add(name)
+                assert getattr(facts, name) == getattr(each, name), name
+    assert len(checked) == 29
