@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from forebay.monitoring.alertmanager import alertmanager
 from forebay.monitoring.check_alertmanager import AlertmanagerCheck
 from forebay.monitoring.check_prometheus import PrometheusCheck
 from forebay.monitoring.check_server import ServerCheck
@@ -135,6 +136,34 @@ def test_a_server_that_is_not_ready_says_why() -> None:
     pages: Pages = {"/livez": (200, {}), "/readyz": (503, {"status": "draining"})}
     with answering(pages) as at:
         assert "/readyz answers 503: draining." in missing(ServerCheck(site=at).findings())
+
+
+@pytest.mark.parametrize(
+    ("tried", "failed", "named"),
+    [
+        (4, 4, ["Nothing was sent by pagerduty: 4 of 4 failed."]),
+        (4, 3, []),
+        (0, 0, []),
+    ],
+)
+def test_a_way_by_which_nothing_was_ever_sent_is_named(
+    tried: int, failed: int, named: list[str]
+) -> None:
+    counts = (
+        f'alertmanager_notification_requests_total{{integration="pagerduty"}} {tried}\n'
+        f'alertmanager_notification_requests_failed_total{{integration="pagerduty"}} {failed}\n'
+        'alertmanager_notification_requests_total{integration="slack"} 2\n'
+        'alertmanager_notification_requests_failed_total{integration="slack"} 0\n'
+    )
+    config = {"original": alertmanager(built_in())}
+    pages: Pages = {
+        "/-/ready": (200, b"ok"),
+        "/api/v2/status": (200, {"config": config}),
+        "/api/v2/alerts": (200, [{"labels": {"alertname": "DeadMansSwitch"}}]),
+        "/metrics": (200, counts.encode()),
+    }
+    with answering(pages) as at:
+        assert missing(AlertmanagerCheck(site=at).findings()) == named
 
 
 @pytest.mark.parametrize("status", [503, 500])

@@ -26,6 +26,7 @@ _LASTS: Final = timedelta(minutes=10)
 _KINDS: Final = "_configs"
 _MATCHER: Final = re.compile(r'\s*"?(\w+)"?\s*(=~|!~|!=|=)\s*"?((?:[^"\\]|\\.)*)"?\s*')
 _RECEIVERS: Final = "Take the receivers of deploy/monitoring/alertmanager/alertmanager.yml."
+_WRONG: Final = "Its address or secret is wrong: see alertmanager.yml and Alertmanager's log."
 # Counted when an attempt has ended; `alertmanager_notifications_total` counts those under way.
 _COUNTS: Final = re.compile(
     r'^alertmanager_notification_requests(_failed)?_total\{.*?integration="(\w+)".*\} (\S+)$',
@@ -54,6 +55,7 @@ class AlertmanagerCheck:
             for severity in (Severity.PAGE, Severity.TICKET):
                 yield from _receivers(say, config, severity)
             yield from self._heard(say)
+            yield from self._refused(say)
             if self.send_test_alert:
                 yield from self._test(say, config)
             else:
@@ -76,6 +78,13 @@ class AlertmanagerCheck:
             fix = "Name this Alertmanager under alerting: in prometheus.yml, reload it."
             yield say.missing(f"{SWITCH} has not come from Prometheus.", fix)
 
+    def _refused(self, say: Report) -> Iterator[Finding]:
+        # The test alert is a ticket: pages may go another way, and fail before somebody is woken.
+        notices = self._notices()
+        for kind in sorted(notices.failed.keys() - notices.delivered.keys()):
+            count = notices.failed[kind]
+            yield say.missing(f"Nothing was sent by {kind}: {count} of {count} failed.", _WRONG)
+
     def _test(self, say: Report, config: Mapping[str, Any]) -> Iterator[Finding]:
         names = receivers_of(config.get("route", {}), {"severity": Severity.TICKET, **_LABELS})
         kinds = {kind for name in names for kind in _kinds(config, name)}
@@ -97,8 +106,7 @@ class AlertmanagerCheck:
         if _until(lambda: bool(told()), _SENT_S_MAX):
             yield say.ok(f"{self.name} was sent by {', '.join(told())}.")
         elif failed := sorted(kinds & _grown(self._notices().failed, before.failed)):
-            fix = "Its address or secret is wrong: see alertmanager.yml and Alertmanager's log."
-            yield say.missing(f"{self.name} could not be sent by {', '.join(failed)}.", fix)
+            yield say.missing(f"{self.name} could not be sent by {', '.join(failed)}.", _WRONG)
         else:
             fix = "Is it silenced, inhibited, or grouped for longer (group_wait)?"
             yield say.missing(f"{self.name} was not sent within {_SENT_S_MAX:g} s.", fix)
@@ -126,7 +134,7 @@ class AlertmanagerCheck:
         tried, failed = Counter[str](), Counter[str]()
         for is_failure, kind, value in _COUNTS.findall(text):
             (failed if is_failure else tried)[kind] += int(float(value))
-        return _Notices(delivered=tried - failed, failed=failed)
+        return _Notices(delivered=tried - failed, failed=+failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
