@@ -59,6 +59,8 @@ class Window:
 
     def _move(self, now: float) -> None:
         number = int(now / self._slot_s)
+        if number == self._newest:
+            return
         if self._newest is None:
             self._newest = number
         # A clock that stands still or goes back moves nothing.
