@@ -1,6 +1,7 @@
 """Dashboards: made from the code, asking for what there is, in a form that Prometheus takes."""
 
 import importlib.util
+import math
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import yaml
 from forebay.monitoring import dashboards
 from forebay.monitoring.alert import Alert, Links
 from forebay.monitoring.alerts import ALERTS
+from forebay.monitoring.alerts_machine import MACHINE
 from forebay.monitoring.panel import DATASOURCE, Dashboard, Kind
 from forebay.monitoring.rules import rules
 from forebay.policy.slo import Measure, Spec
@@ -166,6 +168,16 @@ def test_thresholds_are_those_of_the_objectives() -> None:
     drawn = [each for each in panels("llm") if each["title"] == "Time to first token"]
     steps = drawn[0]["fieldConfig"]["defaults"]["thresholds"]["steps"]
     assert steps[-1] == {"color": "red", "value": ttft}
+
+
+@pytest.mark.parametrize("alert", MACHINE, ids=lambda alert: alert.name)
+def test_a_panel_of_the_machine_changes_colour_where_its_alert_fires(alert: Alert) -> None:
+    (panel,) = (
+        each for page in made() for each in page.panels if f"{page.uid}/{each.title}" == alert.panel
+    )
+    bound = re.search(r"[<>] (\d[\d.]*(?: \* \d+)?)", alert.expr)
+    assert bound is not None
+    assert math.prod(map(float, bound[1].split("*"))) in {panel.warn, panel.alarm}
 
 
 def test_no_dashboard_asks_by_tenant_key_or_user() -> None:
