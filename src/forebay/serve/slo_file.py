@@ -38,6 +38,8 @@ def read_spec(config: SloConfig) -> Spec:
         raise SpecError("the file", f"It cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise SpecError("the file", "It is not UTF-8 text. Save it as UTF-8.") from error
+    except (RuntimeError, ValueError) as error:  # ~ of somebody who is not, NUL, a surrogate
+        raise SpecError("the file", "No file can have this name.") from error
     if len(data) > FILE_BYTES_MAX:
         raise SpecError("the file", f"It is longer than {FILE_BYTES_MAX} bytes.")
     return spec_of(_document(text))
@@ -70,13 +72,23 @@ def _document(text: str) -> object:
 class _Once(yaml.SafeLoader):
     """Takes no key twice: YAML would keep the second objective, and say nothing of the first."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:  # noqa: FBT001, FBT002 - the library's signature
+        """Return the value, or raise over one that is not of its type: a 99th of a month."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (KeyError, TypeError, ValueError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, "a value cannot be read", node.start_mark
+            ) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - the library's signature
         """Return the mapping, or raise over a key that stands twice."""
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
+            name = str(key.value)
+            if name in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} stands twice", key.start_mark
+                    None, None, f"{name} stands twice", key.start_mark
                 )
-            seen.add(str(key.value))
+            seen.add(name)
         return super().construct_mapping(node, deep=deep)

@@ -39,6 +39,10 @@ def test_a_file_of_ones_own_replaces_them(tmp_path: Path) -> None:
         (b"- 1", "the file", "keys with values"),
         (b"#" * (FILE_BYTES_MAX + 1), "the file", "longer than 65536 bytes"),
         (b"!!python/object/apply:os.getcwd []", "line 1", "not YAML"),
+        (b"service: a\nwindow: 2026-99-99\n", "line 2", "a value cannot be read"),
+        (b"window: !!bool thirty\n", "line 1", "a value cannot be read"),
+        (b"window: " + b"9" * 5_000, "line 1", "a value cannot be read"),
+        (b"? [window, service]\n: 30d\n", "line 1", "unhashable key"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes, key: str, fix: str) -> None:
@@ -48,6 +52,13 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes, key: str
         read_spec(named(file))
     assert raised.value.key == key
     assert fix in raised.value.text
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/slo.yaml", "slo\0.yaml", "slo\ud800.yaml"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    ((key, text),) = misfits(SloConfig(file=name))
+    assert key == "slo.file"
+    assert "No file can have this name" in text
 
 
 def test_a_start_with_wrong_objectives_is_refused_with_the_key_and_the_fix(tmp_path: Path) -> None:
