@@ -9,6 +9,8 @@ PAGE = """\
 # TYPE llm_requests counter
 llm_requests_total{model="a",outcome="ok"} 3.0
 llm_requests_total{model="b",outcome="ok"} 2.0
+# TYPE llm_reruns counter
+llm_reruns_total 7.0
 # TYPE llm_requests_running gauge
 llm_requests_running{model="a"} 1.0
 # EOF

@@ -58,6 +58,7 @@ def test_who_is_refused_for_want_of_capacity_counts_and_whose_fault_it_is_itself
 def test_a_first_token_is_in_time_up_to_the_threshold() -> None:
     record = a_completed()
     assert record.ttft_s == pytest.approx(0.3)
+    assert judged(ttft(record.ttft_s or 0.0), record) is True
     assert judged(ttft(0.301), record) is True
     assert judged(ttft(0.299), record) is False
 

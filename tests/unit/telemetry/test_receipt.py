@@ -244,6 +244,7 @@ def test_one_that_left_amid_another_s_answer_says_so() -> None:
 
 def test_an_item_of_a_batch_has_the_parts_that_are_its_own() -> None:
     whole = a_visit(let_in=10.25, understood=11.0, items=2)
+    whole.body_bytes = whole.answer_bytes = 1_000
     item = part(whole, "r-0", 11.0)
     assert item is not None
     item.making, item.screened = 11.25, 11.5
@@ -255,6 +256,8 @@ def test_an_item_of_a_batch_has_the_parts_that_are_its_own() -> None:
     assert (found["guard"], found["flush"]) == (0.5, 1.0)
     assert not {"wait", "access", "parse"} & set(found)
     assert receipt.facts.of == "r"
+    # The bytes of the exchange are in the receipt of the whole, and would count once per item.
+    assert (receipt.facts.body_bytes, receipt.facts.answer_bytes) == (0, 0)
 
 
 def test_an_item_whose_turn_never_came_waited_in_line() -> None:

@@ -161,6 +161,21 @@ def test_a_file_whose_folder_has_gone_is_written_on(tmp_path: Path) -> None:
     assert sink.dropped == 0
 
 
+def test_a_pipe_whose_name_has_gone_is_written_on_and_no_file_takes_its_place(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = LineSink(str(path), 1000)
+    path.unlink()
+    sink.put(b"a line\n")
+    sink.stop(5.0)
+    assert os.read(reader, 100) == b"a line\n"
+    os.close(reader)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize(
     "url", ["tcp://", "tcp://host", "tcp://host:0", "tcp://host:99999", "tcp://h:1/path"]
 )

@@ -72,6 +72,16 @@ def test_shares_and_limits_can_be_changed_while_it_runs() -> None:
     kept.traces.reconfigure(TracesConfig(ratio=1.0))
     kept.pass_by(a_completed())
     assert len(kept.finished) == 1
+    kept.traces.reconfigure(TracesConfig(ratio=0.0, slow_s=5.0))
+    kept.pass_by(a_completed(), kept.visit(lasted_s=4.9))
+    kept.pass_by(a_completed(), kept.visit(lasted_s=5.0))
+    assert [finished.kept for finished in kept.finished[1:]] == [Kept.SLOW]
+
+
+def test_of_an_exchange_that_is_over_nothing_is_held() -> None:
+    kept = Keeper(ratio=0.0)
+    kept.pass_by(a_completed())
+    assert kept.traces.held == 0
 
 
 def test_callers_are_trusted_in_open_mode_unless_the_settings_say_otherwise() -> None:
