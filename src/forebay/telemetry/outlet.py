@@ -6,6 +6,7 @@ writes begins with a whole line: `stream` is another number then.
 """
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -209,5 +210,14 @@ def tcp_address(url: str) -> tuple[str, int]:
 
 
 def _opened(path: str) -> int:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    return os.open(path, flags, 0o640)
+    flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | flags, 0o640)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        # A pipe that nobody reads yet, for whom a start would wait without a word.  With its other
+        # end in our own hand, lines wait in it instead.
+        descriptor = os.open(path, os.O_RDWR | flags, 0o640)
+    os.set_blocking(descriptor, True)
+    return descriptor

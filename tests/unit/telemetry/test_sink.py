@@ -2,12 +2,16 @@
 
 import errno
 import os
+import socket
+import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from forebay.telemetry import sink as sink_module
+from forebay.telemetry.outlet import WAIT_S, Peer
 from forebay.telemetry.sink import BATCH_LINES_MAX, LineSink
 
 
@@ -174,6 +178,44 @@ def test_a_pipe_whose_name_has_gone_is_written_on_and_no_file_takes_its_place(
     assert os.read(reader, 100) == b"a line\n"
     os.close(reader)
     assert not path.exists()
+
+
+def test_a_peer_that_is_away_is_tried_more_and_more_rarely_but_never_forgotten() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    now, tried = 0.0, []
+    peer = Peer(f"tcp://127.0.0.1:{port}", now=lambda: now)
+    for tick in range(10_000):
+        now, before = tick / 100, peer._not_before
+        assert not peer.ready()
+        if peer._not_before != before:
+            tried.append(now)
+    waits = [later - earlier for earlier, later in pairwise(tried)]
+    assert waits[:3] == pytest.approx([0.1, 0.2, 0.4], abs=0.02)
+    assert max(waits) == pytest.approx(WAIT_S[1], abs=0.02)
+    with socket.create_server(("127.0.0.1", port)) as back:
+        now = 200.0
+        assert peer.ready()
+        peer.write(memoryview(b"a line\n"))
+        back.accept()[0].close()
+    now = 300.0
+    assert not any(peer.ready() for _ in range(3))
+    assert peer._not_before == pytest.approx(now + WAIT_S[0])  # what arrived ended the long waits
+
+
+def test_a_pipe_that_nobody_reads_yet_holds_no_start_up_and_keeps_the_lines(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    made: list[LineSink] = []
+    start = threading.Thread(target=lambda: made.append(LineSink(str(path), 1000)), daemon=True)
+    start.start()
+    start.join(5.0)
+    assert made, "the start waits for a reader"
+    made[0].put(b"a line\n")
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    made[0].stop(5.0)
+    assert os.read(reader, 100) == b"a line\n"
+    os.close(reader)
 
 
 @pytest.mark.parametrize(
