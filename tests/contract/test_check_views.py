@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from forebay.monitoring.alertmanager import alertmanager
+from forebay.monitoring.check import Chain
 from forebay.monitoring.check_alertmanager import AlertmanagerCheck
 from forebay.monitoring.check_prometheus import PrometheusCheck
 from forebay.monitoring.check_server import ServerCheck
@@ -224,3 +225,23 @@ def test_a_user_in_the_address_is_shown_as_such_and_redirects_are_not_followed()
 def test_what_is_no_address_is_told_what_is_one(url: str) -> None:
     with pytest.raises(WrongUrl, match="An address looks like"):
         site(url, timeout_s=1.0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {"status": "success", "data": {"activeTargets": "none", "groups": [3], "alerts": [None]}},
+        b"[" * 100_000,
+    ],
+)
+def test_answers_of_another_shape_are_named_and_the_walk_goes_on(body: object) -> None:
+    paths = ("/livez", "/api/v1/targets", "/api/v2/status", "/api/health", "/-/ready")
+    with answering(dict.fromkeys(paths, (200, body))) as other:
+        chain = Chain(
+            server=other, spec=built_in(), prometheus=other, alertmanager=other, grafana=other
+        )
+        found = list(chain.findings())
+    missing = {each.link.value for each in found if each.state is State.MISSING}
+    assert {"prometheus", "alertmanager", "grafana"} <= missing
+    assert found[-1].link == "traces"

@@ -6,6 +6,7 @@ asked.  Nothing is changed but by a request of two tokens, and by a test alert t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from forebay.monitoring import check_views
 from forebay.monitoring.check_alertmanager import AlertmanagerCheck
@@ -14,6 +15,9 @@ from forebay.monitoring.check_server import ServerCheck
 from forebay.monitoring.finding import Finding, Link, Report
 from forebay.monitoring.site import Site
 from forebay.policy.slo import Spec
+
+_MISSHAPEN: Final = (AttributeError, LookupError, TypeError, ValueError)
+"""What reading JSON of another shape than a link's own raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,29 +36,39 @@ class Chain:
     def findings(self) -> Iterator[Finding]:
         """Yield a line per thing that is there or missing, in the order of the chain."""
         server = ServerCheck(site=self.server)
-        yield from server.findings()
+        yield from _readable(Link.SERVER, server.findings())
         if self.prometheus is None:
             yield _not_named(Link.PROMETHEUS)
         else:
-            yield from PrometheusCheck(
-                site=self.prometheus, page=server.page, spec=self.spec
-            ).findings()
+            prometheus = PrometheusCheck(site=self.prometheus, page=server.page, spec=self.spec)
+            yield from _readable(Link.PROMETHEUS, prometheus.findings())
         if self.alertmanager is None:
             yield _not_named(Link.ALERTMANAGER)
         else:
-            yield from AlertmanagerCheck(
+            alertmanager = AlertmanagerCheck(
                 site=self.alertmanager, send_test_alert=self.send_test_alert
-            ).findings()
+            )
+            yield from _readable(Link.ALERTMANAGER, alertmanager.findings())
         if self.grafana is None:
             yield _not_named(Link.GRAFANA)
         else:
-            yield from check_views.grafana(self.grafana, self.spec)
+            yield from _readable(Link.GRAFANA, check_views.grafana(self.grafana, self.spec))
         if self.search is None:
             yield _not_named(Link.SEARCH)
         else:
-            request_id = server.request_id
-            yield from check_views.SearchCheck(site=self.search, request_id=request_id).findings()
+            search = check_views.SearchCheck(site=self.search, request_id=server.request_id)
+            yield from _readable(Link.SEARCH, search.findings())
         yield from check_views.traces(server.page)
+
+
+def _readable(link: Link, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield a link's lines; an answer that is not of its kind is one, and the walk goes on."""
+    try:
+        yield from findings
+    except _MISSHAPEN:
+        yield Report(link).missing(
+            f"It answers JSON, but not as {link} does.", f"Name the address of {link} itself."
+        )
 
 
 def _not_named(link: Link) -> Finding:

@@ -50,7 +50,7 @@ class Answer:
         """Return the body's JSON; raises Unanswered."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (RecursionError, ValueError):
             message = f"It answers {self.status} with something that is not JSON."
             raise Unanswered(message) from None
 
