@@ -36,3 +36,15 @@ def test_without_the_library_the_rest_is_written_and_its_absence_is_told(
     assert "pip install 'forebay[dashboards]'" in answer.stderr
     assert (tmp_path / "prometheus/rules/forebay.yml").exists()
     assert not (tmp_path / "grafana").exists()
+
+
+@pytest.mark.parametrize("address", ["grafana.example.com", "http://a b", "http://{{x}}"])
+def test_an_address_that_would_break_a_message_s_links_writes_nothing(
+    address: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "monitoring"
+    words = ["monitoring", "write", str(folder), "--grafana", address]
+    answer = CliRunner().invoke(command_line, words)
+    assert answer.exit_code == 2
+    assert "--grafana takes an address" in answer.stderr
+    assert not folder.exists()

@@ -15,7 +15,7 @@ RECEIPT: dict[str, Any] = {
     "id": "r1",
     "began_at": "2026-11-22T02:00:00.000+00:00",
     "route": "completions",
-    "model": "m\x1b[31m",
+    "model": "m\x1b[31m\rx",
     "outcome": "timed_out",
     "status": 504,
     "total_ms": 1_000.0,
@@ -92,7 +92,7 @@ def test_what_was_decided_and_what_it_cost_is_said(played: Played) -> None:
         "The deadline passed.",
     ):
         assert words in shown
-    assert "\x1b[31m" not in shown  # a model's name steers no terminal
+    assert "m?[31m?x" in shown  # a model's name steers no terminal
 
 
 def test_json_is_what_the_server_said(played: Played) -> None:

@@ -103,6 +103,15 @@ def test_a_goal_on_which_an_alert_could_never_fire_is_refused() -> None:
     assert spec_of(changed("objectives.served.goal", 0.932)).goals[1].goal == 0.932
 
 
+def test_nor_is_one_taken_on_which_it_would_only_just_not_fire() -> None:
+    whole = changed("alerts.ErrorBudgetBurnFast.rate", 2.0)
+    goals = whole["objectives"]
+    assert isinstance(goals, dict)
+    goals["served"]["goal"] = 0.5
+    with pytest.raises(SpecError, match="ErrorBudgetBurnFast could never fire"):
+        spec_of(whole)
+
+
 @pytest.mark.parametrize("data", [None, [], "ttft", {1: 2}])
 def test_what_is_no_mapping_is_no_specification(data: object) -> None:
     with pytest.raises(SpecError, match="the file: This must be keys with values"):

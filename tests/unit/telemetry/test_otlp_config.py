@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from forebay.settings.loading import Sources, load
 from forebay.telemetry.otlp_config import (
     OtlpMetricsConfig,
     TracesConfig,
@@ -19,6 +20,14 @@ def test_headers_are_read_as_opentelemetry_writes_them() -> None:
     assert headers_of("") == {}
     found = headers_of(" Authorization=Bearer%20a=b , x-scope=one,")
     assert found == {"authorization": "Bearer a=b", "x-scope": "one"}
+
+
+def test_headers_may_hold_a_key_and_are_never_shown() -> None:
+    loaded = load(Sources(assignments=("traces.headers=authorization=hunter2",)))
+    assert loaded.settings.traces.headers == "authorization=hunter2"
+    assert "hunter2" not in repr(loaded.settings)
+    shown = [each.shown for each in loaded.effective if each.setting.key == "traces.headers"]
+    assert shown == ["***"]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -7,10 +8,13 @@ from forebay.core.errors import OUTCOMES, Outcome
 from forebay.core.record import RequestRecord, Said, Timeline
 from forebay.core.request import (
     Admitted,
+    Chat,
     EngineTiming,
     Finished,
     FinishReason,
+    Message,
     RequestId,
+    Role,
     Route,
     Source,
     Usage,
@@ -75,6 +79,12 @@ def test_every_span_has_its_place_in_the_callers_trace() -> None:
     assert {span.parent_id for span in others} == {OWN}
     assert len({span.span_id for span in (root, *others)}) == 5
     assert not any(span.serves for span in others)
+
+
+def test_two_exchanges_of_one_trace_share_no_span() -> None:
+    another = replace(a_visit().trace or TraceContext(trace_id=TRACE), span_id="2" * 16)
+    found = [*spans(a_completed()), *spans(a_completed(), a_visit(trace=another))]
+    assert len({span.span_id for span in found}) == len(found)
 
 
 def test_a_whole_answer_is_divided_by_the_engines_own_measure() -> None:
@@ -240,6 +250,14 @@ def test_nothing_that_was_said_is_told_unless_that_is_asked_for() -> None:
 def test_what_is_told_of_prompts_is_bounded() -> None:
     told = spans(a_completed(), content_characters=5)[0].attributes
     assert '"hello"' in str(told[names.INPUT_MESSAGES])
+
+
+def test_the_newest_messages_are_told_in_the_order_in_which_they_were_said() -> None:
+    said = [(Role.USER, "oldest"), (Role.ASSISTANT, "second"), (Role.USER, "third")]
+    chat = Chat(messages=tuple(Message(role=role, content=text) for role, text in said))
+    record = replace(a_completed(), request=replace(a_request(), prompt=chat))
+    told = json.loads(str(spans(record, content_characters=11)[0].attributes[names.INPUT_MESSAGES]))
+    assert [each["parts"][0]["content"] for each in told] == ["second", "third"]
 
 
 def test_an_answers_text_is_kept_up_to_a_bound() -> None:
