@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ _START: Final = "process_start_time_seconds"
 _SCRAPES_MISSED_MAX: Final = 3
 _SPACE: Final = re.compile(r"\s+")
 _WRITE: Final = "Run `forebay monitoring write DIR`, name rules/*.yml in prometheus.yml, reload it."
+_GOAL: Final = "slo:goal:ratio"
+_GOALS: Final = "Name their file by --slo, or write the rules anew from it; reload Prometheus."
 _TARGET: Final = "Name it under the job forebay in prometheus.yml (docs/monitoring.md), reload it."
 
 
@@ -101,6 +103,8 @@ class PrometheusCheck:
                 said = rule.get("lastError", "")
                 yield say.missing(f"{rule['name']} cannot be evaluated: {said}.", _WRITE)
         yield from self._alerts(say, {r["name"]: r for r in rules if r["type"] == "alerting"})
+        if others := other_goals(self.spec, rules):
+            yield say.missing(f"It has another goal for {', '.join(others)}.", _GOALS)
         yield from self._records(say, {r["name"] for r in rules if r["type"] == "recording"})
 
     def _alerts(self, say: Report, loaded: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -176,6 +180,20 @@ class PrometheusCheck:
         if not isinstance(found, dict) or "data" not in found:
             raise Unanswered(f"{path} is not Prometheus's: {json.dumps(found)[:80]}.")
         return found["data"]
+
+
+def other_goals(spec: Spec, rules: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name each objective that Prometheus holds to another goal, or does not share with us."""
+    ours = {
+        each.labels["slo"]: _bare(each.expr) for each in budget_records(spec) if each.name == _GOAL
+    }
+    theirs = {
+        rule.get("labels", {}).get("slo", ""): _bare(rule["query"])
+        for rule in rules
+        if rule["name"] == _GOAL
+    }
+    # Where it has none, the rules are missing, which is said of them all.
+    return sorted(n for n in ours | theirs if theirs and ours.get(n) != theirs.get(n))
 
 
 def _bare(query: str) -> str:
