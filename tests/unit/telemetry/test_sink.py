@@ -140,6 +140,16 @@ def test_a_file_that_was_rotated_is_left_for_the_new_one(tmp_path: Path) -> None
     assert len({file.stat().st_ino for file in rotated}) == 20
 
 
+def test_a_file_that_was_rotated_and_made_anew_is_left_for_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    sink = LineSink(str(path), 1000)
+    path.rename(tmp_path / "log.1")
+    path.touch()  # as logrotate's `create` does
+    sink.put(b"after\n")
+    sink.stop(5.0)
+    assert path.read_bytes() == b"after\n"
+
+
 def test_a_file_that_was_cut_in_place_is_written_from_its_new_beginning(tmp_path: Path) -> None:
     path = tmp_path / "log"
     sink = LineSink(str(path), 1000)
