@@ -22,6 +22,8 @@ from forebay.telemetry.receipt import Facts, Stalled, facts_of, facts_of_batch, 
 _WAITING_MAX: Final = 32
 """Records that are taken up in one go; see `telemetry/metrics.py`."""
 _STRANGERS_RATIO: Final = 0.1
+_PAGES: Final = frozenset({Route.PROBE, Route.UNMATCHED})
+"""What is open to all is among these: who fails at them counts as one who was not let in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,8 @@ class Receipts:
             if visit is not None and visit.ended is None and not visit.of:
                 self._waiting.append(each)
             else:
-                known = visit is None or visit.let_in is not None
+                let_in = visit is None or visit.let_in is not None
+                known = let_in and each.route not in _PAGES
                 self._keep(facts_of(each, self._stalled), known=known)
 
     def _keep(self, facts: Facts, *, known: bool) -> None:

@@ -143,6 +143,19 @@ def test_of_a_stranger_and_a_caller_with_one_id_each_is_forgotten_alone() -> Non
     assert len(list(receipts.find("b"))) == 1
 
 
+def test_failing_at_pages_that_are_open_to_all_pushes_out_nobody() -> None:
+    receipts = keeping(10)
+    served(receipts, "a")
+    for number in range(20):
+        visit = Visit(id=f"p{number}", method="POST", path="/livez", received=1.0, let_in=1.0)
+        visit.ended = 1.5
+        record = replace(a_refused(Outcome.INVALID), route=Route.PROBE, visit=visit)
+        receipts(replace(record, id=RequestId(visit.id)))
+        receipts.over(visit)
+    assert len(list(receipts.find("a"))) == 1
+    assert ids(receipts) == ["a", "p19"]
+
+
 def test_what_is_kept_stands_under_the_name_that_it_had() -> None:
     visit = Visit(id="r", method="POST", path="/x", received=1.0, wait_s=0.5, of="batch")
     visit.let_in, visit.understood, visit.making, visit.screened = 1.1, 1.2, 1.3, 1.4
