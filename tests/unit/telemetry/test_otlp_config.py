@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from forebay.settings.loading import Sources, load
+from forebay.settings import Sources, load
 from forebay.telemetry.otlp_config import (
     OtlpMetricsConfig,
     TracesConfig,
