@@ -11,9 +11,10 @@ import pytest
 
 from forebay.drill.alertmanager import running_alertmanager
 from forebay.monitoring import check_alertmanager
+from forebay.monitoring.alert import Severity
 from forebay.monitoring.check import Chain
 from forebay.monitoring.check_views import SearchCheck
-from forebay.monitoring.finding import Finding, State
+from forebay.monitoring.finding import Finding, Link, State
 from forebay.monitoring.site import Site, site
 from forebay.serve.slo_file import built_in
 from tests.support import log_path
@@ -68,6 +69,11 @@ def chain(rig: Watched, **others: Any) -> list[Finding]:
 def missing(findings: list[Finding]) -> dict[str, str]:
     """What is missing -> the fix."""
     return {each.what: each.fix for each in findings if each.state is State.MISSING}
+
+
+def unsent(rig: Watched, severity: Severity) -> list[str]:
+    """Send a trial; return what is said to be sent by nobody."""
+    return [what for what in missing(chain(rig, test_alerts=(severity,))) if "sent by" in what]
 
 
 def until_missing(rig: Watched, words: str) -> str:
@@ -242,8 +248,28 @@ def test_a_receiver_whose_address_is_wrong_is_named(rig: Watched) -> None:
         del found["global"]["slack_api_url_file"]
 
     with rig.alertmanager_with(misdirect):
-        found = missing(chain(rig, send_test_alert=True))
+        found = missing(chain(rig, test_alerts=(Severity.TICKET,)))
     assert any("could not be sent by slack." in what for what in found), found
+    assert not unsent(rig, Severity.TICKET), "it is mended"
+
+
+def test_a_trial_page_reaches_the_pager_and_is_taken_back(rig: Watched) -> None:
+    found = chain(rig, test_alerts=(Severity.PAGE,))
+    said = [each.what for each in found if each.link is Link.ALERTMANAGER]
+    assert any("a page, was sent by" in what and "pagerduty" in what for what in said), said
+    assert any("was taken back, and is over." in what for what in said), said
+
+
+def test_a_pager_that_cannot_be_reached_is_named_before_somebody_is_to_be_woken(
+    rig: Watched,
+) -> None:
+    def misdirect(found: dict[str, Any]) -> None:
+        found["global"]["pagerduty_url"] = f"http://127.0.0.1:{rig.sinks.web_port}/nowhere"
+
+    with rig.alertmanager_with(misdirect):
+        found = missing(chain(rig, test_alerts=(Severity.PAGE,)))
+    assert any("a page, could not be sent by pagerduty." in what for what in found), found
+    assert not unsent(rig, Severity.PAGE), "it is mended"
 
 
 def test_a_silence_that_hides_the_test_alert_is_suspected(rig: Watched) -> None:
@@ -251,7 +277,7 @@ def test_a_silence_that_hides_the_test_alert_is_suspected(rig: Watched) -> None:
     status, number = rig.run(f"{command} add alertname=~ForebayTestAlert.* --comment x -d 1m -a me")
     assert status == 0, number
     try:
-        found = missing(chain(rig, send_test_alert=True))
+        found = missing(chain(rig, test_alerts=(Severity.TICKET,)))
     finally:
         rig.run(f"{command} expire {number}")
     (fix,) = (fix for what, fix in found.items() if "was not sent within" in what)

@@ -10,6 +10,8 @@ import typer
 from forebay.cli.loading import FAILURE, USAGE, fail
 
 if TYPE_CHECKING:
+    from forebay.monitoring.alert import Severity
+    from forebay.monitoring.check import Chain
     from forebay.monitoring.finding import Finding
     from forebay.monitoring.site import Site
     from forebay.policy.slo import Spec
@@ -59,6 +61,9 @@ def check_monitoring(  # noqa: PLR0913 - a command's options are its parameters
         bool,
         typer.Option("--send-test-alert", help="Fire a ticket, see it sent, and end it again."),
     ] = False,
+    send_test_page: Annotated[
+        bool, typer.Option("--send-test-page", help="The same of a page: it wakes who is on duty.")
+    ] = False,
     timeout_s: Annotated[
         float,
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Longest wait for an answer."),
@@ -79,8 +84,14 @@ def check_monitoring(  # noqa: PLR0913 - a command's options are its parameters
         alertmanager=_site(alertmanager, timeout_s) if alertmanager else None,
         grafana=_site(grafana, timeout_s, os.environ.get("GRAFANA_TOKEN", "")) if grafana else None,
         search=_site(search, timeout_s) if search else None,
-        send_test_alert=send_test_alert,
+        test_alerts=_trials(ticket=send_test_alert, page=send_test_page),
     )
+    if _told(chain, as_json=as_json):
+        raise typer.Exit(FAILURE)
+
+
+def _told(chain: "Chain", *, as_json: bool) -> int:
+    """Say what is found, as it is found, and how much is missing."""
     found = []
     for finding in chain.findings():
         found.append(finding)
@@ -91,8 +102,13 @@ def check_monitoring(  # noqa: PLR0913 - a command's options are its parameters
         typer.echo(json.dumps([_as_data(finding) for finding in found], indent=2))
     else:
         typer.echo(f"{missing} missing." if missing else "Nothing is missing.")
-    if missing:
-        raise typer.Exit(FAILURE)
+    return missing
+
+
+def _trials(*, ticket: bool, page: bool) -> "tuple[Severity, ...]":
+    from forebay.monitoring.alert import Severity  # noqa: PLC0415 - see main
+
+    return (*((Severity.TICKET,) if ticket else ()), *((Severity.PAGE,) if page else ()))
 
 
 def _spec(file: Path | None) -> "Spec":

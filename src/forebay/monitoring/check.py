@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from forebay.monitoring import check_views
+from forebay.monitoring.alert import Severity
 from forebay.monitoring.check_alertmanager import AlertmanagerCheck
 from forebay.monitoring.check_prometheus import PrometheusCheck
 from forebay.monitoring.check_server import ServerCheck
@@ -31,7 +32,8 @@ class Chain:
     alertmanager: Site | None = None
     grafana: Site | None = None
     search: Site | None = None
-    send_test_alert: bool = False
+    test_alerts: tuple[Severity, ...] = ()
+    """What Alertmanager is to be sent as a trial."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield a line per thing that is there or missing, in the order of the chain."""
@@ -45,9 +47,7 @@ class Chain:
         if self.alertmanager is None:
             yield _not_named(Link.ALERTMANAGER)
         else:
-            alertmanager = AlertmanagerCheck(
-                site=self.alertmanager, send_test_alert=self.send_test_alert
-            )
+            alertmanager = AlertmanagerCheck(site=self.alertmanager, test_alerts=self.test_alerts)
             yield from _readable(Link.ALERTMANAGER, alertmanager.findings())
         if self.grafana is None:
             yield _not_named(Link.GRAFANA)

@@ -39,9 +39,10 @@ class AlertmanagerCheck:
     """Asks Alertmanager; fires an alert of its own where that is wished for."""
 
     site: Site
-    send_test_alert: bool = False
+    test_alerts: tuple[Severity, ...] = ()
+    """What is to be fired as a trial, one after the other."""
     name: str = field(default_factory=lambda: f"{TEST_ALERT}{secrets.token_hex(3)}")
-    """The alert's."""
+    """What the first of them is called."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is there, link by link."""
@@ -55,11 +56,12 @@ class AlertmanagerCheck:
             for severity in (Severity.PAGE, Severity.TICKET):
                 yield from _receivers(say, config, severity)
             yield from self._heard(say)
-            yield from self._refused(say)
-            if self.send_test_alert:
-                yield from self._test(say, config)
-            else:
+            for number, severity in enumerate(self.test_alerts):
+                trial = _Trial(site=self.site, name=f"{self.name}{number or ''}", severity=severity)
+                yield from trial.findings(say, config)
+            if not self.test_alerts:
                 yield say.not_asked("Whether alerts arrive.", "Add --send-test-alert.")
+            yield from self._refused(say)
         except Unanswered as why:
             yield say.missing(str(why), "Start it, or name its address: --alertmanager URL.")
 
@@ -72,49 +74,64 @@ class AlertmanagerCheck:
         return found if isinstance(found, dict) else {}
 
     def _heard(self, say: Report) -> Iterator[Finding]:
-        if self._listed(SWITCH):
+        if _listed(self.site, SWITCH):
             yield say.ok(f"Prometheus reaches it: {SWITCH} is here.")
         else:
             fix = "Name this Alertmanager under alerting: in prometheus.yml, reload it."
             yield say.missing(f"{SWITCH} has not come from Prometheus.", fix)
 
     def _refused(self, say: Report) -> Iterator[Finding]:
-        # The test alert is a ticket: pages may go another way, and fail before somebody is woken.
-        notices = self._notices()
+        # Without a trial page nothing else says that pages fail, before somebody is to be woken.
+        notices = _notices(self.site)
         for kind in sorted(notices.failed.keys() - notices.delivered.keys()):
             count = notices.failed[kind]
             yield say.missing(f"Nothing was sent by {kind}: {count} of {count} failed.", _WRONG)
 
-    def _test(self, say: Report, config: Mapping[str, Any]) -> Iterator[Finding]:
-        names = receivers_of(config.get("route", {}), {"severity": Severity.TICKET, **_LABELS})
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """One alert that is fired to see where it arrives, and taken back."""
+
+    site: Site
+    name: str
+    severity: Severity
+
+    def findings(self, say: Report, config: Mapping[str, Any]) -> Iterator[Finding]:
+        """Yield how it was sent, and whether it ended."""
+        labels = {"severity": self.severity, **_LABELS}
+        names = receivers_of(config.get("route", {}), labels)
         kinds = {kind for name in names for kind in _kinds(config, name)}
-        before = self._notices()
+        before = _notices(self.site)
         self._post(_LASTS)
         try:
             yield from self._delivered(say, before, kinds)
         finally:
             self._post(timedelta())
-        if _until(lambda: not self._listed(self.name), _RESOLVED_S_MAX):
+        if _until(lambda: not _listed(self.site, self.name), _RESOLVED_S_MAX):
             yield say.ok(f"{self.name} was taken back, and is over.")
         else:
             yield say.missing(f"{self.name} does not end.", "Look at its list of alerts.")
 
     def _delivered(self, say: Report, before: "_Notices", kinds: set[str]) -> Iterator[Finding]:
         def told() -> list[str]:
-            return sorted(kinds & _grown(self._notices().delivered, before.delivered))
+            return sorted(kinds & _grown(_notices(self.site).delivered, before.delivered))
 
+        def failed() -> list[str]:
+            return sorted(kinds & _grown(_notices(self.site).failed, before.failed))
+
+        what = f"{self.name}, a {self.severity},"
         if _until(lambda: bool(told()), _SENT_S_MAX):
-            yield say.ok(f"{self.name} was sent by {', '.join(told())}.")
-        elif failed := sorted(kinds & _grown(self._notices().failed, before.failed)):
-            yield say.missing(f"{self.name} could not be sent by {', '.join(failed)}.", _WRONG)
-        else:
+            yield say.ok(f"{what} was sent by {', '.join(told())}.")
+        elif not failed():
             fix = "Is it silenced, inhibited, or grouped for longer (group_wait)?"
-            yield say.missing(f"{self.name} was not sent within {_SENT_S_MAX:g} s.", fix)
+            yield say.missing(f"{what} was not sent within {_SENT_S_MAX:g} s.", fix)
+        if lost := failed():
+            yield say.missing(f"{what} could not be sent by {', '.join(lost)}.", _WRONG)
 
     def _post(self, lasts: timedelta) -> None:
         now = datetime.now(UTC)
         alert = {
-            "labels": {"alertname": self.name, "severity": str(Severity.TICKET), **_LABELS},
+            "labels": {"alertname": self.name, "severity": str(self.severity), **_LABELS},
             "annotations": _ANNOTATIONS,
             "startsAt": (now - timedelta(seconds=1)).isoformat(),
             "endsAt": (now + lasts).isoformat(),
@@ -123,18 +140,20 @@ class AlertmanagerCheck:
         if not answer.well:
             raise Unanswered(f"It does not take an alert: {answer.status}.")
 
-    def _listed(self, name: str) -> bool:
-        answer = self.site.get("/api/v2/alerts", {"filter": f'alertname="{name}"'})
-        if not answer.well:
-            raise Unanswered(f"/api/v2/alerts answers {answer.status}.")
-        return bool(answer.data())
 
-    def _notices(self) -> "_Notices":
-        text = self.site.get("/metrics").body.decode(errors="replace")
-        tried, failed = Counter[str](), Counter[str]()
-        for is_failure, kind, value in _COUNTS.findall(text):
-            (failed if is_failure else tried)[kind] += int(float(value))
-        return _Notices(delivered=tried - failed, failed=+failed)
+def _listed(site: Site, name: str) -> bool:
+    answer = site.get("/api/v2/alerts", {"filter": f'alertname="{name}"'})
+    if not answer.well:
+        raise Unanswered(f"/api/v2/alerts answers {answer.status}.")
+    return bool(answer.data())
+
+
+def _notices(site: Site) -> "_Notices":
+    text = site.get("/metrics").body.decode(errors="replace")
+    tried, failed = Counter[str](), Counter[str]()
+    for is_failure, kind, value in _COUNTS.findall(text):
+        (failed if is_failure else tried)[kind] += int(float(value))
+    return _Notices(delivered=tried - failed, failed=+failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
