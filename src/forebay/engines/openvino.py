@@ -61,6 +61,12 @@ class OpenVinoConfig(KvConfig):
     threads: int = knob(
         0, "Threads that compute; 0: the processors we may use.", minimum=0, maximum=1_024
     )
+    compute: str = knob(
+        "f32",
+        "What activations are computed in. bf16 may be faster on processors that have it, and "
+        "answers otherwise than f32: the same request then depends on the machine.",
+        choices=("f32", "bf16"),
+    )
     step_s_max: float = knob(
         10.0,
         "Longest that one step may take before the worker counts as stalled, seconds; for large "
@@ -93,7 +99,7 @@ class OpenVinoStepEngine:
         self._plan = _size(config, manifest, folder, free_bytes=machine.memory_bytes)
         self._tokenizer = ModelTokenizer.load(folder)
         threads = config.threads or machine.processors
-        self._pipeline, precision = _load(config, self._plan, folder, threads=threads)
+        self._pipeline = _load(config, self._plan, folder, threads=threads)
         self._ends = frozenset(manifest.eos_token_ids)
         self._sequences: dict[SequenceId, _Sequence] = {}
         self._abort_pending = False
@@ -113,8 +119,8 @@ class OpenVinoStepEngine:
             kv_bytes=self._plan.bytes,
             kv_tokens_max=self._plan.tokens,
             vocabulary_size=manifest.vocabulary_size,
-            detail=f"weights {manifest.precision}; computing in {precision} on {threads} threads; "
-            f"KV cache {self._plan.bytes / 1e6:.0f} MB for {self._plan.tokens} tokens",
+            detail=f"weights {manifest.precision}; computing in {config.compute} on {threads} "
+            f"threads; KV cache {self._plan.bytes / 1e6:.0f} MB for {self._plan.tokens} tokens",
         )
         measured = measure(
             self,
@@ -244,9 +250,8 @@ def _size(config: OpenVinoConfig, manifest: Manifest, folder: Path, *, free_byte
     )
 
 
-def _load(config: OpenVinoConfig, plan: KvPlan, folder: Path, *, threads: int) -> tuple[Any, str]:
-    """Return the pipeline and the precision that it computes in."""
-    import openvino  # noqa: PLC0415 - heavy
+def _load(config: OpenVinoConfig, plan: KvPlan, folder: Path, *, threads: int) -> Any:  # noqa: ANN401 - the library has no types
+    """Return the pipeline."""
     import openvino_genai  # noqa: PLC0415 - heavy
 
     scheduler = openvino_genai.SchedulerConfig()
@@ -256,15 +261,12 @@ def _load(config: OpenVinoConfig, plan: KvPlan, folder: Path, *, threads: int) -
     scheduler.max_num_batched_tokens = config.batched_tokens_max
     scheduler.enable_prefix_caching = config.prefix_cache
     scheduler.dynamic_split_fuse = True
-    abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    precision = "bf16" if "BF16" in abilities else "f32"
     properties = {
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_PRECISION_HINT": config.compute,
         "NUM_STREAMS": 1,
     }
-    pipeline = openvino_genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", properties)
-    return pipeline, precision
+    return openvino_genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", properties)
 
 
 def _make(config: OpenVinoConfig, folder: Path | None) -> OpenVinoStepEngine:
