@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,14 @@ from tests.support.supervised import (
 
 
 @pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sockets are made in here, so that what is left behind is seen."""
-    place = tmp_path / "sockets"
-    place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    return place
+def folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Sockets are made in here, so that what is left behind is seen.
+
+    Its path is short: a socket's may have 107 bytes, and `tmp_path` holds the test's whole name.
+    """
+    with tempfile.TemporaryDirectory(prefix="start-") as place:
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        yield Path(place)
 
 
 async def failed_start(supervisor: Kept | Supervisor) -> str:
