@@ -168,6 +168,7 @@ def test_a_certificate_that_nobody_trusts_is_named(
 def test_a_prometheus_that_watches_another_server_is_found_out(
     rig: Watched, tmp_path: Path
 ) -> None:
+    until_whole(rig)
     with serving(tmp_path, "--engine", "scripted") as other:
         found = missing(chain(rig, server=at(other.url)))
         # In open mode there is no key, and the runbooks' commands show none.
